@@ -1,0 +1,133 @@
+"""Metrics, one file each: a `Config`, `KIND`, `BETTER`, `UNIT` and a `measure(evidence, config) -> float`.
+
+`KIND` says how sure one can be of the value, and so how a target on it is judged (see `report.verdicts`):
+
+* `Kind.MEAN`: the mean of `per_example(evidence, config)`; judged by a bound over paired examples;
+* `Kind.CORPUS`: a figure of the whole split, such as F1; judged by resampling examples;
+* `Kind.TIMED`: a figure of repeated timings, `seconds(evidence, config)`; judged by paired, interleaved runs;
+* `Kind.EXACT`: a figure that has no error, such as a file's size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from compressit import registry
+from compressit.runtimes import Facts
+from compressit.spec import Spec
+
+
+class Kind(StrEnum):
+    """How sure one can be of a metric's value."""
+
+    MEAN = "mean"
+    CORPUS = "corpus"
+    TIMED = "timed"
+    EXACT = "exact"
+
+
+class MetricConfig(Spec):
+    """The fields of one metric of a recipe."""
+
+    metric: str
+    """Name of the metric."""
+    name: str | None = Field(None, pattern=r"^[a-z][a-z0-9_-]{0,40}$")
+    """What targets and reports call it, to tell two of a kind apart (default: the metric's name)."""
+
+    @property
+    def key(self) -> str:
+        """Name it goes by in targets and reports."""
+        return self.name or self.metric
+
+    def batch_sizes(self) -> tuple[int, ...]:
+        """Batch sizes at which the artifact must be timed for this metric."""
+        return ()
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What an artifact said about each example of the evaluation split.
+
+    Attributes:
+        logits: (examples, classes).
+        labels: (examples,), the model's ids.
+        examples: (examples,), a hash of each example's content.
+    """
+
+    logits: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    examples: NDArray[np.uint64]
+
+    @property
+    def choices(self) -> NDArray[np.int64]:
+        """The class chosen for each example."""
+        return np.asarray(self.logits.argmax(-1), dtype=np.int64)
+
+    def take(self, indices: NDArray[np.int64]) -> Predictions:
+        """Keep the examples at `indices`, which may repeat."""
+        return Predictions(self.logits[indices], self.labels[indices], self.examples[indices])
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds of one batch, run by run; run k of every artifact timed together saw the same examples.
+
+    Attributes:
+        artifact: (runs,) of the artifact itself.
+        baseline: (runs,) of the original on the same runtime.
+        again: (runs,) of the original on the same runtime, opened a second time: the machine's own noise.
+        original: (runs,) of the original on torch.
+    """
+
+    batch_size: int
+    artifact: NDArray[np.float64]
+    baseline: NDArray[np.float64]
+    again: NDArray[np.float64]
+    original: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything measured about one saved artifact.
+
+    Attributes:
+        facts: What its files hold.
+        predictions: What it said of each example.
+        reference: What the original said of the same examples.
+        timings: By batch size.
+        memory: Bytes of memory that opening and running it added at the peak.
+    """
+
+    facts: Facts
+    predictions: Predictions
+    reference: Predictions
+    timings: Mapping[int, Timings]
+    memory: int
+
+    def take(self, indices: NDArray[np.int64]) -> Evidence:
+        """Keep the examples at `indices`, for resampling."""
+        return replace(self, predictions=self.predictions.take(indices), reference=self.reference.take(indices))
+
+
+def names() -> list[str]:
+    """List the metrics there are."""
+    return registry.names(__name__)
+
+
+def load(name: str) -> ModuleType:
+    """Import a metric by name; LookupError if there is none."""
+    return registry.load(__name__, name)
+
+
+def value(evidence: Evidence, config: MetricConfig) -> float:
+    """Measure one metric; a float that may be NaN, which no target passes."""
+    module: Any = load(config.metric)
+    return float(module.measure(evidence, config))

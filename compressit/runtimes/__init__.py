@@ -1,0 +1,49 @@
+"""What runs an artifact, one file each: `open(folder, task, device) -> Session` and `inspect(folder) -> Facts`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compressit import registry
+
+Batch = Mapping[str, NDArray[Any]]
+
+
+class Session(Protocol):
+    """An opened artifact."""
+
+    def __call__(self, batch: Batch) -> NDArray[np.float32]:
+        """Run one collated batch; give the logits (examples, classes)."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the files of an artifact hold, read from the files.
+
+    Attributes:
+        bytes: Size of the files that hold weights.
+        parameters: Weights of the network, whatever their precision; scales and zero points are not counted.
+        nonzero: How many of them are not zero.
+        dtypes: Parameters by the type they are stored in ("float32", "int8", "int4", ...).
+    """
+
+    bytes: int
+    parameters: int
+    nonzero: int
+    dtypes: Mapping[str, int]
+
+
+def names() -> list[str]:
+    """List the runtimes there are."""
+    return registry.names(__name__)
+
+
+def load(name: str) -> ModuleType:
+    """Import a runtime by name; LookupError if there is none."""
+    return registry.load(__name__, name)

@@ -1,0 +1,92 @@
+"""Compression steps, one file each: a `Config` and a `run(model, config, context) -> Notes`.
+
+Two more functions are optional. `foresee(weights, config) -> Weights` says what the step will do to the table of
+weights, without torch: the plan estimates sizes with it, and finds a pattern that matches nothing before the work
+starts. `claim(weights, config) -> str | None` looks at the weights that were saved and says what is not as promised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, ClassVar
+
+from compressit import registry
+from compressit.progress import Progress
+from compressit.spec import Spec
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from compressit.model import Model
+
+Notes = Mapping[str, float | int | str | bool]
+
+
+class Need(StrEnum):
+    """What a step asks of the recipe."""
+
+    CALIBRATION = "calibration"
+    TRAINING = "training data"
+    TEACHER = "teacher"
+
+
+class Fact(StrEnum):
+    """What a step leaves behind that a later one could undo."""
+
+    SHAPES = "shapes"
+    SPARSITY = "sparsity"
+    DTYPE = "dtype"
+    QUANTIZATION = "quantization"
+
+
+class StepConfig(Spec):
+    """The fields of one step of a recipe."""
+
+    makes: ClassVar[frozenset[Fact]] = frozenset()
+    """What this step leaves behind."""
+    keeps: ClassVar[frozenset[Fact]] = frozenset()
+    """What earlier steps left behind and this one respects."""
+
+    step: str
+    """Name of the step."""
+
+    def needs(self) -> frozenset[Need]:
+        """Say what the recipe must provide for these settings."""
+        return frozenset()
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """What a step is given besides the model and its own settings.
+
+    Attributes:
+        train: Rows of the training split, columns named by role, labels as the model's ids; None without one.
+        calibration: The same for the calibration split.
+        teacher: Gives the model as the recipe found it for None, or the one behind an id, folder or demo name.
+        device: Where the model is: "cpu", "cuda", ...
+        scratch: A folder of the step's own; what a killed step left in it is there again when it is tried again.
+        max_length: Tokens at which a text is cut; None for the model's own limit.
+    """
+
+    train: Dataset | None
+    calibration: Dataset | None
+    teacher: Callable[[str | None], Model]
+    device: str
+    seed: int
+    progress: Progress
+    scratch: Path
+    max_length: int | None = None
+
+
+def names() -> list[str]:
+    """List the steps there are."""
+    return registry.names(__name__)
+
+
+def load(name: str) -> ModuleType:
+    """Import a step by name; LookupError if there is none."""
+    return registry.load(__name__, name)
