@@ -1,0 +1,108 @@
+"""The table of a checkpoint's weights: names, shapes and types, read from the headers alone, without torch."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from compressit import anatomy
+from compressit.errors import IntegrityError
+
+BITS = {
+    "F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U8": 8, "BOOL": 8,
+    "U16": 16, "U32": 32, "U64": 64, "F8_E4M3": 8, "F8_E5M2": 8,
+}  # fmt: skip
+MAX_HEADER = 100_000_000
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One tensor: its name as the module in memory spells it, its shape, and bits an element, scales included."""
+
+    name: str
+    shape: tuple[int, ...]
+    bits: float
+
+    @property
+    def elements(self) -> int:
+        """How many numbers it holds."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Every tensor of a checkpoint and the architecture they belong to."""
+
+    model_type: str
+    tensors: tuple[Weight, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Size of the weights on disk."""
+        return round(sum(tensor.elements * tensor.bits for tensor in self.tensors) / 8)
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers they are."""
+        return sum(tensor.elements for tensor in self.tensors)
+
+    def blocks(self) -> int:
+        """How many transformer blocks they form; 0 where the anatomy is not known."""
+        found = {anatomy.block_index(self.model_type, tensor.name) for tensor in self.tensors} - {None}
+        return len(found)
+
+    def linears(self) -> dict[str, Weight]:
+        """The matrices, by the name of the module that holds them (embeddings are told by their name)."""
+        return {
+            tensor.name.removesuffix(".weight"): tensor
+            for tensor in self.tensors
+            if tensor.name.endswith(".weight") and len(tensor.shape) == 2 and "embed" not in tensor.name
+        }
+
+    def inside_blocks(self, name: str) -> bool:
+        """Tell whether a module lies inside a transformer block."""
+        return anatomy.block_index(self.model_type, f"{name}.") is not None
+
+    def changed(self, tensors: Iterable[Weight]) -> Weights:
+        """The same architecture with other tensors."""
+        return replace(self, tensors=tuple(tensors))
+
+
+def read(folder: Path) -> Weights:
+    """Read the table of a local checkpoint from config.json and the safetensors headers."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    files = sorted(folder.glob("*.safetensors"))
+    return table(config, (header(file) for file in files))
+
+
+def table(config: Mapping[str, Any], headers: Iterable[Mapping[str, Any]]) -> Weights:
+    """Build the table from a parsed config.json and parsed safetensors headers."""
+    model_type = str(config.get("model_type", "unknown"))
+    tensors = [
+        Weight(anatomy.module_name(model_type, name), tuple(entry["shape"]), BITS[entry["dtype"]])
+        for head in headers
+        for name, entry in head.items()
+        if name != "__metadata__"
+    ]
+    return Weights(model_type, tuple(tensors))
+
+
+def header(file: Path) -> dict[str, Any]:
+    """Read the JSON header of a safetensors file."""
+    with file.open("rb") as stream:
+        start = stream.read(8)
+        (length,) = struct.unpack("<Q", start) if len(start) == 8 else (0,)
+        if not 2 <= length <= MAX_HEADER:
+            raise IntegrityError(f"{file} is not a safetensors file: its header length is {length}")
+        try:
+            found = json.loads(stream.read(length))
+        except ValueError as error:
+            raise IntegrityError(f"{file} is not a safetensors file: {error}") from error
+    if not isinstance(found, dict):
+        raise IntegrityError(f"{file} is not a safetensors file: its header is not a mapping")
+    return found
