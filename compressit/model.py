@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,8 @@ from compressit.spec import Spec
 if TYPE_CHECKING:
     from torch import nn
 
-WEIGHTS = ("*.safetensors",)
+FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+"""What is fetched from the hub; code only where the user trusts it."""
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 
 
@@ -94,84 +96,101 @@ def matching(names: Sequence[str], include: Sequence[str], exclude: Sequence[str
     return chosen
 
 
-def load(
-    source: str, task: str, *, device: str = "cpu", revision: str | None = None, trust_remote_code: bool = False
-) -> Model:
+def fetch(path: str, revision: str | None = None, *, trust_remote_code: bool = False) -> Path:
+    """Give the local folder of a model: the folder itself, or a hub snapshot, downloaded where it must be.
+
+    Raises:
+        UnsafeError: the weights come as pickle only.
+        RetryableError: the hub is out of reach and its cache does not hold the model.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        folder = _snapshot(path, revision, trust_remote_code)
+    check_safe(folder)
+    return folder
+
+
+def load(folder: Path, task: str, *, device: str = "cpu", trust_remote_code: bool = False) -> Model:
     """Open a trained model and its processor for a task.
 
     Args:
-        source: Hub id or local folder.
+        folder: Local folder, as `fetch` gives it.
         task: Name of the task.
         device: Where to put it.
-        revision: Branch, tag or commit on the hub.
-        trust_remote_code: Run Python code that the model's repository holds. Only ever from a command-line flag.
+        trust_remote_code: Run Python code that the folder holds. Only ever from a command-line flag.
 
     Raises:
         StepError: the folder doesn't hold such a model, or its head was never trained for the task.
         UnsafeError: the weights come as pickle only, or need code of their own.
-        RetryableError: the hub is out of reach.
     """
     import transformers
 
-    kind = tasks.load(task)
-    check_safe(source)
-    if kind.PROCESSOR_CLASS == "AutoImageProcessor":
-        _require_pillow()
+    check_safe(folder)
     try:
-        module, info = getattr(transformers, kind.AUTO_CLASS).from_pretrained(
-            source,
-            revision=revision,
-            use_safetensors=True,
-            trust_remote_code=trust_remote_code,
-            output_loading_info=True,
+        module, info = getattr(transformers, tasks.load(task).AUTO_CLASS).from_pretrained(
+            folder, use_safetensors=True, trust_remote_code=trust_remote_code, output_loading_info=True
         )
-        processor = getattr(transformers, kind.PROCESSOR_CLASS).from_pretrained(
-            source, revision=revision, trust_remote_code=trust_remote_code
-        )
-    except (OSError, ValueError, ImportError) as error:
-        raise _explain(error, source) from error
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise _explain(error, folder) from error
     if info["missing_keys"]:
         raise StepError(
-            f"{source} holds no trained weights for {task}: {', '.join(sorted(info['missing_keys'])[:4])} are missing",
+            f"{folder} holds no trained weights for {task}: {', '.join(sorted(info['missing_keys'])[:4])} are missing",
             hint="compressit compresses a model that is already trained for its task; train it first",
         )
-    return Model(module.eval().to(device), processor, task, source)
+    opened = processor(folder, task, trust_remote_code=trust_remote_code)
+    return Model(module.eval().to(device), opened, task, str(folder))
 
 
-def check_safe(source: str) -> None:
-    """Refuse a local folder that holds pickled weights only."""
-    folder = Path(source)
+def processor(folder: Path, task: str, *, trust_remote_code: bool = False) -> Any:
+    """Open the tokenizer or image processor of a folder."""
+    import transformers
+
+    name = tasks.load(task).PROCESSOR_CLASS
+    if name == "AutoImageProcessor" and find_spec("PIL") is None:
+        raise MissingExtra("pillow", "vision")
+    try:
+        return getattr(transformers, name).from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise _explain(error, folder) from error
+
+
+def check_safe(folder: Path) -> None:
+    """Refuse a folder that holds pickled weights only."""
     if not folder.is_dir() or any(folder.glob("*.safetensors")):
         return
     if any(next(folder.glob(pattern), None) for pattern in PICKLES):
         raise UnsafeError(
-            f"{source} holds pickled weights only, which can run code when they are opened",
-            hint="convert them to safetensors where you trust them: "
-            "AutoModel.from_pretrained(...).save_pretrained(..., safe_serialization=True)",
+            f"{folder} holds pickled weights only, which can run code when they are opened",
+            hint="where you trust them, write them as safetensors: AutoModel.from_pretrained(...).save_pretrained(...)",
         )
 
 
-def _explain(error: Exception, source: str) -> Exception:
-    text = " ".join(str(error).split())
-    if "trust_remote_code" in text:
-        return UnsafeError(
-            f"{source} needs code of its own to be opened", hint="read that code, then pass --trust-remote-code"
-        )
-    if Path(source).is_dir():
-        return StepError(f"{source} can't be opened: {text[:400]}")
-    if "offline" in text.lower() or "couldn't connect" in text.lower() or "connection" in text.lower():
-        return RetryableError(
-            f"{source} is not a local folder, is not in the hub's cache, and the hub can't be reached",
-            hint="check the path, or the network and HF_HUB_OFFLINE, then run the same command again",
-        )
-    return StepError(f"{source} can't be opened: {text[:400]}", hint="a local folder or a hub id is expected")
+def _snapshot(path: str, revision: str | None, trust_remote_code: bool) -> Path:
+    import huggingface_hub
+    from huggingface_hub import errors
 
-
-def _require_pillow() -> None:
+    wanted = [*FILES, "*.py"] if trust_remote_code else FILES
     try:
-        import PIL  # noqa: F401
-    except ImportError:
-        raise MissingExtra("pillow", "vision") from None
+        return Path(huggingface_hub.snapshot_download(path, revision=revision, allow_patterns=wanted))
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError) as error:
+        raise StepError(f"{path} is neither a local folder nor a model on the hub: {_line(error)}") from error
+    except (OSError, errors.HfHubHTTPError, errors.LocalEntryNotFoundError) as error:
+        raise RetryableError(
+            f"{path} is not a local folder, is not in the hub's cache, and the hub can't be reached",
+            hint="check the path, or the network and HF_HUB_OFFLINE, then run the same command again",
+        ) from error
+
+
+def _explain(error: Exception, folder: Path) -> Exception:
+    if "trust_remote_code" in str(error):
+        return UnsafeError(
+            f"{folder} needs code of its own to be opened", hint="read that code, then pass --trust-remote-code"
+        )
+    return StepError(f"{folder} can't be opened: {_line(error)}")
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:400]
 
 
 def _sample(names: Sequence[str]) -> str:

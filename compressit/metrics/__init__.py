@@ -14,15 +14,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from compressit import registry
 from compressit.runtimes import Facts
 from compressit.spec import Spec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Kind(StrEnum):
@@ -69,7 +71,8 @@ class Predictions:
     @property
     def choices(self) -> NDArray[np.int64]:
         """The class chosen for each example."""
-        return np.asarray(self.logits.argmax(-1), dtype=np.int64)
+        chosen: NDArray[np.int64] = self.logits.argmax(-1)
+        return chosen
 
     def take(self, indices: NDArray[np.int64]) -> Predictions:
         """Keep the examples at `indices`, which may repeat."""

@@ -1,0 +1,99 @@
+"""Data set spec -> rows with role names and the model's label ids -> padded batches."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from compressit import tasks
+from compressit.data import labels, source
+from compressit.data.spec import DatasetSpec
+from compressit.errors import DataError
+from compressit.registry import suggest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from datasets import Dataset
+    from numpy.typing import NDArray
+
+    from compressit.model import Model
+
+__all__ = ["DatasetSpec", "batches", "fingerprints", "rows"]
+
+
+def rows(spec: DatasetSpec, split: str, task: str, id2label: Mapping[int, str], base: Path) -> Dataset:
+    """Read one split, its columns named by role and its labels turned into the model's ids.
+
+    Args:
+        spec: The recipe's data set.
+        split: One of its splits, with an optional slice.
+        task: Name of the task, which knows the roles.
+        id2label: The model's labels.
+        base: Folder that relative paths start from.
+
+    Raises:
+        DataError: a column is missing, a value is empty, or the labels and the model's don't agree.
+        RetryableError: the hub is out of reach.
+    """
+    found = source.read(spec, split, base)
+    roles = _columns(found, spec, task)
+    found = found.select_columns(list(roles.values())).rename_columns(
+        {column: role for role, column in roles.items() if column != role}
+    )
+    if not len(found):
+        raise DataError(f"split {split!r} of {spec.path} is empty")
+    if "image" in roles:
+        found = source.images(found, spec, base)
+    for role in roles.keys() & {"text", "text_pair"}:
+        _check_text(found[role], role, split)
+    return labels.to_ids(found, id2label, spec.labels, split)
+
+
+def batches(rows: Dataset, model: Model, size: int, max_length: int | None = None) -> Iterator[dict[str, Any]]:
+    """Prepare rows for a model and give them in padded batches of tensors, in order."""
+    task = tasks.load(model.task)
+    prepared = task.prepare(rows, model.processor, max_length)
+    collate = task.collate(model.processor)
+    for start in range(0, len(prepared), size):
+        yield collate([prepared[index] for index in range(start, min(start + size, len(prepared)))])
+
+
+def fingerprints(rows: Dataset) -> NDArray[np.uint64]:
+    """Hash each row's content, label included: (rows,)."""
+    import numpy as np
+
+    return np.fromiter((_fingerprint(row) for row in rows), dtype=np.uint64, count=len(rows))
+
+
+def _fingerprint(row: Mapping[str, Any]) -> int:
+    digest = hashlib.blake2b(digest_size=8)
+    for role in sorted(row):
+        value = row[role]
+        content = f"{value.mode} {value.size}".encode() + value.tobytes() if hasattr(value, "tobytes") else str(value).encode()
+        digest.update(role.encode() + len(content).to_bytes(8, "little") + content)
+    return int.from_bytes(digest.digest(), "little")
+
+
+def _columns(found: Dataset, spec: DatasetSpec, task: str) -> dict[str, str]:
+    wanted = tasks.load(task).ROLES
+    roles = {}
+    for role, required in wanted.items():
+        column = spec.columns.get(role, role)
+        if column in found.column_names:
+            roles[role] = column
+        elif required or role in spec.columns:
+            raise DataError(
+                f"{spec.path} has no column {column!r} for {role}{suggest(column, found.column_names)}",
+                hint=f"name it in the recipe: columns: {{{role}: COLUMN}}; there are {', '.join(found.column_names)}",
+            )
+    return roles
+
+
+def _check_text(values: Any, role: str, split: str) -> None:
+    for index, value in enumerate(values):
+        if not isinstance(value, str):
+            kind = "empty" if value is None else f"a {type(value).__name__}"
+            raise DataError(f"row {index} of split {split!r}: {role} is {kind}, not text")

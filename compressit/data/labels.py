@@ -1,0 +1,85 @@
+"""The data's labels -> the model's ids. Where names disagree it is an error: a swapped label map looks like a bad model.
+
+Numbers are the model's ids as they are. Names are matched without regard to case; a recipe's `labels` says which
+model label each label of the data means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from compressit.errors import DataError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+def to_ids(rows: Dataset, id2label: Mapping[int, str], mapping: Mapping[str, str] | None, split: str) -> Dataset:
+    """Replace the column `label` by the model's ids.
+
+    Raises:
+        DataError: the labels and the model's don't agree; the message shows both.
+    """
+    import datasets
+
+    feature = rows.features["label"]
+    names = feature.names if isinstance(feature, datasets.ClassLabel) else None
+    values = list(rows["label"])
+    _check_values(values, split, rows.features["label"])
+    ids = _table(sorted(set(values), key=str), names, id2label, mapping)
+    replaced = [ids[value] for value in values]
+    return rows.remove_columns("label").add_column("label", replaced)
+
+
+def _check_values(values: list[Any], split: str, feature: Any) -> None:
+    for index, value in enumerate(values):
+        if value is None or value == -1:
+            raise DataError(f"row {index} of split {split!r} has no label", hint="name a split whose labels are known")
+        if not isinstance(value, str | int):
+            raise DataError(f"row {index} of split {split!r}: label {value!r} is a {type(value).__name__}, not a class")
+
+
+def _table(
+    values: list[Any], names: list[str] | None, id2label: Mapping[int, str], mapping: Mapping[str, str] | None
+) -> dict[Any, int]:
+    spelled = {value: str(names[value]) if names and isinstance(value, int) else str(value) for value in values}
+    by_name = {label.lower(): index for index, label in id2label.items()}
+    if mapping is not None:
+        unknown = [label for label in mapping.values() if label.lower() not in by_name]
+        left = [name for name in spelled.values() if name not in mapping]
+        if unknown or left:
+            raise _mismatch(
+                f"labels: the model has no {', '.join(unknown)}" if unknown else f"labels: no line for {', '.join(left)}",
+                list(spelled.values()), id2label,
+            )  # fmt: skip
+        return {value: by_name[mapping[name].lower()] for value, name in spelled.items()}
+    numbers = all(isinstance(value, int) for value in values)
+    if names is not None:
+        if {name.lower() for name in names} == by_name.keys():
+            return {value: by_name[name.lower()] for value, name in spelled.items()}
+        if not _generic(id2label) and not all(name.isdigit() for name in names):
+            raise _mismatch("the data names its labels otherwise than the model", names, id2label)
+        if len(names) != len(id2label):
+            raise _mismatch(f"the data has {len(names)} labels, the model {len(id2label)}", names, id2label)
+    if numbers:
+        beyond = [value for value in values if int(value) not in id2label]
+        if beyond:
+            raise _mismatch(f"label {beyond[0]} is not one of the model's ids", list(spelled.values()), id2label)
+        return {value: int(value) for value in values}
+    unknown = [name for name in spelled.values() if name.lower() not in by_name]
+    if unknown:
+        raise _mismatch(f"the model has no label {unknown[0]!r}", list(spelled.values()), id2label)
+    return {value: by_name[name.lower()] for value, name in spelled.items()}
+
+
+def _generic(id2label: Mapping[int, str]) -> bool:
+    return all(label == f"LABEL_{index}" for index, label in id2label.items())
+
+
+def _mismatch(what: str, data: list[str], id2label: Mapping[int, str]) -> DataError:
+    example = ", ".join(f"{name}: {label}" for name, label in zip(data, id2label.values(), strict=False))
+    return DataError(
+        f"{what}\n  data:  {', '.join(map(str, data[:20]))}\n  model: {', '.join(list(id2label.values())[:20])}",
+        hint=f"say which is which in the recipe's dataset: labels: {{{example[:120]}}}",
+    )

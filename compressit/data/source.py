@@ -1,0 +1,128 @@
+"""Open a split: a built-in demo, a local file or folder, or a data set of the hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compressit import registry
+from compressit.data.spec import SPLIT, DatasetSpec
+from compressit.errors import DataError, RetryableError
+from compressit.registry import suggest
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from datasets import Dataset
+
+DEMOS = "compressit.data.demos"
+READERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json", ".parquet": "parquet"}
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z")
+
+
+def demo(path: str) -> ModuleType | None:
+    """Find the demo that `demo:NAME` means; None for any other path."""
+    if not path.startswith("demo:"):
+        return None
+    name = path.removeprefix("demo:")
+    if name not in registry.names(DEMOS):
+        raise DataError(f"there is no demo {name!r}{suggest(name, registry.names(DEMOS))}")
+    return registry.load(DEMOS, name)
+
+
+def read(spec: DatasetSpec, split: str, base: Path) -> Dataset:
+    """Open one split of a data set and take its slice."""
+    found = SPLIT.fullmatch(split)
+    assert found is not None, "the recipe checks how splits are written"
+    name = found["name"]
+    builtin = demo(spec.path)
+    local = base / Path(spec.path).expanduser()
+    if builtin is not None:
+        splits = builtin.splits()
+        if name not in splits:
+            raise DataError(f"{spec.path} has no split {name!r}{suggest(name, list(splits))}")
+        whole = splits[name]
+    elif local.is_file():
+        whole = _file(local)
+    elif (local / name).is_file():
+        whole = _file(local / name)
+    else:
+        whole = _open(str(local) if local.is_dir() else spec.path, spec, name)
+    start, stop = (_position(found[end], len(whole), default) for end, default in (("start", 0), ("stop", len(whole))))
+    if start >= stop:
+        raise DataError(f"split {split!r} of {spec.path} is empty: {name} has {len(whole)} examples")
+    return whole.select(range(start, stop))
+
+
+def images(rows: Dataset, spec: DatasetSpec, base: Path) -> Dataset:
+    """Make sure the image column decodes; file names start from the data set's folder."""
+    import datasets
+
+    if isinstance(rows.features["image"], datasets.Image):
+        return rows
+    folder = base / Path(spec.path).expanduser()
+    folder = folder if folder.is_dir() else folder.parent
+
+    def absolute(row: dict[str, Any]) -> dict[str, Any]:
+        file = folder / str(row["image"])
+        if not file.is_file():
+            raise DataError(f"there is no image file {file}")
+        return {"image": str(file)}
+
+    return rows.map(absolute, desc=None).cast_column("image", datasets.Image())
+
+
+def _file(file: Path) -> Dataset:
+    kind = READERS.get(file.suffix.lower())
+    if kind is None:
+        raise DataError(f"{file}: unknown kind of file; expected {', '.join(READERS)}")
+    import datasets
+
+    options = {"sep": "\t"} if file.suffix.lower() == ".tsv" else {}
+    try:
+        return datasets.load_dataset(kind, data_files={"train": str(file)}, split="train", **options)
+    except (OSError, ValueError, datasets.exceptions.DatasetGenerationError) as error:
+        raise DataError(f"{file} can't be read: {_first(error)}") from error
+
+
+def _open(path: str, spec: DatasetSpec, split: str) -> Dataset:
+    import datasets
+
+    local = Path(path).is_dir()
+    if not local and ("://" in path or path.endswith(ARCHIVES)):
+        raise DataError(f"{path}: not a hub id", hint="download and unpack it first, then name the local folder")
+    try:
+        whole = datasets.load_dataset(path, name=spec.name, revision=spec.revision)
+    except ConnectionError as error:
+        raise _unreachable(path) from error
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        text = _first(error)
+        if not local and any(word in text.lower() for word in ("offline", "connect", "couldn't reach", "resolve")):
+            raise _unreachable(path) from error
+        raise DataError(f"{path} can't be read: {text}") from error
+    if split not in whole:
+        raise DataError(
+            f"{path} has no split {split!r}{suggest(split, [str(name) for name in whole])}",
+            hint="a split is a name the data set knows, or a file inside its folder",
+        )
+    return whole[split]
+
+
+def _unreachable(path: str) -> RetryableError:
+    return RetryableError(
+        f"{path} is not a local file or folder, is not in the hub's cache, and the hub can't be reached",
+        hint="check the path, or the network and HF_HUB_OFFLINE, then run the same command again",
+    )
+
+
+def _first(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(str(error).split())[:300]
+
+
+def _position(text: str | None, total: int, default: int) -> int:
+    if text is None:
+        return default
+    number = int(text.rstrip("%"))
+    return min(total, round(total * number / 100) if text.endswith("%") else number)

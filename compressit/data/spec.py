@@ -1,0 +1,44 @@
+"""Which data a recipe uses."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from compressit.spec import Spec
+
+SPLIT = re.compile(r"(?P<name>[^\[\]]+)(\[(?P<start>\d+%?)?:(?P<stop>\d+%?)?\])?")
+
+
+def _checked(split: str) -> str:
+    if not SPLIT.fullmatch(split):
+        raise ValueError(f"{split!r} is not a split; write it like train, train[:512], train[10%:20%] or train.jsonl")
+    return split
+
+
+Split = Annotated[str, AfterValidator(_checked)]
+
+
+class DatasetSpec(Spec):
+    """Where the examples are and which of them serve what."""
+
+    path: str
+    """Hub id, demo:NAME, a local csv, tsv, json lines or parquet file, or a folder of such files or of images."""
+    name: str | None = None
+    """Configuration of a hub data set, such as `sst2` of `glue`."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub."""
+    train: Split | None = None
+    """Split that training steps learn from: a name, or a file inside the folder, with an optional slice."""
+    calibration: Split | None = None
+    """Split that steps measure activations on."""
+    evaluation: Split
+    """Split that the original and every artifact are judged on; keep it apart from the other two."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """The data's column for each role of the task, such as `text: sentence` (default: the role's own name)."""
+    labels: dict[str, str] | None = None
+    """The model's label for each label of the data, where their names differ."""
+    max_length: int | None = Field(None, ge=1)
+    """Tokens at which a text is cut (default: the model's limit)."""

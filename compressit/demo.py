@@ -1,0 +1,77 @@
+"""The built-in demos' models: trained once on this machine, kept in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import inspect
+import platform
+import tempfile
+from pathlib import Path
+from types import ModuleType
+
+from compressit import store
+from compressit.data import DatasetSpec, rows, source
+from compressit.errors import RetryableError
+from compressit.model import Model
+from compressit.progress import Progress
+from compressit.steps import StepContext
+from compressit.steps._training import TrainingConfig, cross_entropy, train
+
+SEED = 0
+
+
+def cached(path: str) -> Path | None:
+    """Find the folder of a demo's model if it was trained before."""
+    folder = _place(path, _module(path))
+    return folder if (folder / store.MANIFEST).is_file() else None
+
+
+def folder(path: str, progress: Progress) -> Path:
+    """Give the folder of a demo's model, trained first if it must be (less than a minute on two cores)."""
+    found = cached(path)
+    if found is not None:
+        progress.say(f"{path}: using the model trained before, {found}")
+        return found
+    demo = _module(path)
+    target = _place(path, demo)
+    progress.say(f"{path}: training its model (once, kept in {target.parent})")
+    try:
+        with store.staged(target) as temporary:
+            _train(path, demo, temporary, progress)
+    except RetryableError:
+        if cached(path) is None:
+            raise
+    return target
+
+
+def _train(path: str, demo: ModuleType, target: Path, progress: Progress) -> None:
+    module, processor = demo.untrained(demo.splits()["train"], SEED)
+    model = Model(module, processor, demo.TASK, path)
+    spec = DatasetSpec(path=path, evaluation="test", columns=demo.COLUMNS)
+    config = TrainingConfig.model_validate({"step": "train the demo", **demo.TRAINING})
+    with tempfile.TemporaryDirectory(prefix="compressit-") as scratch:
+        context = StepContext(
+            train=rows(spec, "train", demo.TASK, module.config.id2label, Path()),
+            calibration=None,
+            teacher=lambda _: model,
+            device="cpu",
+            seed=SEED,
+            progress=progress,
+            scratch=Path(scratch),
+        )
+        train(model, config, context, cross_entropy)
+    model.save(target)
+
+
+def _module(path: str) -> ModuleType:
+    found = source.demo(path)
+    assert found is not None, "only demo: paths come here"
+    return found
+
+
+def _place(path: str, demo: ModuleType) -> Path:
+    made_by = [inspect.getsource(demo), inspect.getsource(train), platform.python_version()]
+    made_by += [importlib.metadata.version(name) for name in ("torch", "transformers", "tokenizers")]
+    key = hashlib.sha256("\0".join(made_by).encode()).hexdigest()
+    return store.cache() / "demos" / f"{path.removeprefix('demo:')}-{key[:16]}"

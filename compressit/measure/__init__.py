@@ -1,0 +1,119 @@
+"""Measure saved artifacts, each in a fresh process that is given their folders and the evaluation rows, nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compressit.errors import CompressitError, ExitCode, StepError
+from compressit.metrics import Predictions, Timings
+from compressit.runtimes import Facts
+
+CHILD = "compressit.measure.child"
+QUIET = {
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    # A spinning barrier of one runtime would slow the other, which is timed next to it.
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An artifact on disk and the runtime that runs it."""
+
+    folder: str
+    runtime: str
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all measurements of a run share.
+
+    Attributes:
+        rows: Folder of the evaluation rows, saved with role names and the model's label ids.
+    """
+
+    task: str
+    rows: str
+    device: str
+    seed: int
+    max_length: int | None = None
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one artifact did over the evaluation split."""
+
+    facts: Facts
+    predictions: Predictions
+    memory: int
+
+
+def predict(subject: Subject, setting: Setting, batch_size: int = 32) -> Outcome:
+    """Run an artifact over the evaluation rows in a process of its own."""
+    with tempfile.TemporaryDirectory(prefix="compressit-") as scratch:
+        job = {"job": "predict", "subject": asdict(subject), "setting": asdict(setting), "batch_size": batch_size}
+        said = _child(job, scratch, subject)
+        with np.load(Path(scratch) / "predictions.npz") as arrays:
+            predictions = Predictions(arrays["logits"], arrays["labels"], arrays["examples"])
+    return Outcome(Facts(**said["facts"]), predictions, said["memory"])
+
+
+def time(subjects: Mapping[str, Subject], setting: Setting, batch_sizes: Sequence[int]) -> dict[int, Timings]:
+    """Time an artifact next to the original, run by run, in a process of its own.
+
+    Args:
+        subjects: `artifact`, `baseline` (the original on the same runtime) and `original` (on torch).
+        setting: What all measurements share.
+        batch_sizes: Each is timed on its own batches.
+    """
+    with tempfile.TemporaryDirectory(prefix="compressit-") as scratch:
+        job = {
+            "job": "time",
+            "subjects": {role: asdict(subject) for role, subject in subjects.items()},
+            "setting": asdict(setting),
+            "batch_sizes": list(batch_sizes),
+        }
+        _child(job, scratch, subjects["artifact"])
+        with np.load(Path(scratch) / "timings.npz") as arrays:
+            roles = ("artifact", "baseline", "again", "original")
+            return {size: Timings(size, *(arrays[f"{role}_{size}"] for role in roles)) for size in batch_sizes}
+
+
+def _child(job: Mapping[str, Any], scratch: str, subject: Subject) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-m", CHILD, scratch],
+        input=json.dumps(job),
+        env={**os.environ, **QUIET},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    answer = Path(scratch) / "answer.json"
+    said: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8")) if answer.is_file() else {}
+    if done.returncode == 0 and "error" not in said:
+        return said
+    if "error" in said:
+        error = CompressitError(f"measuring {subject.folder}: {said['error']}", hint=said["hint"])
+        error.exit_code = ExitCode(said["exit_code"])
+        raise error
+    if done.returncode == -signal.SIGKILL:
+        raise StepError(
+            f"measuring {subject.folder} on {subject.runtime} was killed, most likely for want of memory",
+            hint="free memory, or measure with a smaller batch_size",
+        )
+    tail = "\n".join(done.stderr.strip().splitlines()[-8:])
+    raise StepError(f"measuring {subject.folder} on {subject.runtime} failed (exit {done.returncode}):\n{tail}")

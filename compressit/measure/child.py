@@ -1,0 +1,127 @@
+"""The process that opens one saved artifact and measures it: a job on standard input, arrays and answer.json out."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compressit import data, model, runtimes
+from compressit.errors import CompressitError
+from compressit.measure.memory import Peak
+from compressit.runtimes import Batch, Session
+
+WARM_UP = 3
+RUNS = (21, 101)
+SECONDS = 6.0
+"""Timed runs of each artifact take about this long at each batch size, within the least and most number of runs."""
+
+
+def main(scratch: Path) -> None:
+    """Do the job on standard input."""
+    warnings.simplefilter("ignore")
+    job = json.load(sys.stdin)
+    try:
+        answer = {"predict": predict, "time": time_together}[job["job"]](job, scratch)
+    except CompressitError as error:
+        answer = {"error": error.message, "hint": error.hint, "exit_code": int(error.exit_code)}
+    (scratch / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
+
+
+def predict(job: Mapping[str, Any], scratch: Path) -> dict[str, Any]:
+    """Run the artifact over all rows; save logits, labels and example hashes."""
+    setting, subject = job["setting"], job["subject"]
+    rows, batches = _batches(subject["folder"], setting)
+    facts = runtimes.load(subject["runtime"]).inspect(Path(subject["folder"]))
+    # What reading needs is in memory before the count starts.
+    order = list(batches(range(len(rows)), job["batch_size"]))
+    with Peak(setting["device"]) as peak:
+        session = _open(subject, setting)
+        session(order[0][0])
+    logits = np.concatenate([session(batch) for batch, _ in order])
+    labels = np.concatenate([labels for _, labels in order])
+    np.savez(scratch / "predictions.npz", logits=logits, labels=labels, examples=data.fingerprints(rows))
+    return {"facts": asdict(facts), "memory": peak.bytes}
+
+
+def time_together(job: Mapping[str, Any], scratch: Path) -> dict[str, Any]:
+    """Time all artifacts on the same batches, in an order drawn anew for every run; save seconds by role and size."""
+    setting = job["setting"]
+    rows, batches = _batches(job["subjects"]["artifact"]["folder"], setting)
+    sessions: dict[tuple[str, str], Session] = {}
+    for subject in job["subjects"].values():
+        where = (subject["folder"], subject["runtime"])
+        if where not in sessions:
+            sessions[where] = _open(subject, setting)
+    # `again` is the baseline once more: how far two timings of one thing lie apart is the machine's noise.
+    roles = {**job["subjects"], "again": job["subjects"]["baseline"]}
+    by_role = {role: sessions[subject["folder"], subject["runtime"]] for role, subject in roles.items()}
+    arrays = {}
+    for size in job["batch_sizes"]:
+        for role, seconds in interleave(by_role, rows, batches, size, random.Random(setting["seed"])).items():
+            arrays[f"{role}_{size}"] = seconds
+    np.savez(scratch / "timings.npz", **arrays)
+    return {}
+
+
+def interleave(
+    sessions: Mapping[str, Session], rows: Any, batches: Callable[..., Any], size: int, draw: random.Random
+) -> dict[str, Any]:
+    """Time every session on one batch after the other, side by side."""
+    drawn = [[draw.randrange(len(rows)) for _ in range(size)] for _ in range(RUNS[1] + WARM_UP)]
+    ready = [next(iter(batches(indices, size)))[0] for indices in drawn]
+    spent = min(_round(sessions, ready[run], draw)[1] for run in range(WARM_UP))
+    runs = int(min(RUNS[1], max(RUNS[0], SECONDS / max(spent, 1e-9))))
+    rounds = [_round(sessions, ready[WARM_UP + run], draw)[0] for run in range(runs)]
+    return {role: np.array([seconds[role] for seconds in rounds]) for role in sessions}
+
+
+def _round(sessions: Mapping[str, Session], batch: Batch, draw: random.Random) -> tuple[dict[str, float], float]:
+    seconds = {}
+    for role in draw.sample(sorted(sessions), len(sessions)):
+        start = time.perf_counter()
+        sessions[role](batch)
+        seconds[role] = time.perf_counter() - start
+    return seconds, sum(seconds.values())
+
+
+def _open(subject: Mapping[str, str], setting: Mapping[str, Any]) -> Session:
+    opened: Session = runtimes.load(subject["runtime"]).open(
+        Path(subject["folder"]), setting["task"], setting["device"]
+    )
+    return opened
+
+
+def _batches(folder: str, setting: Mapping[str, Any]) -> tuple[Any, Callable[..., Any]]:
+    """Read the rows; give a function from row indices to padded numpy batches and their labels."""
+    import datasets
+
+    from compressit import tasks
+
+    datasets.disable_progress_bars()
+    rows = datasets.load_from_disk(setting["rows"])
+    task = tasks.load(setting["task"])
+    processor = model.processor(Path(folder), setting["task"])
+    prepared = task.prepare(rows, processor, setting["max_length"])
+    collate = task.collate(processor)
+
+    def batches(indices: Any, size: int) -> Any:
+        for start in range(0, len(indices), size):
+            batch = collate([prepared[index] for index in indices[start : start + size]])
+            arrays = {name: value.numpy() for name, value in batch.items()}
+            labels = arrays.pop("labels")
+            yield arrays, labels
+
+    return rows, batches
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,26 @@
+"""Harmonic mean of precision and recall."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from compressit.metrics import Evidence, Kind, MetricConfig
+
+KIND = Kind.CORPUS
+BETTER = "higher"
+UNIT = ""
+
+
+class Config(MetricConfig):
+    """Fields of the metric."""
+
+    average: Literal["macro", "micro", "weighted"] = "macro"
+    """How the labels' figures become one (as scikit-learn's argument of that name)."""
+
+
+def measure(evidence: Evidence, config: Config) -> float:
+    """Compute it with scikit-learn; a label that is never predicted counts 0."""
+    from sklearn.metrics import f1_score
+
+    said = evidence.predictions
+    return float(f1_score(said.labels, said.choices, average=config.average, zero_division=0))

@@ -1,0 +1,20 @@
+"""Matthews correlation coefficient: -1 to 1, fair to classes of unequal size."""
+
+from __future__ import annotations
+
+from compressit.metrics import Evidence, Kind, MetricConfig
+
+KIND = Kind.CORPUS
+BETTER = "higher"
+UNIT = ""
+
+
+class Config(MetricConfig):
+    """Fields of the metric."""
+
+
+def measure(evidence: Evidence, config: Config) -> float:
+    """Compute it with scikit-learn; 0 where one class alone is predicted."""
+    from sklearn.metrics import matthews_corrcoef
+
+    return float(matthews_corrcoef(evidence.predictions.labels, evidence.predictions.choices))

@@ -1,0 +1,140 @@
+"""Recipe -> Plan: rules across steps, and estimates before any work. Never imports torch."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from compressit import demo, rules, steps, weights
+from compressit.errors import CompressitError, RecipeError
+from compressit.metrics import MetricConfig
+from compressit.recipe import Problem, RecipeProblems, Written, located
+from compressit.steps import Need, StepConfig
+from compressit.weights import Weights
+
+LIBRARIES = 900_000_000
+"""Bytes of memory that torch, transformers and datasets take before any model is there."""
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """One step of the plan, and the weights as they will be after it (None where they can't be foreseen)."""
+
+    config: StepConfig
+    after: Weights | None
+
+    @property
+    def module(self) -> Any:
+        """The step's file."""
+        return steps.load(self.config.step)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do.
+
+    Attributes:
+        model: Absolute folder, hub id or demo of the model.
+        before: The model's weights; None where their headers can't be read without a download or a training.
+        why_not: Why `before` is None.
+        memory: Bytes of main memory at the peak, without activations; None if unknown.
+        disk: Bytes on disk at the peak, the result included; None if unknown.
+    """
+
+    written: Written
+    model: str
+    steps: tuple[PlannedStep, ...]
+    metrics: tuple[MetricConfig, ...]
+    before: Weights | None
+    why_not: str
+    memory: int | None
+    disk: int | None
+
+
+def plan(written: Written) -> Plan:
+    """Check the recipe as a whole and foresee its steps.
+
+    Raises:
+        RecipeProblems: steps that undo each other, missing splits, patterns that match nothing, targets that make no
+            sense; every error at once, each with its place.
+    """
+    recipe = written.recipe
+    problems = rules.check(written)
+    if problems:
+        raise RecipeProblems(problems)
+    model = located(recipe.model.path, written.base)
+    before, why_not = _weights(model, recipe.model.revision)
+    planned = _foresee(written, before, problems)
+    if problems:
+        raise RecipeProblems(problems)
+    memory, disk = _estimate(before, planned, len(recipe.exports)) if before else (None, None)
+    return Plan(written, model, planned, rules.measured(recipe), before, why_not, memory, disk)
+
+
+def _foresee(written: Written, before: Weights | None, problems: list[Problem]) -> tuple[PlannedStep, ...]:
+    planned: list[PlannedStep] = []
+    current = before
+    for index, config in enumerate(written.recipe.steps):
+        foresee = getattr(steps.load(config.step), "foresee", None)
+        if current is not None and foresee is not None and current.blocks():
+            try:
+                current = foresee(current, config)
+            except RecipeError as error:
+                problems.append(written.document.problem(("steps", index, "step"), error.message, error.hint))
+        planned.append(PlannedStep(config, current))
+    return tuple(planned)
+
+
+def _estimate(before: Weights, planned: Sequence[PlannedStep], exported: int) -> tuple[int, int]:
+    final = planned[-1].after if planned and planned[-1].after else before
+    full, last = 4 * before.parameters, 4 * final.parameters
+    peaks = [2 * full]
+    for step in planned:
+        size = 4 * (step.after or before).parameters
+        # Weights, gradients and AdamW's two moments; and a teacher beside them.
+        trains, taught = Need.TRAINING in step.config.needs(), Need.TEACHER in step.config.needs()
+        peaks.append(size * (4 if trains else 1) + (full if taught else 0))
+    peaks += [4 * last] * bool(exported)
+    disk = final.bytes + exported * last + (full + last if exported else 0)
+    return LIBRARIES + max(peaks), disk
+
+
+def _weights(model: str, revision: str | None) -> tuple[Weights | None, str]:
+    """Read the table of weights from a folder, the demo cache, the hub's cache or the hub's headers."""
+    if model.startswith("demo:"):
+        folder = demo.cached(model)
+        return (weights.read(folder), "") if folder else (None, f"{model} is trained on this machine at its first use")
+    try:
+        if Path(model).is_dir():
+            return weights.read(Path(model)), ""
+        return _from_hub(model, revision)
+    except (OSError, ValueError, KeyError, CompressitError) as error:
+        return None, f"the headers of {model} can't be read: {str(error).splitlines()[0][:200]}"
+
+
+def _from_hub(model: str, revision: str | None) -> tuple[Weights | None, str]:
+    import huggingface_hub
+
+    with contextlib.suppress(OSError, ValueError):
+        folder = huggingface_hub.snapshot_download(model, revision=revision, local_files_only=True)
+        if any(Path(folder).glob("*.safetensors")):
+            return weights.read(Path(folder)), ""
+    missing = f"{model} is not in the hub's cache, and the hub can't be reached: sizes are known once it can"
+    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
+        return None, missing
+    try:
+        found = huggingface_hub.get_safetensors_metadata(model, revision=revision)
+        config = huggingface_hub.hf_hub_download(model, "config.json", revision=revision)
+    except Exception as error:  # the hub client raises many kinds; a plan works without it
+        return None, f"{missing} ({type(error).__name__})"
+    headers = (
+        {name: {"dtype": info.dtype, "shape": info.shape} for name, info in file.tensors.items()}
+        for file in found.files_metadata.values()
+    )
+
+    return weights.table(json.loads(Path(config).read_text(encoding="utf-8")), headers), ""

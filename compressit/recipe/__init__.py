@@ -1,0 +1,73 @@
+"""Recipe text -> Recipe: guarded parse, positions, overrides, targets, JSON Schema."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from compressit.recipe.document import Document, override, read
+from compressit.recipe.models import Recipe, Target
+from compressit.recipe.problems import Problem, RecipeProblems
+from compressit.recipe.validate import validate
+
+__all__ = ["Problem", "Recipe", "RecipeProblems", "Target", "Written", "content", "digest", "load", "located", "text"]
+
+
+@dataclass(frozen=True)
+class Written:
+    """A recipe, and where each of its parts is written.
+
+    Attributes:
+        base: Folder that relative paths of the recipe start from.
+    """
+
+    recipe: Recipe
+    document: Document
+    base: Path
+
+
+def load(path: Path | str, overrides: tuple[str, ...] = ()) -> Written:
+    """Read a recipe file and apply `path.to.field=value` overrides.
+
+    Raises:
+        RecipeError: the file can't be read, or is not guarded YAML.
+        RecipeProblems: the recipe is wrong; every error at once, each with its place.
+    """
+    file = Path(path)
+    document = override(read(file), tuple(overrides))
+    return Written(validate(document), document, file.resolve().parent)
+
+
+def located(path: str, base: Path) -> str:
+    """Turn a path of the recipe into an absolute one where it is local; leave hub ids and demos as they are."""
+    if path.startswith("demo:"):
+        return path
+    local = base / Path(path).expanduser()
+    return str(local.resolve()) if local.exists() or looks_local(path) else path
+
+
+def looks_local(path: str) -> bool:
+    """Tell whether a path can only mean a place on disk."""
+    return path.startswith((".", "/", "~")) or path.count("/") > 1
+
+
+def content(recipe: Recipe) -> dict[str, Any]:
+    """Give a recipe's content as plain values, without the fields that were left out."""
+    return recipe.model_dump(mode="json", exclude_unset=True, serialize_as_any=True)
+
+
+def digest(recipe: Recipe) -> str:
+    """SHA-256 of the recipe's full content, defaults included; comments and spacing don't count."""
+    whole = recipe.model_dump(mode="json", serialize_as_any=True)
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+
+def text(recipe: Recipe, comment: str = "") -> str:
+    """Write a recipe as YAML."""
+    head = "".join(f"# {line}\n" for line in comment.splitlines())
+    return head + yaml.safe_dump(content(recipe), sort_keys=False, allow_unicode=True, width=110)

@@ -1,0 +1,163 @@
+"""Rules across the parts of a recipe: what a single field can't know. Needs no weights and no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from compressit import metrics, tasks
+from compressit.data import source
+from compressit.errors import CompressitError
+from compressit.metrics import Kind, MetricConfig
+from compressit.recipe import Problem, Recipe, Target, Written, located, looks_local
+from compressit.recipe.quantities import parse
+from compressit.registry import suggest
+from compressit.steps import Fact, Need
+
+CHECKPOINT = "checkpoint"
+WITHOUT_DATA = ("size", "parameters")
+
+
+def check(written: Written) -> list[Problem]:
+    """List everything about the recipe as a whole that is wrong."""
+    found: list[Problem] = []
+    for path, message, hint in (
+        *_sources(written),
+        *_needs(written.recipe),
+        *_order(written.recipe),
+        *_names(written.recipe),
+        *_targets(written.recipe),
+    ):
+        found.append(written.document.problem(path, message, hint))
+    return found
+
+
+def measured(recipe: Recipe) -> tuple[MetricConfig, ...]:
+    """The metrics of a run: the recipe's or else the task's, and those that the targets name."""
+    declared = list(recipe.metrics)
+    if not declared:
+        defaults = tasks.load(recipe.task).METRICS if recipe.dataset else WITHOUT_DATA
+        declared = [_default(name) for name in defaults]
+    for target in recipe.targets:
+        if target.metric not in {config.key for config in declared} and target.metric in metrics.names():
+            declared.append(_default(target.metric))
+    return tuple(declared)
+
+
+def artifacts(recipe: Recipe) -> tuple[str, ...]:
+    """Names of what a run makes, in order."""
+    return (CHECKPOINT, *(export.artifact for export in recipe.exports))
+
+
+Found = Iterator[tuple[tuple[str | int, ...], str, str | None]]
+
+
+def _default(name: str) -> MetricConfig:
+    config: MetricConfig = metrics.load(name).Config(metric=name)
+    return config
+
+
+def _sources(written: Written) -> Found:
+    recipe = written.recipe
+    places = [(("model", "path") if _has(written, ("model", "path")) else ("model",), recipe.model.path, "model")]
+    if recipe.dataset:
+        where = ("dataset", "path") if _has(written, ("dataset", "path")) else ("dataset",)
+        places.append((where, recipe.dataset.path, "data set"))
+    for index, step in enumerate(recipe.steps):
+        teacher = getattr(step, "teacher", None)
+        if teacher:
+            places.append((("steps", index, "teacher"), teacher, "model"))  # type: ignore[arg-type]
+    for where, path, kind in places:
+        if path.startswith("demo:"):
+            try:
+                source.demo(path)
+            except CompressitError as error:
+                yield where, error.message, error.hint
+        elif looks_local(path) and not Path(located(path, written.base)).exists():
+            yield where, f"there is no {kind} at {located(path, written.base)}", None
+    if recipe.dataset:
+        roles = tasks.load(recipe.task).ROLES
+        for role in recipe.dataset.columns:
+            if role not in roles:
+                yield ("dataset", "columns", role), f"{recipe.task} has no role {role!r}{suggest(role, list(roles))}", None
+
+
+def _needs(recipe: Recipe) -> Found:
+    if not recipe.steps and not recipe.exports:
+        yield (), "there is nothing to do: the recipe has neither steps nor exports", None
+    if recipe.dataset is None and recipe.exports:
+        yield ("exports",), "exports are checked on real examples, and the recipe has no dataset", None
+    for index, step in enumerate(recipe.steps):
+        for need, split in ((Need.TRAINING, "train"), (Need.CALIBRATION, "calibration")):
+            if need in step.needs() and (recipe.dataset is None or getattr(recipe.dataset, split) is None):
+                hint = f"name a split in the recipe's dataset: {split}: train"
+                yield ("steps", index, "step"), f"{step.step} needs {need}, and the recipe names none", hint
+    if recipe.dataset is None:
+        for index, config in enumerate(recipe.metrics):
+            if metrics.load(config.metric).KIND != Kind.EXACT or config.metric == "peak_memory":
+                yield ("metrics", index), f"{config.key} needs examples, and the recipe has no dataset", None
+
+
+def _order(recipe: Recipe) -> Found:
+    made: dict[Fact, tuple[int, str]] = {}
+    for index, step in enumerate(recipe.steps):
+        for fact, (first, name) in made.items():
+            if fact not in step.keeps:
+                yield (
+                    ("steps", index, "step"),
+                    f"{step.step} would undo the {fact} that step {first + 1} ({name}) makes",
+                    f"move {step.step} before {name}",
+                )
+        made |= {fact: (index, step.step) for fact in step.makes}
+    for index, export in enumerate(recipe.exports):
+        for fact in made.keys() - export.carries:
+            yield (
+                ("exports", index, "export"),
+                f"{export.export} can't hold the {fact} that step {made[fact][0] + 1} ({made[fact][1]}) makes",
+                f"remove that step; `{export.export}` has its own field `weights` for quantization"
+                if fact is Fact.QUANTIZATION and "weights" in type(export).model_fields
+                else None,
+            )
+
+
+def _names(recipe: Recipe) -> Found:
+    for room, names in (
+        ("exports", [export.artifact for export in recipe.exports]),
+        ("metrics", [config.key for config in recipe.metrics]),
+    ):
+        for index, name in enumerate(names):
+            if name in names[:index] or name == CHECKPOINT:
+                yield (room, index), f"a second {room.removesuffix('s')} called {name!r}", "give it a `name:` of its own"
+
+
+def _targets(recipe: Recipe) -> Found:
+    declared = {config.key: config for config in measured(recipe)}
+    for index, target in enumerate(recipe.targets):
+        path = ("targets", index)
+        if target.metric not in declared:
+            known = sorted({*declared, *metrics.names()})
+            yield (*path, "metric"), f"unknown metric {target.metric!r}{suggest(target.metric, known)}", None
+            continue
+        if target.artifact is not None and target.artifact not in artifacts(recipe):
+            message = f"there is no artifact {target.artifact!r}{suggest(target.artifact, list(artifacts(recipe)))}"
+            yield (*path, "artifact"), message, None
+        yield from _bound(path, target, metrics.load(declared[target.metric].metric))
+
+
+def _bound(path: tuple[str | int, ...], target: Target, module: Any) -> Found:
+    bound, value = target.bound
+    if bound in ("min", "max"):
+        try:
+            parse(value, module.UNIT)
+        except ValueError as error:
+            yield (*path, bound), str(error), None
+    elif getattr(module, "TO_ORIGINAL", False):
+        hint = f"{target.metric} compares with the original already: use min or max"
+        yield (*path, bound), f"{bound} makes no sense for {target.metric}", hint
+    elif bound == "max_drop" and module.BETTER == "lower":
+        yield (*path, bound), f"max_drop makes no sense for {target.metric}: lower is better", "use max or max_ratio"
+
+
+def _has(written: Written, path: tuple[str, ...]) -> bool:
+    return path in written.document.places

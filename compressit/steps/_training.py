@@ -1,0 +1,196 @@
+"""Training for the steps that train: transformers' Trainer, with zeros kept and every line of its output ours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from compressit import tasks
+from compressit.errors import StepError
+from compressit.model import Model
+from compressit.progress import Advance
+from compressit.steps import Fact, Need, Notes, StepConfig, StepContext
+
+if TYPE_CHECKING:
+    import torch
+
+Loss = Callable[["torch.Tensor", "torch.Tensor", "torch.Tensor | None"], "torch.Tensor"]
+"""(logits (B, C), labels (B,), the teacher's logits (B, C) or None) -> scalar."""
+
+
+class TrainingConfig(StepConfig):
+    """Fields of every step that trains."""
+
+    makes: ClassVar[frozenset[Fact]] = frozenset()
+    keeps: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY})
+
+    epochs: float = Field(3, gt=0)
+    """Passes over the training split."""
+    batch_size: int = Field(32, ge=1)
+    """Examples in a batch, on each device."""
+    accumulate: int = Field(1, ge=1)
+    """Batches whose gradients are added up before each update."""
+    learning_rate: float = Field(5e-5, gt=0)
+    """Peak learning rate of AdamW."""
+    schedule: Literal["linear", "cosine", "constant_with_warmup"] = "linear"
+    """How the learning rate falls after the warm-up."""
+    warmup: float = Field(0.1, ge=0, lt=1)
+    """Share of the updates during which the learning rate rises."""
+    weight_decay: float = Field(0.01, ge=0)
+    """Decoupled weight decay of AdamW."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Arithmetic of the forward pass; `auto` is bfloat16 on a GPU that has it and float32 elsewhere."""
+
+    def needs(self) -> frozenset[Need]:
+        """Ask for a training split."""
+        return frozenset({Need.TRAINING})
+
+
+def train(
+    model: Model, config: TrainingConfig, context: StepContext, loss: Loss, teacher: torch.Tensor | None = None
+) -> Notes:
+    """Train in place; weights of linear layers and convolutions that are zero stay zero.
+
+    Args:
+        model: Trained in float32 and given back in the type it came in.
+        config: The step's fields.
+        context: Its training rows, device and seed; an interrupted training goes on from its scratch folder.
+        loss: What is minimised.
+        teacher: The teacher's logits for each training row: (rows, classes).
+
+    Raises:
+        StepError: the loss became NaN or infinite.
+    """
+    from transformers import PrinterCallback
+    from transformers.trainer_utils import get_last_checkpoint
+
+    assert context.train is not None, "the plan refuses training without a training split"
+    task = tasks.load(model.task)
+    prepared = task.prepare(context.train, model.processor, context.max_length)
+    dtype = model.module.dtype
+    model.module.float()
+    updates = math.ceil(math.ceil(len(prepared) / config.batch_size) / config.accumulate * config.epochs)
+    with context.progress.bar(config.step, updates) as advance:
+        trainer = _trainer(loss)(
+            model=model.module,
+            args=_arguments(config, context, "input_ids" in prepared.column_names),
+            train_dataset=_Rows(prepared, teacher),
+            data_collator=_collate(task.collate(model.processor)),
+            callbacks=[_watcher(_zeros(model.module), advance)],
+        )
+        trainer.remove_callback(PrinterCallback)
+        context.scratch.mkdir(parents=True, exist_ok=True)
+        result = trainer.train(resume_from_checkpoint=get_last_checkpoint(str(context.scratch)))
+    model.module.to(device=context.device, dtype=dtype).eval()
+    if not math.isfinite(result.training_loss):
+        raise StepError(
+            f"{config.step}: the loss became {result.training_loss}",
+            hint="lower learning_rate, or train in float32 (precision: float32)",
+        )
+    return {"updates": trainer.state.global_step, "loss": round(float(result.training_loss), 5)}
+
+
+def cross_entropy(logits: torch.Tensor, labels: torch.Tensor, teacher: torch.Tensor | None) -> torch.Tensor:
+    """Cross-entropy with the true labels."""
+    from torch.nn import functional
+
+    return functional.cross_entropy(logits.float(), labels)
+
+
+def _arguments(config: TrainingConfig, context: StepContext, text: bool) -> Any:
+    import torch
+    from transformers import TrainingArguments
+
+    gpu = context.device.startswith("cuda")
+    precision = config.precision
+    if precision == "auto":
+        precision = "bfloat16" if gpu and torch.cuda.is_bf16_supported() else "float32"
+    return TrainingArguments(
+        output_dir=str(context.scratch),
+        num_train_epochs=config.epochs,
+        per_device_train_batch_size=config.batch_size,
+        gradient_accumulation_steps=config.accumulate,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type=config.schedule,
+        warmup_steps=config.warmup,
+        weight_decay=config.weight_decay,
+        bf16=precision == "bfloat16",
+        fp16=precision == "float16",
+        seed=context.seed,
+        use_cpu=not gpu,
+        save_strategy="epoch",
+        save_total_limit=1,
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=gpu,
+        # Batches of like lengths hold little padding.
+        train_sampling_strategy="group_by_length" if text else "random",
+    )
+
+
+def _trainer(loss: Loss) -> Any:
+    from transformers import Trainer
+
+    class WithLoss(Trainer):  # type: ignore[misc]
+        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **unused: Any) -> Any:
+            inputs = dict(inputs)
+            labels, teacher = inputs.pop("labels"), inputs.pop("teacher", None)
+            outputs = model(**inputs)
+            value = loss(outputs.logits, labels, teacher)
+            return (value, outputs) if return_outputs else value
+
+    return WithLoss
+
+
+def _watcher(zeros: dict[str, tuple[torch.Tensor, torch.Tensor]], advance: Advance) -> Any:
+    import torch
+    from transformers import TrainerCallback
+
+    class Watcher(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, *unused: Any, **kwargs: Any) -> None:
+            with torch.no_grad():
+                for weight, mask in zeros.values():
+                    weight.masked_fill_(mask.to(weight.device), 0)
+            advance(1)
+
+    return Watcher()
+
+
+def _zeros(module: Any) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Find the weights that are zero: pruned by a step before, or by whoever made the model."""
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    parts = {n: p for n, p in module.named_modules() if isinstance(p, nn.Linear | nn.Conv1d | nn.Conv2d | Conv1D)}
+    return {name: (part.weight, part.weight == 0) for name, part in parts.items() if bool((part.weight == 0).any())}
+
+
+class _Rows:
+    """Prepared rows, each with the teacher's logits beside it."""
+
+    def __init__(self, prepared: Any, teacher: torch.Tensor | None) -> None:
+        self.prepared = prepared
+        self.teacher = teacher
+
+    def __len__(self) -> int:
+        return len(self.prepared)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        row = dict(self.prepared[index])
+        return row if self.teacher is None else {**row, "teacher": self.teacher[index]}
+
+
+def _collate(collate: Callable[[list[dict[str, Any]]], dict[str, Any]]) -> Any:
+    import torch
+
+    def together(rows: list[dict[str, Any]]) -> dict[str, Any]:
+        logits = [row.pop("teacher") for row in rows if "teacher" in row]
+        batch = collate(rows)
+        return {**batch, "teacher": torch.stack(logits)} if logits else batch
+
+    return together

@@ -1,0 +1,26 @@
+"""Train on the labels of the training split.
+
+Zeros stay zero and shapes stay as they are, so it heals what a pruning step hurt. It is also the control for `distill`:
+the same student, as many updates, no teacher.
+
+Recipe::
+
+    - step: finetune
+      epochs: 2
+      learning_rate: 5e-5
+"""
+
+from __future__ import annotations
+
+from compressit.model import Model
+from compressit.steps import Notes, StepContext
+from compressit.steps._training import TrainingConfig, cross_entropy, train
+
+
+class Config(TrainingConfig):
+    """Fields of the step."""
+
+
+def run(model: Model, config: Config, context: StepContext) -> Notes:
+    """Train in place."""
+    return train(model, config, context, cross_entropy)

@@ -1,0 +1,229 @@
+"""Run folders on disk: complete and checked, or not there at all.
+
+Everything is written into a sibling `.NAME.tmp-HOST-PID-START/`; then modes, fsync, SHA-256, the manifest last, and one
+rename. Whatever a killed run leaves behind can't be taken for a result, and the next run on the same host removes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from compressit.errors import IntegrityError, RecipeError, RetryableError, StepError, UnsafeError
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+
+
+def cache() -> Path:
+    """Folder for what can be made again: demo models and the notes of unfinished steps."""
+    named = os.environ.get("COMPRESSIT_CACHE")
+    if named:
+        return Path(named).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "compressit"
+
+
+@contextlib.contextmanager
+def staged(target: Path, *, overwrite: bool = False, about: dict[str, Any] | None = None) -> Iterator[Path]:
+    """Give a folder to write a result into; publish it at `target` if the block ends well.
+
+    Args:
+        target: Where the result goes.
+        overwrite: Replace an earlier result that stands there.
+        about: Facts for the manifest, such as the recipe's digest; may be filled inside the block.
+
+    Raises:
+        RecipeError: something stands at the target.
+        UnsafeError: what stands there is not a result of compressit, so it is never replaced.
+        RetryableError: another run published there in the meantime.
+        StepError: the disk is full or can't be written.
+    """
+    target = Path(os.path.abspath(target))
+    check_target(target, overwrite=overwrite)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        sweep(target)
+        folder = target.parent / f".{target.name}.tmp-{_owner()}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+    except OSError as error:
+        raise StepError(f"can't write beside {target}: {error.strerror or error}") from error
+    try:
+        yield folder
+        commit(folder, target, about or {}, overwrite=overwrite)
+    except OSError as error:
+        raise _explain(error, target) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_target(target: Path, *, overwrite: bool) -> None:
+    """Refuse a target that something else stands at."""
+    if len(target.name) > 200 or "\x00" in str(target):
+        raise RecipeError(f"{str(target)[:80]!r}... is not a usable folder name")
+    if target.is_symlink():
+        raise UnsafeError(f"{target} is a symbolic link", hint="name the folder itself")
+    if target.exists() and not target.is_dir():
+        raise RecipeError(f"{target} is a file", hint="choose another folder with -o")
+    if not target.is_dir() or not any(target.iterdir()):
+        return
+    if not overwrite:
+        raise RecipeError(f"{target} exists already", hint="choose another folder with -o, or pass --overwrite")
+    if not (target / MANIFEST).is_file():
+        raise UnsafeError(f"{target} holds no {MANIFEST}: it is not a result of compressit and won't be replaced")
+
+
+def commit(folder: Path, target: Path, about: dict[str, Any], *, overwrite: bool) -> None:
+    """Make a staged folder durable and give it its final name."""
+    mask = os.umask(0)
+    os.umask(mask)
+    entries = {}
+    for file in _files(folder):
+        file.chmod(0o666 & ~mask)
+        entries[file.relative_to(folder).as_posix()] = {"size": file.stat().st_size, "sha256": _digest(file)}
+        _sync(file)
+    for inner in [path for path in folder.rglob("*") if path.is_dir()]:
+        inner.chmod(0o777 & ~mask)
+        _sync(inner)
+    manifest = folder / MANIFEST
+    manifest.write_text(json.dumps({"format": FORMAT, **about, "files": entries}, indent=1) + "\n", encoding="utf-8")
+    _sync(manifest)
+    folder.chmod(0o777 & ~mask)
+    _sync(folder)
+    old = target.parent / f".{target.name}.old-{_owner()}"
+    if overwrite and target.exists():
+        os.rename(target, old)
+    try:
+        os.rename(folder, target)
+    except OSError as error:
+        if old.exists():
+            os.rename(old, target)
+        if target.exists():
+            raise RetryableError(f"another run published {target} in the meantime") from error
+        raise
+    _sync(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def manifest(folder: Path) -> dict[str, Any]:
+    """Read a result's manifest."""
+    file = folder / MANIFEST
+    if not file.is_file():
+        raise IntegrityError(f"{folder} holds no {MANIFEST}: not a finished result of compressit")
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        version, files = found["format"], found["files"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise IntegrityError(f"{file} can't be read: {error}") from error
+    if version != FORMAT or not isinstance(files, dict):
+        raise IntegrityError(f"{file} has format {version}; this version reads format {FORMAT}")
+    return dict(found)
+
+
+def verify(folder: Path) -> list[str]:
+    """Compare a result with its manifest; list what differs, nothing if all is well."""
+    files = manifest(folder)["files"]
+    wrong = []
+    for name, entry in files.items():
+        file = folder / name
+        if Path(name).is_absolute() or ".." in Path(name).parts or file.is_symlink():
+            wrong.append(f"{name}: lies outside the folder")
+        elif not file.is_file():
+            wrong.append(f"{name}: missing")
+        elif file.stat().st_size != entry["size"]:
+            wrong.append(f"{name}: {file.stat().st_size:,} bytes, {entry['size']:,} expected")
+        elif _digest(file) != entry["sha256"]:
+            wrong.append(f"{name}: its content changed (SHA-256)")
+    known = {*files, MANIFEST}
+    names = [file.relative_to(folder).as_posix() for file in _files(folder)]
+    return wrong + [f"{name}: not in the manifest" for name in names if name not in known]
+
+
+def content_key(folder: Path) -> str:
+    """SHA-256 over the names and contents of a folder's files."""
+    whole = hashlib.sha256()
+    for file in _files(folder):
+        whole.update(f"{file.relative_to(folder).as_posix()}\0{_digest(file)}\n".encode())
+    return whole.hexdigest()
+
+
+def sweep(target: Path) -> None:
+    """Remove what dead runs on this host left beside a target; put an old result back that lost its name."""
+    for left in target.parent.glob(f".{target.name}.*-*"):
+        kind, _, owner = left.name.removeprefix(f".{target.name}.").partition("-")
+        if kind not in ("tmp", "old") or _alive(owner):
+            continue
+        if kind == "old" and not target.exists():
+            os.rename(left, target)
+        else:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _owner() -> str:
+    return f"{_host()}-{os.getpid()}-{_started(os.getpid())}"
+
+
+def _alive(owner: str) -> bool:
+    """Tell whether the process that owns a folder may still run; one of another host always may."""
+    host, _, rest = owner.rpartition("-")[0].rpartition("-")
+    started = owner.rpartition("-")[2]
+    if host != _host() or not rest.isdigit():
+        return True
+    return _started(int(rest)) == started
+
+
+def _host() -> str:
+    return socket.gethostname().replace("/", "_") or "localhost"
+
+
+def _started(pid: int) -> str:
+    """Say when a process began, so that a reused process id is not mistaken for it; "0" where that can't be known."""
+    stat = Path(f"/proc/{pid}/stat")
+    if not stat.parent.parent.is_dir() or not Path("/proc/self/stat").exists():
+        return "0" if _runs(pid) else "gone"
+    try:
+        return stat.read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+    except OSError:
+        return "gone"
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _explain(error: OSError, target: Path) -> StepError:
+    free = shutil.disk_usage(target.parent).free
+    return StepError(
+        f"writing {target} failed: {error.strerror or error} ({free:,} bytes free)",
+        hint="earlier results are untouched; free some space, or choose another folder with -o",
+    )
