@@ -154,6 +154,14 @@ def processor(folder: Path, task: str, *, trust_remote_code: bool = False) -> An
         raise _explain(error, folder) from error
 
 
+def labels(folder: Path) -> dict[int, str]:
+    """Read a model's labels by id from its config.json."""
+    import transformers
+
+    found: dict[int, str] = transformers.AutoConfig.from_pretrained(folder).id2label
+    return found
+
+
 def check_safe(folder: Path) -> None:
     """Refuse a folder that holds pickled weights only."""
     if not folder.is_dir() or any(folder.glob("*.safetensors")):

@@ -63,6 +63,8 @@ def time_together(job: Mapping[str, Any], scratch: Path) -> dict[str, Any]:
             sessions[where] = _open(subject, setting)
     # `again` is the baseline once more: how far two timings of one thing lie apart is the machine's noise.
     roles = {**job["subjects"], "again": job["subjects"]["baseline"]}
+    if roles["original"] == roles["baseline"]:
+        del roles["original"]
     by_role = {role: sessions[subject["folder"], subject["runtime"]] for role, subject in roles.items()}
     arrays = {}
     for size in job["batch_sizes"]:

@@ -1,7 +1,7 @@
 """How sure one can be of a figure: bounds for shares, differences, means and timings. Arrays in, bounds out.
 
 Each `Interval` holds two one-sided bounds, so a test against one of them errs with probability 1 - confidence. What
-can't be bounded (no examples, too few, a NaN) gets the widest interval there is, which neither passes nor fails a target.
+can't be bounded (no examples, too few, a NaN) gets the widest interval there is, which neither passes nor fails.
 
 The bootstraps draw whole examples (or pairs), seeded, a few resamples at a time. Their levels are widened for small
 samples (the expanded percentile interval of Hesterberg 2015, arXiv:1411.5279) and their ranks rounded outwards.
@@ -136,8 +136,8 @@ def paired_mean_ratio(
 ) -> Interval:
     """Bound mean(candidate) / mean(reference), (N,) values each on the same examples, by the BCa bootstrap.
 
-    A resample whose reference mean is 0 or of the other sign has no ratio: it counts as -inf for the low bound and as
-    +inf for the high one. Unbounded where `mean` is, and where the reference's mean is 0.
+    A resample whose reference mean is 0 or of the other sign has no ratio and counts as a NaN does in `resampled`.
+    Unbounded where `mean` is, and where the reference's mean is 0.
     """
     c_N, r_N = _pairs(candidate, reference, np.float64)
     if _says_nothing(c_N, confidence) or _says_nothing(r_N, confidence) or r_N.mean() == 0:
@@ -267,6 +267,8 @@ def _bca(estimate: float, draws: Floats, influence_N: Floats, confidence: float)
 
 def _bounds(draws: Floats, n: int, confidence: float, bias: float = 0.0, acceleration: float = 0.0) -> Interval:
     """Read both bounds off the draws; infinite where their ranks lie beyond, NaN on the wrong side of either."""
+    if np.isnan(draws).mean() > 1 - confidence:
+        return UNBOUNDED
     from scipy.special import ndtr, stdtrit
 
     wide = math.sqrt(n / (n - 1)) * float(stdtrit(n - 1, confidence))

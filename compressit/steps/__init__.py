@@ -2,7 +2,8 @@
 
 Two more functions are optional. `foresee(weights, config) -> Weights` says what the step will do to the table of
 weights, without torch: the plan estimates sizes with it, and finds a pattern that matches nothing before the work
-starts. `claim(weights, config) -> str | None` looks at the weights that were saved and says what is not as promised.
+starts. `claim(folder, config) -> str | None` reads the checkpoint that was saved at the end of the run and says what is
+not as the step promised.
 """
 
 from __future__ import annotations

@@ -13,11 +13,12 @@ Recipe::
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from compressit import anatomy
+from compressit import anatomy, weights
 from compressit.errors import RecipeError
 from compressit.model import Model
 from compressit.steps import Fact, Need, Notes, StepConfig, StepContext
@@ -55,11 +56,18 @@ def run(model: Model, config: Config, context: StepContext) -> Notes:
     return {"kept": ", ".join(map(str, kept)), "dropped": depth - len(kept)}
 
 
-def foresee(weights: Weights, config: Config) -> Weights:
+def foresee(table: Weights, config: Config) -> Weights:
     """Drop the blocks' tensors from the table."""
-    kept = set(chosen(config, weights.blocks()))
-    indices = {tensor.name: anatomy.block_index(weights.model_type, tensor.name) for tensor in weights.tensors}
-    return weights.changed(t for t in weights.tensors if indices[t.name] is None or indices[t.name] in kept)
+    kept = set(chosen(config, table.blocks()))
+    indices = {tensor.name: anatomy.block_index(table.model_type, tensor.name) for tensor in table.tensors}
+    return table.changed(t for t in table.tensors if indices[t.name] is None or indices[t.name] in kept)
+
+
+def claim(folder: Path, config: Config) -> str | None:
+    """Count the blocks of the saved checkpoint."""
+    promised = config.keep if isinstance(config.keep, int) else len(config.keep)
+    found = weights.read(folder).blocks()
+    return None if found <= promised else f"the checkpoint has {found} blocks, {promised} were to stay"
 
 
 def chosen(config: Config, depth: int) -> list[int]:
@@ -87,8 +95,7 @@ def measure_influence(model: Model, config: Config, context: StepContext) -> lis
     from compressit import data
 
     blocks = model.blocks()
-    sums = torch.zeros(len(blocks), dtype=torch.float64)
-    seen = 0
+    sums, seen = torch.zeros(len(blocks), dtype=torch.float64), torch.zeros(len(blocks), dtype=torch.float64)
     real: Any = None
 
     def watch(index: int) -> Any:
@@ -96,7 +103,9 @@ def measure_influence(model: Model, config: Config, context: StepContext) -> lis
             before = args[0] if args else kwargs["hidden_states"]
             after = output[0] if isinstance(output, tuple) else output
             cosine = torch.cosine_similarity(before.float(), after.float(), dim=-1)
-            sums[index] += cosine[real].sum().item() if real is not None else cosine.sum().item()
+            cosine = cosine[real] if real is not None else cosine
+            sums[index] += cosine.sum().item()
+            seen[index] += cosine.numel()
 
         return hook
 
@@ -108,9 +117,7 @@ def measure_influence(model: Model, config: Config, context: StepContext) -> lis
                 mask = batch.get("attention_mask")
                 real = mask.bool().to(context.device) if mask is not None else None
                 model.module(**{key: value.to(context.device) for key, value in batch.items() if key != "labels"})
-                seen += int(mask.sum()) if mask is not None else len(batch["labels"])
     finally:
         for hook in hooks:
             hook.remove()
-    # An image has the same number of tokens in every block, so its sums need only one scale.
-    return [1 - total / seen for total in sums.tolist()]
+    return [float(share) for share in 1 - sums / seen]

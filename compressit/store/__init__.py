@@ -1,7 +1,7 @@
 """Run folders on disk: complete and checked, or not there at all.
 
 Everything is written into a sibling `.NAME.tmp-HOST-PID-START/`; then modes, fsync, SHA-256, the manifest last, and one
-rename. Whatever a killed run leaves behind can't be taken for a result, and the next run on the same host removes it.
+rename. A top-level name that starts with a dot is scratch and is not published. Whatever a killed run leaves behind can't be taken for a result, and the next run on the same host removes it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,8 @@ def check_target(target: Path, *, overwrite: bool) -> None:
 
 def commit(folder: Path, target: Path, about: dict[str, Any], *, overwrite: bool) -> None:
     """Make a staged folder durable and give it its final name."""
+    for hidden in folder.glob(".*"):
+        shutil.rmtree(hidden) if hidden.is_dir() else hidden.unlink()
     mask = os.umask(0)
     os.umask(mask)
     entries = {}
@@ -146,12 +149,41 @@ def verify(folder: Path) -> list[str]:
     return wrong + [f"{name}: not in the manifest" for name in names if name not in known]
 
 
+def check(folder: Path) -> None:
+    """Raise IntegrityError unless a result is as its manifest says."""
+    wrong = verify(folder)
+    if wrong:
+        raise IntegrityError(f"{folder} is not as it was saved:\n  " + "\n  ".join(wrong))
+
+
 def content_key(folder: Path) -> str:
     """SHA-256 over the names and contents of a folder's files."""
     whole = hashlib.sha256()
     for file in _files(folder):
         whole.update(f"{file.relative_to(folder).as_posix()}\0{_digest(file)}\n".encode())
     return whole.hexdigest()
+
+
+@contextlib.contextmanager
+def unfinished(key: str) -> Iterator[Path]:
+    """Give a folder for what a killed run can go on from; it is found again under the same key, and removed at the end.
+
+    A second process with the same key at the same time gets a folder of its own.
+    """
+    folder = cache() / "unfinished" / key
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = folder / "owner"
+    if lock.is_file() and _alive(lock.read_text(encoding="utf-8")) and lock.read_text(encoding="utf-8") != _owner():
+        with tempfile.TemporaryDirectory(prefix="compressit-") as own:
+            yield Path(own)
+        return
+    lock.write_text(_owner(), encoding="utf-8")
+    try:
+        yield folder
+    except BaseException:
+        lock.unlink(missing_ok=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def sweep(target: Path) -> None:

@@ -1,0 +1,77 @@
+"""compressit: compress a Hugging Face model through one YAML recipe, and prove it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from compressit.model import Model
+    from compressit.report import Report
+
+__all__ = ["__version__", "apply", "load"]
+
+
+def apply(
+    recipe: str | Path,
+    output: str | Path | None = None,
+    *,
+    overrides: tuple[str, ...] = (),
+    device: str = "auto",
+    overwrite: bool = False,
+    trust_remote_code: bool = False,
+) -> Report:
+    """Apply a recipe and publish the result.
+
+    Args:
+        recipe: Path of a recipe file.
+        output: Folder of the result (default: `runs/NAME`).
+        overrides: Like `--set`: "path.to.field=value".
+        device: "auto", "cpu" or "cuda".
+        overwrite: Replace an earlier result.
+        trust_remote_code: Run Python code that the model's repository holds.
+
+    Returns:
+        The report; its `exit_code` says whether the targets were met.
+
+    Raises:
+        compressit.errors.CompressitError: the recipe is wrong, or something failed; nothing is published then.
+    """
+    from compressit import plan, runner
+    from compressit import recipe as recipes
+
+    written = recipes.load(recipe, overrides)
+    target = Path(output) if output is not None else Path("runs") / written.recipe.name
+    return runner.run(
+        plan.plan(written), target, device=device, overwrite=overwrite, trust_remote_code=trust_remote_code
+    )
+
+
+def load(folder: str | Path, *, device: str = "cpu") -> Model:
+    """Open a result of compressit, or the checkpoint in it.
+
+    Args:
+        folder: A run folder, or its `checkpoint`.
+        device: Where to put the model.
+
+    Returns:
+        Model with `module` (the transformers model, in eval mode), `processor` and `task`.
+
+    Raises:
+        compressit.errors.IntegrityError: the folder is not a result of compressit, or its files changed.
+    """
+    from compressit import model, report, store
+
+    place = Path(folder)
+    if not (place / report.FILE).is_file() and (place.parent / report.FILE).is_file():
+        place = place.parent
+    store.check(place)
+    return model.load(place / "checkpoint", report.read(place).task, device=device)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("compressit")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

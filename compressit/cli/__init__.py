@@ -1,0 +1,73 @@
+"""The command line: one file a verb; the only code that prints or exits."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from compressit.cli import apply, catalog, doctor, init, plan, schema, validate, verify
+from compressit.errors import CompressitError, ExitCode
+
+app = typer.Typer(
+    name="compressit",
+    help="Compress a Hugging Face model through one YAML recipe, and prove it.",
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("init")(init.init)
+app.command("validate")(validate.validate)
+app.command("plan")(plan.plan)
+app.command("apply")(apply.apply)
+app.command("verify")(verify.verify)
+for room in catalog.ROOMS:
+    app.add_typer(catalog.verbs(room), name=room)
+app.command("schema")(schema.schema)
+app.command("doctor")(doctor.doctor)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from compressit import __version__
+
+        print(__version__)  # noqa: T201 - the command line prints
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    """Compress a Hugging Face model through one YAML recipe, and prove it."""
+
+
+def main() -> None:
+    """Run a command; every way to end has its exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = app(standalone_mode=False)
+    except CompressitError as error:
+        from compressit.cli.console import complain
+
+        complain(error)
+        code = error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        sys.stderr.write("interrupted; nothing was published. Run the same command again to go on\n")
+        code = ExitCode.INTERRUPTED
+    except Exception as error:
+        if not hasattr(error, "show"):
+            raise
+        error.show()
+        code = getattr(error, "exit_code", ExitCode.RECIPE)
+    sys.exit(int(code or 0))
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    sys.stderr.write("terminated; nothing was published. Run the same command again to go on\n")
+    sys.exit(int(ExitCode.TERMINATED))

@@ -1,0 +1,70 @@
+"""`compressit apply`: recipe in, smaller model and report out; the exit code says whether the targets were met."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from compressit.cli.options import Json, RecipeFile, Set
+
+if TYPE_CHECKING:
+    from compressit.report import Report
+
+
+def apply(
+    recipe: RecipeFile,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder of the result (default: runs/NAME).")] = None,
+    set_: Set = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result.")] = False,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run Python code that the model's repository holds.")
+    ] = False,
+    json: Json = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but errors.")] = False,
+) -> int:
+    """Compress the model, save it, measure what was saved, and judge it against the targets."""
+    from compressit import plan, runner, store
+    from compressit import recipe as recipes
+    from compressit.cli import console
+    from compressit.errors import RecipeError
+
+    if device.partition(":")[0] not in ("auto", "cpu", "cuda"):
+        raise RecipeError(f"--device {device}: expected auto, cpu or cuda")
+    written = recipes.load(recipe, tuple(set_ or ()))
+    target = output or Path("runs") / written.recipe.name
+    store.check_target(target, overwrite=overwrite)
+    report = runner.run(
+        plan.plan(written),
+        target,
+        device=device,
+        overwrite=overwrite,
+        trust_remote_code=trust_remote_code,
+        progress=console.progress(quiet=quiet),
+    )
+    if json:
+        console.say(report.model_dump_json())
+    elif not quiet:
+        show(report, target)
+    return int(report.exit_code)
+
+
+def show(report: Report, folder: Path) -> None:
+    """Print the report's tables and where everything is."""
+    from compressit.cli import console
+    from compressit.errors import MEANING
+    from compressit.report import tables
+
+    head, rows = tables.figures(report)
+    console.table(rows, head)
+    for artifact in report.artifacts:
+        if artifact.runtime_ratio:
+            console.say(f"  {artifact.name}: of its speed, {tables.gains(artifact)}")
+    if report.verdicts:
+        console.table(tables.targets(report), ["", "target", "artifact", "measured"])
+    console.say(tables.headline(report))
+    console.say(f"saved in {folder}: report.md, " + ", ".join(f"{artifact.path}/" for artifact in report.artifacts))
+    if report.exit_code:
+        console.say(f"exit {int(report.exit_code)}: {MEANING[report.exit_code]}")

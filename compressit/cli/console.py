@@ -1,0 +1,114 @@
+"""How compressit talks: results on standard output, everything else on standard error, no control character passes."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from compressit.errors import CompressitError
+from compressit.progress import Advance, Progress, Silent
+from compressit.recipe.problems import clean
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+
+
+def progress(*, quiet: bool) -> Progress:
+    """Choose how to show progress: bars on a terminal, dated lines elsewhere, nothing where quiet."""
+    if quiet:
+        return Silent()
+    return _Bars() if sys.stderr.isatty() else _Lines()
+
+
+def out(*, stderr: bool = False) -> Console:
+    """Open a console; it respects NO_COLOR and takes user text without markup."""
+    from rich.console import Console
+
+    # Wide enough for a table where nobody's screen sets the width.
+    width = None if sys.stdout.isatty() else 140
+    return Console(stderr=stderr, markup=False, highlight=False, emoji=False, width=width)
+
+
+def say(text: str) -> None:
+    """Print a line of a result."""
+    sys.stdout.write(clean(text) + "\n")
+
+
+def complain(error: CompressitError) -> None:
+    """Print an error a user can act on."""
+    text = str(error)
+    sys.stderr.write(text if text.lstrip().startswith(("error", "/")) or ": error: " in text else f"error: {text}")
+    sys.stderr.write("\n")
+
+
+def table(rows: Sequence[Sequence[str]], head: Sequence[str] | None = None, title: str | None = None) -> None:
+    """Print a table; verdicts get their colour."""
+    console = out()
+    console.print(grid(rows, head, title))
+
+
+def grid(rows: Sequence[Sequence[str]], head: Sequence[str] | None = None, title: str | None = None):  # type: ignore[no-untyped-def]
+    """Build a table for a console."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    styles = {"pass": "green", "FAIL": "bold red", "can't tell": "yellow"}
+    made = Table(box=box.SIMPLE_HEAD, show_header=head is not None, title=title, title_justify="left", pad_edge=False)
+    for name in head or [""] * len(rows[0]):
+        made.add_column(Text(name), overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(clean(cell), style=styles.get(cell, "")) for cell in row))
+    return made
+
+
+class _Lines:
+    """Dated lines, for logs."""
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        sys.stderr.write(f"{time.strftime('%H:%M:%S')} {clean(text)}\n")
+        sys.stderr.flush()
+
+    @contextmanager
+    def bar(self, label: str, total: int) -> Iterator[Advance]:
+        """Print a line at each quarter, with the time that is left."""
+        begun, done, told = time.monotonic(), 0, 0
+
+        def advance(more: int) -> None:
+            nonlocal done, told
+            done += more
+            quarter = 4 * done // max(total, 1)
+            if quarter > told:
+                told = quarter
+                left = (time.monotonic() - begun) / done * (total - done)
+                self.say(f"  {label}: {done:,} of {total:,}, {left:.0f} s left")
+
+        yield advance
+
+
+class _Bars:
+    """Bars with the time left, for a terminal."""
+
+    def say(self, text: str) -> None:
+        """Print a line above the bars."""
+        out(stderr=True).print(f"• {clean(text)}", style="dim")
+
+    @contextmanager
+    def bar(self, label: str, total: int) -> Iterator[Advance]:
+        """Show a bar until the block ends."""
+        with _rich() as bars:
+            task = bars.add_task(label, total=total)
+            yield lambda done: bars.advance(task, done)
+
+
+def _rich() -> Bars:
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Bars(*columns, console=out(stderr=True), transient=True)

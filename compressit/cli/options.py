@@ -1,0 +1,16 @@
+"""Arguments that several verbs share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RecipeFile = Annotated[Path, typer.Argument(help="Recipe file (YAML).", metavar="RECIPE")]
+Folder = Annotated[Path, typer.Argument(help="Folder of a result.", metavar="DIR")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change one value of the recipe: path.to.field=value, as in steps.0.keep=3."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]

@@ -1,0 +1,78 @@
+"""`compressit plan`: what a recipe will do, what it needs, and what will come of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from compressit.cli.options import Json, RecipeFile, Set
+
+if TYPE_CHECKING:
+    from compressit.plan import Plan
+
+
+def plan(recipe: RecipeFile, set_: Set = None, json: Json = False) -> None:
+    """Show the steps in order, what each needs, and the estimated size, memory and disk. Loads no weights."""
+    from compressit import plan as plans
+    from compressit import recipe as recipes
+    from compressit.cli.console import say, table
+
+    found = plans.plan(recipes.load(recipe, tuple(set_ or ())))
+    if json:
+        from json import dumps
+
+        say(dumps(summary(found), indent=1))
+        return
+    spec = found.written.recipe
+    say(f"{spec.name}: {spec.model.path}, {spec.task}")
+    rows = [["0", "the original", "", *_size(found.before)]]
+    for number, step in enumerate(found.steps, 1):
+        needs = ", ".join(sorted(step.config.needs())) or "nothing"
+        rows.append([str(number), step.config.step, needs, *_size(step.after)])
+    for number, export in enumerate(spec.exports, len(rows)):
+        rows.append([str(number), f"export {export.artifact}", "evaluation data", "", ""])
+    table(rows, ["", "step", "needs", "parameters", "size"])
+    say("measures  " + ", ".join(config.key for config in found.metrics))
+    say("targets   " + ("; ".join(_target(target) for target in spec.targets) or "none"))
+    if found.before is None:
+        say(f"estimates none: {found.why_not}")
+    else:
+        say(f"memory    about {_bytes(found.memory)} at the peak, and what activations take")
+        say(f"disk      about {_bytes(found.disk)} at the peak")
+
+
+def summary(found: Plan) -> dict[str, Any]:
+    """Give a plan as plain values."""
+    steps = [
+        {
+            "step": step.config.step,
+            "needs": sorted(step.config.needs()),
+            "parameters": step.after.parameters if step.after else None,
+            "bytes": step.after.bytes if step.after else None,
+        }
+        for step in found.steps
+    ]
+    return {
+        "name": found.written.recipe.name,
+        "model": found.model,
+        "steps": steps,
+        "exports": [export.artifact for export in found.written.recipe.exports],
+        "metrics": [config.key for config in found.metrics],
+        "memory_bytes": found.memory,
+        "disk_bytes": found.disk,
+        "why_no_estimates": found.why_not or None,
+    }
+
+
+def _size(weights: Any) -> list[str]:
+    return ["?", "?"] if weights is None else [f"{weights.parameters:,}", _bytes(weights.bytes)]
+
+
+def _bytes(count: int | None) -> str:
+    from compressit.recipe.quantities import show
+
+    return "?" if count is None else show(count, "bytes")
+
+
+def _target(target: Any) -> str:
+    bound, value = target.bound
+    return f"{target.metric} {bound} {value}" + (f" ({target.artifact})" if target.artifact else "")

@@ -1,0 +1,166 @@
+"""What a run found out, as data: written as report.json, shown as tables, judged against the targets.
+
+`schema_version` rises when a reader of the file would have to change.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from compressit.errors import ExitCode, IntegrityError
+
+FILE = "report.json"
+SCHEMA_VERSION = 1
+
+
+class Part(BaseModel):
+    """A part of a report."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Outcome(StrEnum):
+    """What a bound says of a target."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+
+
+class Reading(Part):
+    """One metric of one artifact, in base units (bytes, seconds, shares), with one-sided 95% bounds where it has error.
+
+    Attributes:
+        value: Of the artifact; None where it is not a number.
+        baseline: Of the original, on the same runtime where the runtime matters.
+        ratio: value / baseline, measured in pairs.
+        details: More of the same, such as percentiles or flips.
+    """
+
+    metric: str
+    unit: str
+    better: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    baseline: float | None = None
+    ratio: float | None = None
+    ratio_low: float | None = None
+    ratio_high: float | None = None
+    details: dict[str, float] = {}
+
+
+class Artifact(Part):
+    """One thing that was saved, and what was measured of it as saved.
+
+    Attributes:
+        path: Its folder below the run's.
+        dtypes: Weights by the type they are stored in.
+        runtime_ratio: The original's latency on this runtime over its latency on torch, by batch size: the runtime's
+            own gain, which no compression earned.
+    """
+
+    name: str
+    path: str
+    runtime: str
+    bytes: int
+    parameters: int
+    nonzero: int
+    dtypes: dict[str, int]
+    notes: dict[str, Any] = {}
+    readings: tuple[Reading, ...] = ()
+    runtime_ratio: dict[int, float] = {}
+
+
+class StepRecord(Part):
+    """One step as it ran."""
+
+    step: str
+    config: dict[str, Any]
+    notes: dict[str, Any]
+    seconds: float
+    parameters: int
+    claim: str | None = None
+
+
+class Verdict(Part):
+    """One target, judged.
+
+    Attributes:
+        bound: `min`, `max`, `min_ratio`, `max_ratio` or `max_drop`.
+        limit: Its value, in base units.
+        value: What was measured of the quantity that the bound is on.
+        needed: Examples that would decide an inconclusive one.
+    """
+
+    metric: str
+    artifact: str
+    bound: str
+    limit: float
+    unit: str
+    value: float | None
+    low: float | None
+    high: float | None
+    outcome: Outcome
+    why: str
+    needed: int | None = None
+
+
+class Provenance(Part):
+    """Where a result comes from."""
+
+    created: str
+    seconds: float
+    recipe_sha256: str
+    overrides: tuple[str, ...]
+    seed: int
+    device: str
+    model: dict[str, str]
+    data: dict[str, str | int]
+    versions: dict[str, str]
+    hardware: dict[str, str | int]
+
+
+class Report(Part):
+    """Everything a run found out."""
+
+    schema_version: int = SCHEMA_VERSION
+    name: str
+    task: str
+    provenance: Provenance
+    original: Artifact
+    steps: tuple[StepRecord, ...]
+    artifacts: tuple[Artifact, ...]
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """A missed target weighs more than an undecided one."""
+        outcomes = {verdict.outcome for verdict in self.verdicts}
+        if Outcome.FAIL in outcomes:
+            return ExitCode.TARGET_MISSED
+        return ExitCode.INCONCLUSIVE if Outcome.INCONCLUSIVE in outcomes else ExitCode.OK
+
+
+def write(report: Report, folder: Path) -> None:
+    """Write report.json."""
+    (folder / FILE).write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def read(folder: Path) -> Report:
+    """Read report.json of a run folder.
+
+    Raises:
+        IntegrityError: there is none, or this version can't read it.
+    """
+    file = folder / FILE
+    if not file.is_file():
+        raise IntegrityError(f"{folder} holds no {FILE}: not a finished result of compressit")
+    try:
+        return Report.model_validate_json(file.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        raise IntegrityError(f"{file} can't be read: {error.error_count()} fields are not as expected") from error

@@ -1,0 +1,117 @@
+"""A metric's value, ratio to the original and difference from it, each with its bounds, by the kind of the metric."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from compressit import metrics
+from compressit.metrics import Evidence, Kind, MetricConfig
+from compressit.report import statistics
+from compressit.report.statistics import Interval
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+RESAMPLES = 2_000
+Bounded = tuple[float, Interval]
+
+
+def value(config: MetricConfig, artifact: Evidence, seed: int = 0) -> Bounded:
+    """Bound the metric itself."""
+    module: Any = metrics.load(config.metric)
+    found = metrics.value(artifact, config)
+    if module.KIND is Kind.MEAN:
+        scores = module.per_example(artifact, config)
+        if binary(scores):
+            return found, statistics.proportion(int(scores.sum()), len(scores))
+        return found, statistics.mean(scores, seed=seed)
+    if module.KIND is Kind.CORPUS:
+        return found, _resampled(module, config, artifact, seed, lambda rows: module.measure(artifact.take(rows), config))
+    if module.KIND is Kind.TIMED:
+        timings = artifact.timings[config.batch_sizes()[0]]
+        bound = statistics.median(module.per_run(timings.artifact, config), seed=seed)
+        noise = statistics.noise(timings.baseline, timings.again, seed=seed)
+        return found, Interval(max(bound.low, 0.0) / noise, bound.high * noise)
+    return found, Interval(found, found)
+
+
+def ratio(config: MetricConfig, artifact: Evidence, original: Evidence, seed: int = 0) -> Bounded:
+    """Bound the metric as a multiple of the original's, on the same examples or in the same runs."""
+    module: Any = metrics.load(config.metric)
+    before, after = metrics.value(original, config), metrics.value(artifact, config)
+    found = after / before if before else float("nan")
+    if module.KIND is Kind.MEAN:
+        after, bare = module.per_example(artifact, config), module.per_example(original, config)
+        if binary(after) and binary(bare) and before:
+            # A bootstrap of a few examples that all agree would be sure; the score bound is not.
+            bound = statistics.paired_difference(after > 0, bare > 0)
+            return found, Interval(1 + bound.low / before, 1 + bound.high / before)
+        return found, statistics.paired_mean_ratio(after, bare, seed=seed)
+    if module.KIND is Kind.CORPUS:
+        return found, _resampled(module, config, artifact, seed, _compare(module, config, artifact, original, _divide))
+    if module.KIND is Kind.TIMED:
+        timings = artifact.timings[config.batch_sizes()[0]]
+        bound = statistics.paired_time_ratio(timings.artifact, timings.baseline, seed=seed)
+        noise = statistics.noise(timings.baseline, timings.again, seed=seed)
+        slower, faster = bound.high * noise, bound.low / noise
+        found = paired_median_ratio(timings.artifact, timings.baseline)
+        if module.BETTER == "lower":
+            return found, Interval(faster, slower)
+        return 1 / found, Interval(1 / slower if slower else 0.0, 1 / faster if faster else float("inf"))
+    return found, Interval(found, found)
+
+
+def difference(config: MetricConfig, artifact: Evidence, original: Evidence, seed: int = 0) -> Bounded:
+    """Bound how far the metric lies above the original's, on the same examples."""
+    module: Any = metrics.load(config.metric)
+    found = metrics.value(artifact, config) - metrics.value(original, config)
+    if module.KIND is Kind.MEAN:
+        after, before = module.per_example(artifact, config), module.per_example(original, config)
+        if binary(after) and binary(before):
+            return found, statistics.paired_difference(after > 0, before > 0)
+        return found, statistics.paired_mean_difference(after, before, seed=seed)
+    if module.KIND is Kind.CORPUS:
+        return found, _resampled(module, config, artifact, seed, _compare(module, config, artifact, original, _subtract))
+    if module.KIND is Kind.TIMED:
+        timings = artifact.timings[config.batch_sizes()[0]]
+        gains = module.per_run(timings.artifact, config) - module.per_run(timings.baseline, config)
+        return found, statistics.median(gains, seed=seed)
+    return found, Interval(found, found)
+
+
+def paired_median_ratio(after: NDArray[np.float64], before: NDArray[np.float64]) -> float:
+    """Take the median of the ratios run by run."""
+    import numpy as np
+
+    return float(np.exp(np.median(np.log(after) - np.log(before))))
+
+
+def _compare(
+    module: Any, config: MetricConfig, artifact: Evidence, original: Evidence, how: Callable[[float, float], float]
+) -> Callable[[NDArray[np.int64]], float]:
+    def statistic(rows: NDArray[np.int64]) -> float:
+        return how(module.measure(artifact.take(rows), config), module.measure(original.take(rows), config))
+
+    return statistic
+
+
+def _resampled(
+    module: Any, config: MetricConfig, artifact: Evidence, seed: int, statistic: Callable[[NDArray[np.int64]], float]
+) -> Interval:
+    count = getattr(module, "RESAMPLES", RESAMPLES)
+    return statistics.resampled(statistic, len(artifact.predictions.labels), seed=seed, resamples=count)
+
+
+def binary(scores: NDArray[np.float64]) -> bool:
+    """Tell whether all scores are 0 or 1."""
+    return bool(((scores == 0) | (scores == 1)).all())
+
+
+def _divide(above: float, below: float) -> float:
+    return above / below if below else float("nan")
+
+
+def _subtract(above: float, below: float) -> float:
+    return above - below

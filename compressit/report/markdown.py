@@ -1,0 +1,84 @@
+"""The report as Markdown: report.md beside the result, and the model card inside each artifact."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from compressit.report import Report, tables
+
+SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#])")
+PLAIN_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+
+
+def document(report: Report) -> str:
+    """Write the whole report."""
+    origin = report.provenance
+    parts = [
+        f"# {escape(report.name)}",
+        escape(tables.headline(report)),
+        *_targets(report),
+        "## Figures",
+        "Measured on the saved files, each in a process of its own; timings run by run next to the original on the same "
+        "runtime. In brackets: against the original.",
+        table(*tables.figures(report)),
+        *(f"`{a.name}`: {tables.gains(a)}." for a in report.artifacts if a.runtime_ratio),
+        "## Steps",
+        table(["", "step", "time", "parameters", "notes"], tables.steps(report)),
+        "## Where it comes from",
+        table(
+            ["", ""],
+            [
+                ["model", _join(origin.model)],
+                ["data", _join(origin.data)],
+                ["recipe (SHA-256)", origin.recipe_sha256],
+                ["overrides", ", ".join(origin.overrides) or "none"],
+                ["seed", str(origin.seed)],
+                ["device", origin.device],
+                ["hardware", _join(origin.hardware)],
+                ["versions", _join(origin.versions)],
+                ["made", f"{origin.created}, in {origin.seconds:.0f} s"],
+            ],
+        ),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def card(report: Report, base_model: str, recipe_text: str) -> str:
+    """Write the model card that goes into an artifact's folder."""
+    head = ["---", "library_name: transformers", f"pipeline_tag: {report.task}"]
+    if PLAIN_ID.fullmatch(base_model):
+        head.append(f"base_model: {base_model}")
+    head += ["tags:", "- compressit", "---"]
+    parts = [
+        "\n".join(head),
+        f"# {escape(report.name)}",
+        escape(tables.headline(report)),
+        *_targets(report),
+        table(*tables.figures(report)),
+        "## Recipe",
+        f"```yaml\n{recipe_text.replace('```', '` ` `').strip()}\n```",
+        f"Recipe SHA-256 `{report.provenance.recipe_sha256}`, seed {report.provenance.seed}.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Write a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell if line is lines[1] else escape(cell) for cell in line) + " |" for line in lines)
+
+
+def escape(text: str) -> str:
+    """Keep Markdown and HTML in a name or a label from meaning anything."""
+    return SPECIAL.sub(r"\\\1", " ".join(text.split()))
+
+
+def _targets(report: Report) -> list[str]:
+    if not report.verdicts:
+        return []
+    return ["## Targets", table(["verdict", "target", "artifact", "measured"], tables.targets(report))]
+
+
+def _join(facts: dict[str, str] | dict[str, str | int]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in facts.items())

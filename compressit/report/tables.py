@@ -1,0 +1,103 @@
+"""The report as rows of text, the same for the terminal, Markdown and the model card."""
+
+from __future__ import annotations
+
+from compressit.recipe.quantities import show
+from compressit.report import Artifact, Outcome, Reading, Report, Verdict
+
+MARKS = {Outcome.PASS: "pass", Outcome.FAIL: "FAIL", Outcome.INCONCLUSIVE: "can't tell"}
+LABELS = {"min": ">=", "max": "<=", "min_ratio": ">=", "max_ratio": "<=", "max_drop": "drop <="}
+
+
+def figures(report: Report) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: one metric a row, the original and then each artifact with its ratio to the original."""
+    head = ["", f"original ({report.original.runtime})"]
+    for artifact in report.artifacts:
+        if artifact.runtime != report.original.runtime:
+            head.append(f"original ({artifact.runtime})")
+        head.append(f"{artifact.name} ({artifact.runtime})")
+    rows = []
+    for index, reading in enumerate(report.original.readings):
+        row = [reading.metric, _value(reading)]
+        for artifact in report.artifacts:
+            own = artifact.readings[index]
+            if artifact.runtime != report.original.runtime:
+                row.append(show(own.baseline, own.unit) if own.baseline is not None else "")
+            row.append(_with_ratio(own))
+        rows.append(row)
+    return head, rows
+
+
+def targets(report: Report) -> list[list[str]]:
+    """One target a row: verdict, what was asked, of which artifact, and why."""
+    return [[MARKS[v.outcome], f"{v.metric} {asked(v)}", v.artifact, _why(v)] for v in report.verdicts]
+
+
+def steps(report: Report) -> list[list[str]]:
+    """One step a row: number, name, seconds, parameters after it, and what it noted."""
+    return [
+        [
+            str(number),
+            step.step,
+            f"{step.seconds:.1f} s",
+            f"{step.parameters:,}",
+            ", ".join(f"{name} {value}" for name, value in step.notes.items()),
+        ]
+        for number, step in enumerate(report.steps, 1)
+    ]
+
+
+def asked(verdict: Verdict) -> str:
+    """Write a target's bound the short way."""
+    shown = f"{verdict.limit:g}x" if verdict.unit == "ratio" else show(verdict.limit, verdict.unit)
+    if verdict.bound == "max_drop":
+        shown = f"{verdict.limit:g}"
+    return f"{LABELS[verdict.bound]} {shown}"
+
+
+def headline(report: Report) -> str:
+    """Say in one line what the last artifact gained and what it kept."""
+    last = report.artifacts[-1]
+    parts = [text for reading in last.readings if (text := _gain(reading))]
+    return f"{last.name}: {', '.join(parts)}" if parts else last.name
+
+
+def gains(artifact: Artifact) -> str:
+    """Say how much of the speed is the runtime's own."""
+    return ", ".join(
+        f"at batch {size} the runtime alone {_factor(1 / ratio)}" for size, ratio in artifact.runtime_ratio.items()
+    )
+
+
+def _gain(reading: Reading) -> str:
+    if reading.ratio is None or reading.value is None:
+        return ""
+    if reading.metric == "size":
+        return f"{1 / reading.ratio:.1f}x smaller" if reading.ratio < 1 else f"{reading.ratio:.1f}x larger"
+    if reading.unit == "seconds":
+        return f"{1 / reading.ratio:.1f}x faster" if reading.ratio < 1 else f"{reading.ratio:.1f}x slower"
+    if reading.metric == "accuracy" and reading.baseline is not None:
+        return f"accuracy {reading.value:.4f} ({reading.value - reading.baseline:+.4f})"
+    return ""
+
+
+def _factor(gain: float) -> str:
+    return f"is {gain:.2f}x as fast as torch"
+
+
+def _why(verdict: Verdict) -> str:
+    more = f"; about {verdict.needed:,} examples would decide" if verdict.needed else ""
+    return verdict.why + more
+
+
+def _value(reading: Reading) -> str:
+    return "NaN" if reading.value is None else show(reading.value, reading.unit)
+
+
+def _with_ratio(reading: Reading) -> str:
+    text = _value(reading)
+    if reading.ratio is None or reading.value is None or reading.baseline is None:
+        return text
+    if reading.unit == "" and reading.metric != "nonzero":
+        return f"{text} ({reading.value - reading.baseline:+.4f})"
+    return f"{text} ({reading.ratio:.2f}x)"

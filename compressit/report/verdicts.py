@@ -1,0 +1,110 @@
+"""Targets -> verdicts. A bound decides, never the point: one that excludes the limit passes, its opposite fails."""
+
+from __future__ import annotations
+
+import math
+
+from compressit import metrics
+from compressit.metrics import Evidence, Kind, MetricConfig
+from compressit.recipe import Target
+from compressit.recipe.quantities import parse, show
+from compressit.report import Outcome, Verdict, bounds, statistics
+from compressit.report.statistics import Interval
+
+WORDS = {"min": "at least", "max": "at most", "min_ratio": "at least", "max_ratio": "at most", "max_drop": "a drop of at most"}
+
+
+def judge(
+    target: Target, config: MetricConfig, name: str, artifact: Evidence, original: Evidence, seed: int = 0
+) -> Verdict:
+    """Judge one target on one artifact.
+
+    Args:
+        target: A bound on a metric.
+        config: That metric's fields.
+        name: Of the artifact.
+        artifact: What was measured of it.
+        original: What was measured of the original, on the same runtime.
+        seed: Of the resampling.
+    """
+    module = metrics.load(config.metric)
+    bound, written = target.bound
+    if bound in ("min", "max"):
+        limit, unit = parse(written, module.UNIT), module.UNIT
+        value, interval = bounds.value(config, artifact, seed)
+    elif bound == "max_drop":
+        limit, unit = -float(written), module.UNIT
+        value, interval = bounds.difference(config, artifact, original, seed)
+    else:
+        limit, unit = float(written), "ratio"
+        value, interval = bounds.ratio(config, artifact, original, seed)
+    outcome = decide(value, interval, limit, least=bound in ("min", "min_ratio", "max_drop"))
+    return Verdict(
+        metric=config.key,
+        artifact=name,
+        bound=bound,
+        limit=abs(limit) if bound == "max_drop" else limit,
+        unit=unit,
+        value=_finite(value),
+        low=_finite(interval.low),
+        high=_finite(interval.high),
+        outcome=outcome,
+        why=_why(bound, limit, unit, value, interval, outcome),
+        needed=_needed(bound, limit, config, artifact, original) if outcome is Outcome.INCONCLUSIVE else None,
+    )
+
+
+def decide(value: float, interval: Interval, limit: float, *, least: bool) -> Outcome:
+    """Compare bounds with a limit; NaN never passes.
+
+    Args:
+        value: The point, looked at only for being a number.
+        interval: One-sided bounds of it.
+        limit: What it must be at least, or at most.
+        least: Which of the two.
+    """
+    if math.isnan(value):
+        return Outcome.FAIL
+    if interval.low >= limit if least else interval.high <= limit:
+        return Outcome.PASS
+    if interval.high < limit if least else interval.low > limit:
+        return Outcome.FAIL
+    return Outcome.INCONCLUSIVE
+
+
+def _why(bound: str, limit: float, unit: str, value: float, interval: Interval, outcome: Outcome) -> str:
+    if math.isnan(value):
+        return "it is not a number"
+    if bound == "max_drop":
+        sure = max(0.0, -interval.low) if outcome is Outcome.PASS else -interval.low
+        return f"{value:+.4f} against the original; a drop of {sure:.4f} can't be ruled out, {-limit:.4f} is allowed"
+    measured, allowed = _show(value, unit), f"{WORDS[bound]} {_show(limit, unit)}"
+    if interval.low == interval.high:
+        return f"{measured}, {allowed}"
+    return f"{measured}, 95% sure between {_show(interval.low, unit)} and {_show(interval.high, unit)}; {allowed}"
+
+
+def _show(value: float, unit: str) -> str:
+    return f"{value:.3g}x" if unit == "ratio" else show(value, unit)
+
+
+def _needed(
+    bound: str, limit: float, config: MetricConfig, artifact: Evidence, original: Evidence
+) -> int | None:
+    """Count the examples that would decide; only shares have a formula."""
+    module = metrics.load(config.metric)
+    if module.KIND is not Kind.MEAN:
+        return None
+    after, before = module.per_example(artifact, config), module.per_example(original, config)
+    if not (bounds.binary(after) and bounds.binary(before)):
+        return None
+    if bound == "max_drop":
+        discordance, difference = float((after != before).mean()), float(after.mean() - before.mean())
+        return statistics.examples_needed(discordance, -limit, difference=difference)
+    if bound in ("min", "max") and 0 < limit < 1:
+        return statistics.examples_needed_for_proportion(float(after.mean()), limit)
+    return None
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,319 @@
+"""Plan -> Report: the one straight line. Load, measure, change step by step, save, export, measure again, judge, write."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compressit import data, demo, exports, provenance, recipe, report, steps, store
+from compressit import model as models
+from compressit.errors import CompressitError, StepError
+from compressit.measure import Setting, Subject, evidence
+from compressit.measure.evidence import ORIGINAL_RUNTIME, Originals, Pair
+from compressit.model import Model
+from compressit.plan import Plan, PlannedStep
+from compressit.progress import Progress, Silent
+from compressit.report import Report, StepRecord, markdown, readings, verdicts
+from compressit.rules import CHECKPOINT
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+CALIBRATION, TRAINING, EVALUATION = "calibration", "train", "evaluation"
+CHECKED = 40
+"""Evaluation examples on which an export is checked against the checkpoint."""
+
+
+def run(
+    plan: Plan,
+    output: Path,
+    *,
+    device: str = "auto",
+    overwrite: bool = False,
+    trust_remote_code: bool = False,
+    progress: Progress | None = None,
+) -> Report:
+    """Do what the plan says and publish the result at `output`.
+
+    Args:
+        plan: A checked recipe.
+        output: Folder of the result; it appears there whole or not at all.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        overwrite: Replace an earlier result.
+        trust_remote_code: Run Python code that the model's repository holds.
+        progress: Told how far the work is.
+
+    Raises:
+        CompressitError: see `compressit.errors`; nothing is published then.
+    """
+    about: dict[str, Any] = {"recipe_sha256": recipe.digest(plan.written.recipe)}
+    with ExitStack() as stack:
+        folder = stack.enter_context(store.staged(output, overwrite=overwrite, about=about))
+        stack.enter_context(_quiet())
+        work = _begin(plan, folder, device, trust_remote_code, progress or Silent(), stack)
+
+        model = work.load()
+        originals = work.measure_originals(model)
+        records = [work.step(number, step, model) for number, step in enumerate(plan.steps, 1)]
+        subjects, notes = work.save(model)
+        work.check_claims()
+        pairs = {name: work.measure(name, subject, originals) for name, subject in subjects.items()}
+        return work.write(records, originals, subjects, notes, pairs)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What every part of a run needs to know."""
+
+    plan: Plan
+    folder: Path
+    source: Path
+    device: str
+    trust: bool
+    progress: Progress
+    rows: dict[str, Dataset]
+    unfinished: Path
+    started: float
+
+    @property
+    def recipe(self) -> recipe.Recipe:
+        return self.plan.written.recipe
+
+    @property
+    def scratch(self) -> Path:
+        return self.folder / ".work"
+
+    @property
+    def setting(self) -> Setting:
+        spec = self.recipe.dataset
+        rows, longest = str(self.scratch / "rows"), spec.max_length if spec else None
+        return Setting(self.recipe.task, rows, self.device, self.recipe.seed, longest)
+
+    def load(self) -> Model:
+        self.progress.say(f"load {self.plan.model}")
+        return models.load(self.source, self.recipe.task, device=self.device, trust_remote_code=self.trust)
+
+    def measure_originals(self, model: Model) -> Originals:
+        subjects = {ORIGINAL_RUNTIME: Subject(str(self.source), ORIGINAL_RUNTIME)}
+        for export in self.recipe.exports:
+            runtime, place = type(export).runtime, self.scratch / f"original-{export.export}"
+            if runtime not in subjects:
+                self.progress.say(f"export the original to {export.export}, uncompressed, to compare with")
+                plain = exports.load(export.export).Config(export=export.export)
+                self.export(model, plain, place)
+                subjects[runtime] = Subject(str(place), runtime)
+        self.progress.say(f"measure the original on {' and '.join(subjects)}")
+        return evidence.originals(subjects, self.setting)
+
+    def step(self, number: int, step: PlannedStep, model: Model) -> StepRecord:
+        import transformers
+
+        config = step.config
+        self.progress.say(f"step {number} of {len(self.plan.steps)}: {config.step}")
+        transformers.set_seed(self.recipe.seed)
+        begun = time.monotonic()
+        context = steps.StepContext(
+            train=self.rows.get(TRAINING),
+            calibration=self.rows.get(CALIBRATION),
+            teacher=self.teacher,
+            device=self.device,
+            seed=self.recipe.seed,
+            progress=self.progress,
+            scratch=self.unfinished / f"step-{number}",
+            max_length=self.setting.max_length,
+        )
+        try:
+            notes = step.module.run(model, config, context)
+        except CompressitError as error:
+            error.message = f"step {number} ({config.step}): {error.message}"
+            raise
+        return StepRecord(
+            step=config.step,
+            config=config.model_dump(mode="json"),
+            notes=dict(notes),
+            seconds=round(time.monotonic() - begun, 2),
+            parameters=model.module.num_parameters(),
+        )
+
+    def teacher(self, path: str | None) -> Model:
+        folder = self.source if path is None else _fetch(recipe.located(path, self.plan.written.base), None, self)
+        return models.load(folder, self.recipe.task, device=self.device, trust_remote_code=self.trust)
+
+    def save(self, model: Model) -> tuple[dict[str, Subject], dict[str, Any]]:
+        self.progress.say("save the checkpoint")
+        model.save(self.folder / CHECKPOINT)
+        subjects = {CHECKPOINT: Subject(str(self.folder / CHECKPOINT), ORIGINAL_RUNTIME)}
+        notes: dict[str, Any] = {CHECKPOINT: {}}
+        for config in self.recipe.exports:
+            name = config.artifact
+            self.progress.say(f"export {name}")
+            notes[name] = self.export(model, config, self.folder / name)
+            subjects[name] = Subject(str(self.folder / name), type(config).runtime)
+        return subjects, notes
+
+    def export(self, model: Model, config: Any, place: Path) -> Any:
+        place.mkdir(parents=True)
+        evaluation = self.rows[EVALUATION]
+        some = evaluation.select(range(min(CHECKED, len(evaluation))))
+        examples = [
+            batch
+            for rows, size in ((some.select([0]), 1), (some, 8))
+            for batch in data.batches(rows, model, size, self.setting.max_length)
+        ]
+        return exports.load(config.export).run(model, config, place, examples)
+
+    def check_claims(self) -> None:
+        for number, step in enumerate(self.plan.steps, 1):
+            claim = getattr(step.module, "claim", None)
+            broken = claim(self.folder / CHECKPOINT, step.config) if claim else None
+            if broken:
+                raise StepError(f"step {number} ({step.config.step}) did not keep its promise: {broken}")
+
+    def measure(self, name: str, subject: Subject, originals: Originals) -> Pair:
+        self.progress.say(f"measure {name} as saved, on {subject.runtime}, next to the original")
+        return evidence.pair(subject, originals, self.setting, self.plan.metrics)
+
+    def write(
+        self,
+        records: list[StepRecord],
+        originals: Originals,
+        subjects: dict[str, Subject],
+        notes: dict[str, Any],
+        pairs: dict[str, Pair],
+    ) -> Report:
+        seed, configs = self.recipe.seed, {config.key: config for config in self.plan.metrics}
+        made = tuple(
+            readings.artifact(
+                name, subjects[name].runtime, pair.artifact, pair.original, self.plan.metrics, notes[name], seed
+            )
+            for name, pair in pairs.items()
+        )
+        judged = []
+        for target in self.recipe.targets:
+            name = target.artifact or list(pairs)[-1]
+            pair = pairs[name]
+            config = configs[target.metric]
+            judged.append(verdicts.judge(target, config, name, pair.artifact, pair.original, seed))
+        first = pairs[CHECKPOINT].original
+        found = Report(
+            name=self.recipe.name,
+            task=self.recipe.task,
+            provenance=self.provenance(),
+            original=readings.artifact("original", ORIGINAL_RUNTIME, first, None, self.plan.metrics, seed=seed),
+            steps=tuple(records),
+            artifacts=made,
+            verdicts=tuple(judged),
+        )
+        _write_files(found, self, pairs)
+        return found
+
+    def provenance(self) -> report.Provenance:
+        spec = self.recipe.dataset
+        seen: dict[str, str | int] = {}
+        if spec is not None:
+            ids = data.fingerprints(self.rows[EVALUATION])
+            sha256 = hashlib.sha256(ids.tobytes()).hexdigest()
+            seen = {"source": spec.path, "split": spec.evaluation, "examples": len(ids), "sha256": sha256}
+        return report.Provenance(
+            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            seconds=round(time.monotonic() - self.started, 1),
+            recipe_sha256=recipe.digest(self.recipe),
+            overrides=self.plan.written.document.overrides,
+            seed=self.recipe.seed,
+            device=self.device,
+            model=provenance.model(self.recipe.model.path, self.source),
+            data=seen,
+            versions=provenance.versions(),
+            hardware=provenance.hardware(self.device),
+        )
+
+
+def _begin(
+    plan: Plan, folder: Path, device: str, trust: bool, progress: Progress, stack: ExitStack
+) -> _Work:
+    """Fetch the model and read the splits, so that what is missing shows before any work is done."""
+    started = time.monotonic()
+    spec = plan.written.recipe.dataset
+    chosen = provenance.device(device)
+    work = _Work(plan, folder, Path(), chosen, trust, progress, {}, Path(), started)
+    source = _fetch(plan.model, plan.written.recipe.model.revision, work)
+    rows = {}
+    if spec is not None:
+        labels = models.labels(source)
+        for use in (EVALUATION, TRAINING, CALIBRATION):
+            split = getattr(spec, use)
+            if split is not None:
+                progress.say(f"read {use} data: {spec.path} {split}")
+                rows[use] = data.rows(spec, split, plan.written.recipe.task, labels, plan.written.base)
+        rows[EVALUATION].save_to_disk(str(folder / ".work" / "rows"))
+    unfinished = stack.enter_context(store.unfinished(_key(plan, source, rows, chosen)))
+    return _Work(plan, folder, source, chosen, trust, progress, rows, unfinished, started)
+
+
+def _fetch(path: str, revision: str | None, work: _Work) -> Path:
+    if path.startswith("demo:"):
+        return demo.folder(path, work.progress)
+    return models.fetch(path, revision, trust_remote_code=work.trust)
+
+
+def _key(plan: Plan, source: Path, rows: dict[str, Dataset], device: str) -> str:
+    """Name what an unfinished step's notes depend on: recipe, model, data, versions, kind of device."""
+    whole = hashlib.sha256(recipe.digest(plan.written.recipe).encode())
+    for part in (store.content_key(source), device, str(plan.written.base), *map(str, provenance.versions().items())):
+        whole.update(part.encode())
+    for use in sorted(rows):
+        whole.update(data.fingerprints(rows[use]).tobytes())
+    return whole.hexdigest()
+
+
+def _write_files(found: Report, work: _Work, pairs: dict[str, Pair]) -> None:
+    """Write the report, the recipe as run, the model cards, and what each artifact said of each example."""
+    import numpy as np
+
+    document = work.plan.written.document
+    as_run = recipe.text(
+        work.recipe,
+        f"As run by compressit {found.provenance.versions.get('compressit', '')}, recipe SHA-256 "
+        f"{found.provenance.recipe_sha256}." + "".join(f"\n--set {item}" for item in document.overrides),
+    )
+    report.write(found, work.folder)
+    (work.folder / "report.md").write_text(markdown.document(found), encoding="utf-8")
+    (work.folder / "recipe.yaml").write_text(as_run, encoding="utf-8")
+    for name in pairs:
+        card = markdown.card(found, work.recipe.model.path, as_run)
+        (work.folder / name / "README.md").write_text(card, encoding="utf-8")
+        (work.folder / name / "recipe.yaml").write_text(as_run, encoding="utf-8")
+    if work.recipe.dataset is not None:
+        examples = work.folder / "examples"
+        examples.mkdir()
+        said = {"original": pairs[CHECKPOINT].original, **{name: pair.artifact for name, pair in pairs.items()}}
+        for name, one in said.items():
+            arrays = one.predictions
+            np.savez(examples / f"{name}.npz", logits=arrays.logits, labels=arrays.labels, examples=arrays.examples)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the libraries' own bars and notices off the terminal; errors still pass."""
+    import datasets
+    import transformers
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    bars = datasets.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(before)
+        logging.enable_progress_bar()
+        if bars:
+            datasets.enable_progress_bars()
