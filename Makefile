@@ -1,0 +1,41 @@
+# Everything a newcomer or CI runs. Each target sets up what it needs.
+
+PYTHON ?= python3
+VENV ?= .venv
+# A CPU build where the index has one; set TORCH= to take what pip chooses, or another version for your GPU.
+TORCH ?= torch==2.13.0
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: setup quickstart test check fix bench clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(if $(TORCH),$(BIN)/python -m pip install -q $(TORCH))
+	$(BIN)/python -m pip install -q -e '.[dev]'
+	touch $(READY)
+
+quickstart: setup
+	$(BIN)/compressit apply recipes/quickstart.yaml --overwrite
+
+test: setup
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/cog --check README.md
+
+fix: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/cog -r README.md
+
+bench: setup
+	$(BIN)/python -m pytest tests/benchmarks --override-ini testpaths=tests/benchmarks -s -p no:cacheprovider
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,81 @@
+"""Run an ONNX file on onnxruntime."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from compressit.errors import MissingExtra, StepError
+from compressit.runtimes import Batch, Facts, Session
+
+FILE = "model.onnx"
+NOT_WEIGHTS = ("_scale", "_zero_point")
+
+
+def open(folder: Path, task: str, device: str) -> Session:
+    """Open model.onnx on the CPU, or on the GPU where this onnxruntime has the provider for it."""
+    ort = _library()
+    providers = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+    provider = providers[device.partition(":")[0]]
+    if provider not in ort.get_available_providers():
+        raise StepError(f"this onnxruntime has no {provider}", hint="pip install onnxruntime-gpu, or use --device cpu")
+    options = ort.SessionOptions()
+    # Threads that spin between runs would slow whatever is timed next to this session, and whoever shares the machine.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    session = ort.InferenceSession(str(folder / FILE), options, providers=[provider])
+    names = {value.name for value in session.get_inputs()}
+
+    def run(batch: Batch) -> Any:
+        return session.run(["logits"], {name: array for name, array in batch.items() if name in names})[0]
+
+    return run
+
+
+def inspect(folder: Path) -> Facts:
+    """Read the weights of model.onnx: its float and int8 constants; shapes, indices, scales and zero points are not."""
+    _library()
+    import onnx
+    from onnx import numpy_helper
+
+    file = folder / FILE
+    graph = onnx.load(str(file)).graph
+    zero_points = {value.name: value for value in graph.initializer if value.name.endswith("_zero_point")}
+    parameters = nonzero = 0
+    dtypes: dict[str, int] = {}
+    for value in graph.initializer:
+        kind = onnx.TensorProto.DataType.Name(value.data_type).lower()
+        if value.name.endswith(NOT_WEIGHTS) or kind not in ("float", "float16", "bfloat16", "int8", "uint8"):
+            continue
+        array = numpy_helper.to_array(value)
+        if array.size < 2:
+            continue
+        parameters += array.size
+        nonzero += int((array != _zero(value.name, array, zero_points, numpy_helper)).sum())
+        name = "float32" if kind == "float" else kind
+        dtypes[name] = dtypes.get(name, 0) + array.size
+    size = sum(part.stat().st_size for part in folder.glob(f"{FILE}*"))
+    return Facts(size, parameters, nonzero, dtypes)
+
+
+def _zero(name: str, array: Any, zero_points: dict[str, Any], numpy_helper: Any) -> Any:
+    """Find the number that stands for zero in a quantized constant."""
+    point = zero_points.get(name.removesuffix("_quantized") + "_zero_point")
+    if point is None or array.dtype.kind == "f":
+        return 0
+    found = numpy_helper.to_array(point)
+    if found.size <= 1:
+        return found.item() if found.size else 0
+    axis = next(axis for axis in reversed(range(array.ndim)) if array.shape[axis] == found.size)
+    shape = [1] * array.ndim
+    shape[axis] = found.size
+    return found.reshape(shape)
+
+
+def _library() -> Any:
+    if find_spec("onnxruntime") is None or find_spec("onnx") is None:
+        raise MissingExtra("onnxruntime", "onnx")
+    import onnxruntime
+
+    return onnxruntime

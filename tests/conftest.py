@@ -1,0 +1,127 @@
+"""What every test may use: a small trained text classifier with its data, made once in a few seconds, and no hub."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+GOOD = ["good", "fine", "great", "lovely", "bright", "superb"]
+BAD = ["bad", "dull", "poor", "awful", "weak", "dreary"]
+PLAIN = ["the", "film", "a", "plot", "actor", "is", "was", "and", "scene", "music", "with", "of", "it", "very", "quite"]
+
+
+def sentences(count: int, seed: int) -> list[dict]:
+    """Sentences whose label is which kind of word is in the majority: easy, and not decided by one word alone."""
+    draw = random.Random(seed)
+    rows = []
+    for _ in range(count):
+        label = draw.randrange(2)
+        more, fewer = (GOOD, BAD) if label else (BAD, GOOD)
+        words = draw.choices(more, k=draw.randint(2, 3)) + draw.choices(fewer, k=draw.randint(0, 1))
+        words += draw.choices(PLAIN, k=draw.randint(2, 14))
+        draw.shuffle(words)
+        rows.append({"sentence": " ".join(words), "label": label})
+    return rows
+
+
+@pytest.fixture(scope="session")
+def sentiment(tmp_path_factory) -> Path:
+    """A folder with train.jsonl, test.jsonl and model/, a 4-layer BERT that gets most of them right."""
+    folder = tmp_path_factory.mktemp("sentiment")
+    for name, count, seed in (("train", 600, 1), ("test", 300, 2)):
+        lines = [json.dumps(row) for row in sentences(count, seed)]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    save_classifier(folder / "model", sentences(600, 1))
+    return folder
+
+
+def tokenizer():
+    """A word-level tokenizer of the words above."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    vocabulary = {word: index for index, word in enumerate([*special, *GOOD, *BAD, *PLAIN])}
+    made = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    made.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        model_max_length=64,
+    )
+
+
+def save_classifier(folder: Path, rows: list[dict], layers: int = 4) -> None:
+    """Train a small BERT on the rows, seeded, and save it as a checkpoint."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification
+
+    torch.manual_seed(0)
+    tokens = tokenizer()
+    config = BertConfig(
+        vocab_size=len(tokens),
+        hidden_size=32,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        id2label={0: "NEGATIVE", 1: "POSITIVE"},
+        label2id={"NEGATIVE": 0, "POSITIVE": 1},
+    )
+    model = BertForSequenceClassification(config).train()
+    batch = tokens([row["sentence"] for row in rows], padding=True, return_tensors="pt")
+    labels = torch.tensor([row["label"] for row in rows])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(6):
+        order = torch.randperm(len(rows))
+        for start in range(0, len(rows), 50):
+            some = order[start : start + 50]
+            loss = model(**{key: value[some] for key, value in batch.items()}, labels=labels[some]).loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+    model.eval().save_pretrained(folder)
+    tokens.save_pretrained(folder)
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write a recipe file from text; give its path."""
+
+    def written(text: str, name: str = "recipe.yaml") -> Path:
+        file = tmp_path / name
+        file.write_text(text, encoding="utf-8")
+        return file
+
+    return written
+
+
+@pytest.fixture
+def cli():
+    """Run the command line in a process of its own."""
+
+    def run(*arguments: object, cwd: Path | None = None, env: dict[str, str] | None = None, stdin: str = ""):
+        return subprocess.run(
+            [sys.executable, "-m", "compressit", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            input=stdin,
+            cwd=cwd,
+            env={**os.environ, **(env or {})},
+            timeout=300,
+            check=False,
+        )
+
+    return run
