@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -69,7 +72,10 @@ class Model:
 
     def save(self, folder: Path) -> None:
         """Write config, safetensors and processor files; a quantized module in the compressed-tensors format."""
-        self.module.save_pretrained(folder)
+        if any(hasattr(part, "quantization_scheme") for part in self.module.modules()):
+            _save_quantized(self.module, folder)
+        else:
+            self.module.save_pretrained(folder)
         self.processor.save_pretrained(folder)
 
 
@@ -171,6 +177,29 @@ def check_safe(folder: Path) -> None:
             f"{folder} holds pickled weights only, which can run code when they are opened",
             hint="where you trust them, write them as safetensors: AutoModel.from_pretrained(...).save_pretrained(...)",
         )
+
+
+def _save_quantized(module: Any, folder: Path) -> None:
+    """Store weights as integers. The module in memory computes the same afterwards, its weights already rounded."""
+    from compressed_tensors.compressors import ModelCompressor
+
+    compressor = ModelCompressor.from_pretrained_model(module)
+    # Its progress bars have no switch.
+    with contextlib.redirect_stderr(io.StringIO()):
+        compressor.compress_model(module)
+        module.save_pretrained(folder)
+        compressor.update_config(str(folder))
+        compressor.decompress_model(module)
+    _open_packed_zero_points(folder / "config.json")
+
+
+def _open_packed_zero_points(file: Path) -> None:
+    """Have transformers unpack zero points while it loads: what it expects of a packed layer has unpacked ones."""
+    config = json.loads(file.read_text(encoding="utf-8"))
+    found = config["quantization_config"]
+    if found["format"] == "pack-quantized" and not next(iter(found["config_groups"].values()))["weights"]["symmetric"]:
+        found["dequantize"] = True
+        file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _snapshot(path: str, revision: str | None, trust_remote_code: bool) -> Path:

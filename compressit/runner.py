@@ -164,7 +164,7 @@ class _Work:
         examples = [
             batch
             for rows, size in ((some.select([0]), 1), (some, 8))
-            for batch in data.batches(rows, model, size, self.setting.max_length)
+            for _, batch in data.batches(rows, model, size, self.setting.max_length)
         ]
         return exports.load(config.export).run(model, config, place, examples)
 

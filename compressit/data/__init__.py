@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from compressit import tasks
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from compressit.model import Model
 
-__all__ = ["DatasetSpec", "batches", "fingerprints", "rows"]
+__all__ = ["DatasetSpec", "batched", "batches", "by_length", "fingerprints", "rows"]
 
 
 def rows(spec: DatasetSpec, split: str, task: str, id2label: Mapping[int, str], base: Path) -> Dataset:
@@ -52,13 +52,33 @@ def rows(spec: DatasetSpec, split: str, task: str, id2label: Mapping[int, str], 
     return labels.to_ids(found, id2label, spec.labels, split)
 
 
-def batches(rows: Dataset, model: Model, size: int, max_length: int | None = None) -> Iterator[dict[str, Any]]:
-    """Prepare rows for a model and give them in padded batches of tensors, in order."""
+def batches(
+    rows: Dataset, model: Model, size: int, max_length: int | None = None
+) -> Iterator[tuple[list[int], dict[str, Any]]]:
+    """Prepare rows for a model and give them in padded batches of tensors, each with the places of its rows.
+
+    Texts of like lengths share a batch, so that little of it is padding.
+    """
     task = tasks.load(model.task)
     prepared = task.prepare(rows, model.processor, max_length)
-    collate = task.collate(model.processor)
-    for start in range(0, len(prepared), size):
-        yield collate([prepared[index] for index in range(start, min(start + size, len(prepared)))])
+    yield from batched(prepared, task.collate(model.processor), by_length(prepared), size)
+
+
+def batched(
+    prepared: Dataset, collate: Callable[..., dict[str, Any]], order: Sequence[int], size: int
+) -> Iterator[tuple[list[int], dict[str, Any]]]:
+    """Collate prepared rows batch by batch in a given order."""
+    for start in range(0, len(order), size):
+        places = list(order[start : start + size])
+        yield places, collate([prepared[place] for place in places])
+
+
+def by_length(prepared: Dataset) -> list[int]:
+    """Order prepared rows by their number of tokens; images as they come."""
+    if "input_ids" not in prepared.column_names:
+        return list(range(len(prepared)))
+    lengths = [len(tokens) for tokens in prepared["input_ids"]]
+    return sorted(range(len(prepared)), key=lengths.__getitem__)
 
 
 def fingerprints(rows: Dataset) -> NDArray[np.uint64]:
@@ -72,7 +92,8 @@ def _fingerprint(row: Mapping[str, Any]) -> int:
     digest = hashlib.blake2b(digest_size=8)
     for role in sorted(row):
         value = row[role]
-        content = f"{value.mode} {value.size}".encode() + value.tobytes() if hasattr(value, "tobytes") else str(value).encode()
+        picture = hasattr(value, "tobytes")
+        content = f"{value.mode} {value.size}".encode() + value.tobytes() if picture else str(value).encode()
         digest.update(role.encode() + len(content).to_bytes(8, "little") + content)
     return int.from_bytes(digest.digest(), "little")
 

@@ -74,11 +74,12 @@ def run(model: Model, config: Config, folder: Path, examples: Sequence[Mapping[s
     expected = _logits(module, inputs)
     file = folder / FILE
     with _quiet():
-        _export(module, inputs, None, file)
+        program = _trace(module, inputs)
+        _write(program, file)
     notes = _check(file, inputs, expected)
     if config.weights == "int8":
         with _quiet():
-            _export(module, inputs, config, file)
+            _write(_quantized(program, config), file)
         notes = _compare(file, inputs, expected)
     module.config.save_pretrained(folder)
     model.processor.save_pretrained(folder)
@@ -94,8 +95,7 @@ def _plain(module: Any) -> Any:
     return copy.deepcopy(module).to("cpu", torch.float32)
 
 
-def _export(module: Any, inputs: Sequence[Mapping[str, torch.Tensor]], config: Config | None, file: Path) -> None:
-    import onnx_ir
+def _trace(module: Any, inputs: Sequence[Mapping[str, torch.Tensor]]) -> Any:
     import torch
     from transformers.exporters.exporter_onnx import OnnxConfig, OnnxExporter
 
@@ -104,29 +104,33 @@ def _export(module: Any, inputs: Sequence[Mapping[str, torch.Tensor]], config: C
     sample = {name: torch.cat([value, value]) if len(value) == 1 else value for name, value in largest.items()}
     free = torch.export.Dim.DYNAMIC
     shapes = {name: {0: free, 1: free} if value.dim() == 2 else {0: free} for name, value in sample.items()}
-    settings = OnnxConfig(dynamic_shapes=shapes, ort_fusions="cpu", quantizer=_quantizer(config) if config else None)
     try:
-        program = OnnxExporter().export(module, sample, settings).program
+        return OnnxExporter().export(module, sample, OnnxConfig(dynamic_shapes=shapes, ort_fusions="cpu")).program
     except Exception as error:  # torch.export and onnxscript raise many kinds
         raise StepError(f"onnx: the model can't be traced: {' '.join(str(error).split())[:400]}") from error
-    size = sum(value.numel() * value.element_size() for value in module.state_dict().values())
-    file.unlink(missing_ok=True)
-    onnx_ir.save(program, str(file), **({"external_data": f"{FILE}.data"} if size > PROTOBUF_LIMIT else {}))
 
 
-def _quantizer(config: Config) -> Any:
+def _quantized(program: Any, config: Config) -> Any:
     from onnxruntime.quantization import QuantType
     from transformers.exporters import OnnxRuntimeDynamicConfig, OnnxRuntimeQuantizer
+    from transformers.exporters.configs import ExportFormat
 
     operators = ["MatMul", "Gemm", "Conv", *(["Gather"] if config.embeddings else [])]
-    return OnnxRuntimeQuantizer(
-        OnnxRuntimeDynamicConfig(
-            op_types_to_quantize=operators,
-            per_channel=config.per_channel,
-            reduce_range=config.reduce_range,
-            weight_type=QuantType.QInt8,
-        )
+    settings = OnnxRuntimeDynamicConfig(
+        op_types_to_quantize=operators,
+        per_channel=config.per_channel,
+        reduce_range=config.reduce_range,
+        weight_type=QuantType.QInt8,
     )
+    return OnnxRuntimeQuantizer(settings).quantize(program, {}, ExportFormat.ONNX)
+
+
+def _write(program: Any, file: Path) -> None:
+    import onnx_ir
+
+    size = sum(value.const_value.nbytes for value in program.graph.initializers.values())
+    file.unlink(missing_ok=True)
+    onnx_ir.save(program, str(file), **({"external_data": f"{FILE}.data"} if size > PROTOBUF_LIMIT else {}))
 
 
 def _logits(module: Any, inputs: Sequence[Mapping[str, torch.Tensor]]) -> NDArray[np.float32]:

@@ -50,7 +50,6 @@ class Setting:
     device: str
     seed: int
     max_length: int | None = None
-    trust_remote_code: bool = False
 
 
 @dataclass(frozen=True)

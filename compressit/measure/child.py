@@ -39,15 +39,18 @@ def main(scratch: Path) -> None:
 def predict(job: Mapping[str, Any], scratch: Path) -> dict[str, Any]:
     """Run the artifact over all rows; save logits, labels and example hashes."""
     setting, subject = job["setting"], job["subject"]
-    rows, batches = _batches(subject["folder"], setting)
+    rows, prepared, batches = _batches(subject["folder"], setting)
     facts = runtimes.load(subject["runtime"]).inspect(Path(subject["folder"]))
-    # What reading needs is in memory before the count starts.
-    order = list(batches(range(len(rows)), job["batch_size"]))
+    order = data.by_length(prepared)
+    # What reading needs is in memory before the count starts; the last batch is the longest.
+    _, longest, _ = next(batches(order[-job["batch_size"] :], job["batch_size"]))
     with Peak(setting["device"]) as peak:
         session = _open(subject, setting)
-        session(order[0][0])
-    logits = np.concatenate([session(batch) for batch, _ in order])
-    labels = np.concatenate([labels for _, labels in order])
+        session(longest)
+    said = [(places, session(batch), labels) for places, batch, labels in batches(order, job["batch_size"])]
+    back = np.argsort(np.concatenate([places for places, _, _ in said]))
+    logits = np.concatenate([logits for _, logits, _ in said])[back]
+    labels = np.concatenate([labels for _, _, labels in said])[back]
     np.savez(scratch / "predictions.npz", logits=logits, labels=labels, examples=data.fingerprints(rows))
     return {"facts": asdict(facts), "memory": peak.bytes}
 
@@ -55,7 +58,7 @@ def predict(job: Mapping[str, Any], scratch: Path) -> dict[str, Any]:
 def time_together(job: Mapping[str, Any], scratch: Path) -> dict[str, Any]:
     """Time all artifacts on the same batches, in an order drawn anew for every run; save seconds by role and size."""
     setting = job["setting"]
-    rows, batches = _batches(job["subjects"]["artifact"]["folder"], setting)
+    rows, _, batches = _batches(job["subjects"]["artifact"]["folder"], setting)
     sessions: dict[tuple[str, str], Session] = {}
     for subject in job["subjects"].values():
         where = (subject["folder"], subject["runtime"])
@@ -78,11 +81,14 @@ def interleave(
     sessions: Mapping[str, Session], rows: Any, batches: Callable[..., Any], size: int, draw: random.Random
 ) -> dict[str, Any]:
     """Time every session on one batch after the other, side by side."""
-    drawn = [[draw.randrange(len(rows)) for _ in range(size)] for _ in range(RUNS[1] + WARM_UP)]
-    ready = [next(iter(batches(indices, size)))[0] for indices in drawn]
-    spent = min(_round(sessions, ready[run], draw)[1] for run in range(WARM_UP))
+
+    def draw_batch() -> Batch:
+        _, batch, _ = next(batches([draw.randrange(len(rows)) for _ in range(size)], size))
+        return batch
+
+    spent = min(_round(sessions, draw_batch(), draw)[1] for _ in range(WARM_UP))
     runs = int(min(RUNS[1], max(RUNS[0], SECONDS / max(spent, 1e-9))))
-    rounds = [_round(sessions, ready[WARM_UP + run], draw)[0] for run in range(runs)]
+    rounds = [_round(sessions, draw_batch(), draw)[0] for _ in range(runs)]
     return {role: np.array([seconds[role] for seconds in rounds]) for role in sessions}
 
 
@@ -102,8 +108,8 @@ def _open(subject: Mapping[str, str], setting: Mapping[str, Any]) -> Session:
     return opened
 
 
-def _batches(folder: str, setting: Mapping[str, Any]) -> tuple[Any, Callable[..., Any]]:
-    """Read the rows; give a function from row indices to padded numpy batches and their labels."""
+def _batches(folder: str, setting: Mapping[str, Any]) -> tuple[Any, Any, Callable[..., Any]]:
+    """Read the rows; give them, prepared rows, and a function from places to (places, numpy batch, labels)."""
     import datasets
 
     from compressit import tasks
@@ -115,14 +121,13 @@ def _batches(folder: str, setting: Mapping[str, Any]) -> tuple[Any, Callable[...
     prepared = task.prepare(rows, processor, setting["max_length"])
     collate = task.collate(processor)
 
-    def batches(indices: Any, size: int) -> Any:
-        for start in range(0, len(indices), size):
-            batch = collate([prepared[index] for index in indices[start : start + size]])
+    def batches(order: list[int], size: int) -> Any:
+        for places, batch in data.batched(prepared, collate, order, size):
             arrays = {name: value.numpy() for name, value in batch.items()}
             labels = arrays.pop("labels")
-            yield arrays, labels
+            yield places, arrays, labels
 
-    return rows, batches
+    return rows, prepared, batches
 
 
 if __name__ == "__main__":

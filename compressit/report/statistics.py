@@ -222,7 +222,7 @@ def examples_needed(
     right, `difference` the estimate of candidate - reference, the distance that from it to -margin.
     """
     distance = abs(difference + margin)
-    if distance < 1e-12:
+    if not distance >= 1e-12:  # NaN comes here too
         return None
     z = _z(confidence)
     return math.ceil(max((z + _z(power)) ** 2 * discordance / distance**2, z * z * (1 - distance) / distance, 1))
@@ -233,7 +233,7 @@ def examples_needed_for_proportion(
 ) -> int | None:
     """Count the examples that would settle on which side of `threshold` a share lies; None if it sits on it."""
     distance = abs(share - threshold)
-    if distance < 1e-12:
+    if not distance >= 1e-12:  # NaN comes here too
         return None
     spread = _z(confidence) * math.sqrt(threshold * (1 - threshold)) + _z(power) * math.sqrt(share * (1 - share))
     return math.ceil(max((spread / distance) ** 2, 1))
@@ -251,7 +251,7 @@ def _indices(n: int, seed: int, resamples: int) -> Iterator[NDArray[np.int64]]:
 
 def _mean_draws(columns_KN: Floats, seed: int) -> Floats:
     chunks = _indices(columns_KN.shape[1], seed, RESAMPLES)
-    return np.concatenate([columns_KN[:, rows_BN].mean(-1) for rows_BN in chunks], axis=1)
+    return np.concatenate([np.stack([v_N[rows_BN].mean(-1) for v_N in columns_KN]) for rows_BN in chunks], axis=1)
 
 
 def _bca(estimate: float, draws: Floats, influence_N: Floats, confidence: float) -> Interval:

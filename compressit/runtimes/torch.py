@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from compressit import model
+from compressit import checkpoint, model
 from compressit.runtimes import Batch, Facts, Session
 
 
@@ -25,17 +26,10 @@ def open(folder: Path, task: str, device: str) -> Session:
 
 def inspect(folder: Path) -> Facts:
     """Read the safetensors files."""
-    from safetensors import safe_open
-
-    total = parameters = nonzero = 0
-    dtypes: dict[str, int] = {}
-    for file in folder.glob("*.safetensors"):
-        total += file.stat().st_size
-        with safe_open(file, framework="pt") as tensors:
-            for name in tensors.keys():
-                tensor = tensors.get_tensor(name)
-                parameters += tensor.numel()
-                nonzero += int((tensor != 0).sum())
-                kind = str(tensor.dtype).removeprefix("torch.")
-                dtypes[kind] = dtypes.get(kind, 0) + tensor.numel()
-    return Facts(total, parameters, nonzero, dtypes)
+    dtypes: Counter[str] = Counter()
+    nonzero = 0
+    for stored in checkpoint.tensors(folder):
+        dtypes[stored.kind] += stored.elements
+        nonzero += stored.elements - int(stored.zero.sum())
+    size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    return Facts(size, dtypes.total(), nonzero, dict(dtypes))

@@ -74,13 +74,14 @@ def teach(teacher: Model, student: Model, context: StepContext, batch_size: int 
 
     assert context.train is not None, "the plan refuses training without a training split"
     order = _order(teacher, student)
-    found = []
+    classes = len(student.module.config.id2label)
+    found = torch.empty(len(context.train), classes)
     with context.progress.bar("teacher", len(context.train)) as advance, torch.inference_mode():
-        for batch in data.batches(context.train, teacher, batch_size, context.max_length):
+        for places, batch in data.batches(context.train, teacher, batch_size, context.max_length):
             inputs = {name: value.to(context.device) for name, value in batch.items() if name != "labels"}
-            found.append(teacher.module(**inputs).logits.float().cpu()[:, order])
+            found[places] = teacher.module(**inputs).logits.float().cpu()[:, order]
             advance(len(batch["labels"]))
-    return torch.cat(found).clone()
+    return found
 
 
 def _order(teacher: Model, student: Model) -> list[int]:

@@ -113,7 +113,7 @@ def measure_influence(model: Model, config: Config, context: StepContext) -> lis
     assert context.calibration is not None, "the plan refuses `influence` without calibration data"
     try:
         with torch.no_grad():
-            for batch in data.batches(context.calibration, model, config.batch_size, context.max_length):
+            for _, batch in data.batches(context.calibration, model, config.batch_size, context.max_length):
                 mask = batch.get("attention_mask")
                 real = mask.bool().to(context.device) if mask is not None else None
                 model.module(**{key: value.to(context.device) for key, value in batch.items() if key != "labels"})

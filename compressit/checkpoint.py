@@ -1,0 +1,87 @@
+"""What a saved checkpoint holds, tensor by tensor, quantized or not, without opening the model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compressit import anatomy
+
+if TYPE_CHECKING:
+    import torch
+
+NOT_WEIGHTS = ("weight_scale", "weight_zero_point", "weight_shape")
+"""What compressed-tensors stores beside a quantized weight."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One tensor of a checkpoint.
+
+    Attributes:
+        name: As the module in memory spells it.
+        kind: How its elements are stored: "float32", "bfloat16", "int8", "int4", ...
+        elements: How many numbers it is.
+        zero: Which of them are zero, of the tensor's own shape.
+    """
+
+    name: str
+    kind: str
+    elements: int
+    zero: torch.Tensor
+
+
+def tensors(folder: Path) -> Iterator[Stored]:
+    """Read every tensor of the safetensors files, one at a time."""
+    from safetensors import safe_open
+
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    model_type = str(config.get("model_type", "unknown"))
+    bits = quantized_bits(config)
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as opened:
+            for name in opened.keys():
+                if name.endswith(NOT_WEIGHTS):
+                    continue
+                parent, _, leaf = name.rpartition(".")
+                stored = opened.get_tensor(name)
+                kind = str(stored.dtype).removeprefix("torch.")
+                zero = stored == 0
+                if f"{parent}.weight_scale" in opened.keys() and leaf in ("weight", "weight_packed"):
+                    beside = {key: opened.get_tensor(f"{parent}.{key}") for key in NOT_WEIGHTS
+                              if f"{parent}.{key}" in opened.keys()}  # fmt: skip
+                    kind, zero = f"int{bits}", _zeros(stored, beside, bits)
+                    name = f"{parent}.weight"
+                yield Stored(anatomy.module_name(model_type, name), kind, zero.numel(), zero)
+
+
+def quantization(config: dict[str, Any]) -> dict[str, Any] | None:
+    """Take the scheme of a compressed-tensors checkpoint from its parsed config.json; None without one."""
+    groups = config.get("quantization_config", {}).get("config_groups", {})
+    return next(iter(groups.values()), None)
+
+
+def quantized_bits(config: dict[str, Any]) -> int:
+    """Bits of a quantized weight; 0 where none is."""
+    scheme = quantization(config)
+    return int(scheme["weights"]["num_bits"]) if scheme else 0
+
+
+def _zeros(stored: torch.Tensor, beside: dict[str, torch.Tensor], bits: int) -> torch.Tensor:
+    """Find the weights that read back as zero: those stored as their group's zero point."""
+    import torch
+    from compressed_tensors.compressors.pack_quantized.helpers import unpack_from_int32
+
+    point = beside.get("weight_zero_point")
+    if stored.dtype == torch.int32:
+        shape = torch.Size(beside["weight_shape"].tolist())
+        stored = unpack_from_int32(stored, bits, shape)
+        if point is not None:
+            rows = torch.Size((shape[0], beside["weight_scale"].shape[-1]))
+            point = unpack_from_int32(point, bits, rows, packed_dim=0)
+    if point is None:
+        return stored == 0
+    return stored == point.repeat_interleave(stored.shape[-1] // point.shape[-1], dim=-1)
