@@ -17,6 +17,7 @@ from compressit.errors import MissingExtra, RecipeError, RetryableError, StepErr
 from compressit.spec import Spec
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
@@ -100,6 +101,14 @@ def matching(names: Sequence[str], include: Sequence[str], exclude: Sequence[str
     if not chosen:
         raise RecipeError("include and exclude leave no layer", hint=f"layers are named like {_sample(names)}")
     return chosen
+
+
+def cast(module: nn.Module, dtype: torch.dtype) -> None:
+    """Change the type of what a checkpoint holds, in place; what is computed when a model is opened keeps its own."""
+    held = module.state_dict().keys()
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if name in held and tensor.is_floating_point():
+            tensor.data = tensor.data.to(dtype)
 
 
 def fetch(path: str, revision: str | None = None, *, trust_remote_code: bool = False) -> Path:
@@ -190,15 +199,14 @@ def _save_quantized(module: Any, folder: Path) -> None:
         module.save_pretrained(folder)
         compressor.update_config(str(folder))
         compressor.decompress_model(module)
-    _open_packed_zero_points(folder / "config.json")
+    _unpack_on_opening(folder / "config.json")
 
 
-def _open_packed_zero_points(file: Path) -> None:
-    """Have transformers unpack zero points while it loads: what it expects of a packed layer has unpacked ones."""
+def _unpack_on_opening(file: Path) -> None:
+    """Have transformers unpack packed weights while it loads: some architectures, and zero points, can't wait longer."""
     config = json.loads(file.read_text(encoding="utf-8"))
-    found = config["quantization_config"]
-    if found["format"] == "pack-quantized" and not next(iter(found["config_groups"].values()))["weights"]["symmetric"]:
-        found["dequantize"] = True
+    if config["quantization_config"]["format"] == "pack-quantized":
+        config["quantization_config"]["dequantize"] = True
         file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 

@@ -92,7 +92,7 @@ class _Work:
     @property
     def setting(self) -> Setting:
         spec = self.recipe.dataset
-        rows, longest = str(self.scratch / "rows"), spec.max_length if spec else None
+        rows, longest = (str(self.scratch / "rows"), spec.max_length) if spec else (None, None)
         return Setting(self.recipe.task, rows, self.device, self.recipe.seed, longest)
 
     def load(self) -> Model:

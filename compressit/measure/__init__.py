@@ -42,11 +42,11 @@ class Setting:
     """What all measurements of a run share.
 
     Attributes:
-        rows: Folder of the evaluation rows, saved with role names and the model's label ids.
+        rows: Folder of the evaluation rows, saved with role names and the model's label ids; None without a data set.
     """
 
     task: str
-    rows: str
+    rows: str | None
     device: str
     seed: int
     max_length: int | None = None
@@ -54,41 +54,55 @@ class Setting:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one artifact did over the evaluation split."""
+    """What one artifact did over the evaluation split; `timings` by batch size, empty where none were asked for."""
 
     facts: Facts
     predictions: Predictions
     memory: int
+    timings: Mapping[int, Timings]
 
 
-def predict(subject: Subject, setting: Setting, batch_size: int = 32) -> Outcome:
-    """Run an artifact over the evaluation rows in a process of its own."""
-    with tempfile.TemporaryDirectory(prefix="compressit-") as scratch:
-        job = {"job": "predict", "subject": asdict(subject), "setting": asdict(setting), "batch_size": batch_size}
-        said = _child(job, scratch, subject)
-        with np.load(Path(scratch) / "predictions.npz") as arrays:
-            predictions = Predictions(arrays["logits"], arrays["labels"], arrays["examples"])
-    return Outcome(Facts(**said["facts"]), predictions, said["memory"])
+@dataclass(frozen=True)
+class Beside:
+    """What an artifact is timed next to, run by run.
 
-
-def time(subjects: Mapping[str, Subject], setting: Setting, batch_sizes: Sequence[int]) -> dict[int, Timings]:
-    """Time an artifact next to the original, run by run, in a process of its own.
-
-    Args:
-        subjects: `artifact`, `baseline` (the original on the same runtime) and `original` (on torch).
-        setting: What all measurements share.
+    Attributes:
+        baseline: The original on the artifact's runtime.
+        original: The original on torch.
         batch_sizes: Each is timed on its own batches.
     """
+
+    baseline: Subject
+    original: Subject
+    batch_sizes: Sequence[int]
+
+
+def measure(subject: Subject, setting: Setting, beside: Beside | None = None, batch_size: int = 32) -> Outcome:
+    """Run an artifact over the evaluation rows in a process of its own, and time it there.
+
+    Args:
+        subject: The artifact.
+        setting: What all measurements share.
+        beside: What to time it next to; None for no timings.
+        batch_size: Examples at once while it runs over the split.
+
+    Raises:
+        CompressitError: of the kind that the process met.
+    """
+    sizes = beside.batch_sizes if beside else ()
+    job = {
+        "subject": asdict(subject),
+        "setting": asdict(setting),
+        "batch_size": batch_size,
+        "beside": {"baseline": asdict(beside.baseline), "original": asdict(beside.original)} if beside else None,
+        "batch_sizes": list(sizes),
+    }
     with tempfile.TemporaryDirectory(prefix="compressit-") as scratch:
-        job = {
-            "job": "time",
-            "subjects": {role: asdict(subject) for role, subject in subjects.items()},
-            "setting": asdict(setting),
-            "batch_sizes": list(batch_sizes),
-        }
-        _child(job, scratch, subjects["artifact"])
-        with np.load(Path(scratch) / "timings.npz") as arrays:
-            return {size: _timings(size, arrays) for size in batch_sizes}
+        said = _child(job, scratch, subject)
+        with np.load(Path(scratch) / "arrays.npz") as arrays:
+            predictions = Predictions(arrays["logits"], arrays["labels"], arrays["examples"])
+            timings = {size: _timings(size, arrays) for size in sizes}
+    return Outcome(Facts(**said["facts"]), predictions, said["memory"], timings)
 
 
 def _timings(size: int, arrays: Mapping[str, Any]) -> Timings:

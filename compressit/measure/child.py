@@ -21,7 +21,7 @@ from compressit.runtimes import Batch, Session
 
 WARM_UP = 3
 RUNS = (21, 101)
-SECONDS = 6.0
+SECONDS = 5.0
 """Timed runs of each artifact take about this long at each batch size, within the least and most number of runs."""
 
 
@@ -30,17 +30,22 @@ def main(scratch: Path) -> None:
     warnings.simplefilter("ignore")
     job = json.load(sys.stdin)
     try:
-        answer = {"predict": predict, "time": time_together}[job["job"]](job, scratch)
+        answer = measure(job, scratch)
     except CompressitError as error:
         answer = {"error": error.message, "hint": error.hint, "exit_code": int(error.exit_code)}
     (scratch / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
 
 
-def predict(job: Mapping[str, Any], scratch: Path) -> dict[str, Any]:
-    """Run the artifact over all rows; save logits, labels and example hashes."""
+def measure(job: Mapping[str, Any], scratch: Path) -> dict[str, Any]:
+    """Open the artifact, run it over all rows, and time it beside the others if the job names any."""
     setting, subject = job["setting"], job["subject"]
-    rows, prepared, batches = _batches(subject["folder"], setting)
     facts = runtimes.load(subject["runtime"]).inspect(Path(subject["folder"]))
+    if setting["rows"] is None:
+        _open(subject, setting)
+        nothing = {name: np.empty(0) for name in ("logits", "labels", "examples")}
+        np.savez(scratch / "arrays.npz", **nothing)
+        return {"facts": asdict(facts), "memory": 0}
+    rows, prepared, batches = _batches(subject["folder"], setting)
     order = data.by_length(prepared)
     # What reading needs is in memory before the count starts; the last batch is the longest.
     _, longest, _ = next(batches(order[-job["batch_size"] :], job["batch_size"]))
@@ -49,32 +54,28 @@ def predict(job: Mapping[str, Any], scratch: Path) -> dict[str, Any]:
         session(longest)
     said = [(places, session(batch), labels) for places, batch, labels in batches(order, job["batch_size"])]
     back = np.argsort(np.concatenate([places for places, _, _ in said]))
-    logits = np.concatenate([logits for _, logits, _ in said])[back]
-    labels = np.concatenate([labels for _, _, labels in said])[back]
-    np.savez(scratch / "predictions.npz", logits=logits, labels=labels, examples=data.fingerprints(rows))
+    arrays = {
+        "logits": np.concatenate([logits for _, logits, _ in said])[back],
+        "labels": np.concatenate([labels for _, _, labels in said])[back],
+        "examples": data.fingerprints(rows),
+    }
+    if job["beside"]:
+        roles = _roles(session, job["beside"], setting)
+        for size in job["batch_sizes"]:
+            for role, seconds in interleave(roles, rows, batches, size, random.Random(setting["seed"])).items():
+                arrays[f"{role}_{size}"] = seconds
+    np.savez(scratch / "arrays.npz", **arrays)
     return {"facts": asdict(facts), "memory": peak.bytes}
 
 
-def time_together(job: Mapping[str, Any], scratch: Path) -> dict[str, Any]:
-    """Time all artifacts on the same batches, in an order drawn anew for every run; save seconds by role and size."""
-    setting = job["setting"]
-    rows, _, batches = _batches(job["subjects"]["artifact"]["folder"], setting)
-    sessions: dict[tuple[str, str], Session] = {}
-    for subject in job["subjects"].values():
-        where = (subject["folder"], subject["runtime"])
-        if where not in sessions:
-            sessions[where] = _open(subject, setting)
+def _roles(session: Session, beside: Mapping[str, Mapping[str, str]], setting: Mapping[str, Any]) -> dict[str, Session]:
+    """Open what the artifact is timed beside: the original on its runtime and, where that is another, on torch."""
+    baseline = _open(beside["baseline"], setting)
     # `again` is the baseline once more: how far two timings of one thing lie apart is the machine's noise.
-    roles = {**job["subjects"], "again": job["subjects"]["baseline"]}
-    if roles["original"] == roles["baseline"]:
-        del roles["original"]
-    by_role = {role: sessions[subject["folder"], subject["runtime"]] for role, subject in roles.items()}
-    arrays = {}
-    for size in job["batch_sizes"]:
-        for role, seconds in interleave(by_role, rows, batches, size, random.Random(setting["seed"])).items():
-            arrays[f"{role}_{size}"] = seconds
-    np.savez(scratch / "timings.npz", **arrays)
-    return {}
+    roles = {"artifact": session, "baseline": baseline, "again": baseline}
+    if beside["original"] != beside["baseline"]:
+        roles["original"] = _open(beside["original"], setting)
+    return roles
 
 
 def interleave(

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from compressit import measure
-from compressit.measure import Outcome, Setting, Subject
-from compressit.metrics import Evidence, MetricConfig, Timings
+from compressit.measure import Beside, Outcome, Setting, Subject, measure
+from compressit.metrics import Evidence, MetricConfig
 
 ORIGINAL_RUNTIME = "torch"
 
@@ -30,7 +29,7 @@ class Originals:
 
 def originals(subjects: dict[str, Subject], setting: Setting) -> Originals:
     """Run the original on every runtime."""
-    return Originals(subjects, {runtime: measure.predict(subject, setting) for runtime, subject in subjects.items()})
+    return Originals(subjects, {runtime: measure(subject, setting) for runtime, subject in subjects.items()})
 
 
 def pair(subject: Subject, found: Originals, setting: Setting, metrics: Sequence[MetricConfig]) -> Pair:
@@ -38,25 +37,18 @@ def pair(subject: Subject, found: Originals, setting: Setting, metrics: Sequence
 
     Quality and size are compared with the original checkpoint; time and memory with the original on the same runtime.
     """
-    outcome = measure.predict(subject, setting)
-    checkpoint, same = found.outcomes[ORIGINAL_RUNTIME], found.outcomes[subject.runtime]
     sizes = sorted({size for config in metrics for size in config.batch_sizes()})
-    timings: dict[int, Timings] = {}
-    if sizes:
-        side_by_side = {
-            "artifact": subject,
-            "baseline": found.subjects[subject.runtime],
-            "original": found.subjects[ORIGINAL_RUNTIME],
-        }
-        timings = measure.time(side_by_side, setting, sizes)
+    beside = Beside(found.subjects[subject.runtime], found.subjects[ORIGINAL_RUNTIME], sizes)
+    outcome = measure(subject, setting, beside if sizes else None)
+    checkpoint, same = found.outcomes[ORIGINAL_RUNTIME], found.outcomes[subject.runtime]
     before = checkpoint.predictions
     return Pair(
-        Evidence(outcome.facts, outcome.predictions, before, timings, outcome.memory),
+        Evidence(outcome.facts, outcome.predictions, before, outcome.timings, outcome.memory),
         Evidence(
             checkpoint.facts,
             before,
             before,
-            {size: replace(timing, artifact=timing.baseline) for size, timing in timings.items()},
+            {size: replace(timing, artifact=timing.baseline) for size, timing in outcome.timings.items()},
             same.memory,
         ),
     )

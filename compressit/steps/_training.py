@@ -10,7 +10,7 @@ from pydantic import Field
 
 from compressit import tasks
 from compressit.errors import StepError
-from compressit.model import Model
+from compressit.model import Model, cast
 from compressit.progress import Advance
 from compressit.steps import Fact, Need, Notes, StepConfig, StepContext
 
@@ -64,6 +64,7 @@ def train(
     Raises:
         StepError: the loss became NaN or infinite.
     """
+    import torch
     from transformers import PrinterCallback
     from transformers.trainer_utils import get_last_checkpoint
 
@@ -71,7 +72,7 @@ def train(
     task = tasks.load(model.task)
     prepared = task.prepare(context.train, model.processor, context.max_length)
     dtype = model.module.dtype
-    model.module.float()
+    cast(model.module, torch.float32)
     updates = math.ceil(math.ceil(len(prepared) / config.batch_size) / config.accumulate * config.epochs)
     with context.progress.bar(config.step, updates) as advance:
         trainer = _trainer(loss)(
@@ -84,7 +85,8 @@ def train(
         trainer.remove_callback(PrinterCallback)
         context.scratch.mkdir(parents=True, exist_ok=True)
         result = trainer.train(resume_from_checkpoint=get_last_checkpoint(str(context.scratch)))
-    model.module.to(device=context.device, dtype=dtype).eval()
+    cast(model.module.to(context.device), dtype)
+    model.module.eval()
     if not math.isfinite(result.training_loss):
         raise StepError(
             f"{config.step}: the loss became {result.training_loss}",

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from compressit import model as models
 from compressit import weights
 from compressit.errors import StepError
 from compressit.model import Model
@@ -46,7 +47,7 @@ def run(model: Model, config: Config, context: StepContext) -> Notes:
                 f"{name} holds {weight.abs().max():.3g}, beyond {config.dtype}'s {largest:.3g}",
                 hint="dtype: bfloat16 has the range of float32",
             )
-    model.module.to(dtype)
+    models.cast(model.module, dtype)
     return {"dtype": config.dtype}
 
 

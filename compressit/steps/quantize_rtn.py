@@ -55,10 +55,8 @@ class Config(StepConfig):
 
     @model_validator(mode="after")
     def _format_holds_it(self) -> Config:
-        if self.activations == "int8" and self.group_size is not None:
-            raise ValueError("activations: int8 goes with one scale for each channel: leave group_size out")
-        if self.activations == "int8" and self.bits == 4 and not self.symmetric:
-            raise ValueError("activations: int8 with bits: 4 needs symmetric: true")
+        if self.activations == "int8" and (self.bits != 8 or self.group_size is not None):
+            raise ValueError("activations: int8 goes with bits: 8 and one scale for each channel (no group_size)")
         return self
 
 
@@ -120,7 +118,7 @@ def _scheme(config: Config) -> Any:
         targets=["Linear"],
         weights=weights,
         input_activations=inputs if config.activations == "int8" else None,
-        format="int-quantized" if config.activations == "int8" and config.bits == 8 else "pack-quantized",
+        format="int-quantized" if config.activations == "int8" else "pack-quantized",
     )
 
 

@@ -1,0 +1,51 @@
+"""Masks against brute force on small cases."""
+
+import itertools
+
+import pytest
+import torch
+
+from compressit.algorithms import masks
+
+
+def brute_smallest(scores, count):
+    """Sort by (score, position) in plain Python."""
+    order = sorted(range(len(scores)), key=lambda place: (scores[place], place))
+    return {*order[:count]}
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.5, 0.9])
+def test_smallest_marks_what_sorting_would(share):
+    scores = torch.tensor([[0.3, 0.1, 0.1, 0.5], [0.1, 0.9, 0.0, 0.1], [0.1, 0.1, 0.2, 0.7]])
+    (mask,) = masks.smallest([scores], share)
+    wanted = brute_smallest(scores.flatten().tolist(), round(share * 12))
+    assert {*mask.flatten().nonzero().flatten().tolist()} == wanted
+
+
+def test_smallest_over_several_tensors_together():
+    small, large = torch.tensor([1.0, 2.0]), torch.tensor([[3.0, 4.0], [5.0, 0.5]])
+    first, second = masks.smallest([small, large], 0.5)
+    assert first.tolist() == [True, True]
+    assert second.tolist() == [[False, False], [False, True]]
+
+
+def test_smallest_takes_the_zeros_there_are_first():
+    scores = torch.rand(64, generator=torch.Generator().manual_seed(0)) + 0.1
+    scores[::3] = 0
+    (mask,) = masks.smallest([scores], 0.5)
+    assert int(mask.sum()) == 32
+    assert bool(mask[scores == 0].all())
+
+
+@pytest.mark.parametrize(("n", "m"), [(2, 4), (1, 4), (4, 8), (1, 2)])
+def test_n_of_m_keeps_the_best_choice_of_every_group(n, m):
+    scores = torch.rand(4, 16, generator=torch.Generator().manual_seed(n * m))
+    mask = masks.n_of_m(scores, n, m)
+    for row, start in itertools.product(range(4), range(0, 16, m)):
+        group, dropped = scores[row, start : start + m], mask[row, start : start + m]
+        best = max(itertools.combinations(range(m), n), key=lambda kept: sum(group[list(kept)].tolist()))
+        assert {*(~dropped).nonzero().flatten().tolist()} == {*best}
+
+
+def test_n_of_m_breaks_ties_by_position():
+    assert masks.n_of_m(torch.zeros(1, 4), 2, 4).tolist() == [[False, False, True, True]]

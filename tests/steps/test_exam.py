@@ -1,0 +1,123 @@
+"""The exam that every step sits: its docstring's example, on tiny models of each family."""
+
+import hashlib
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from compressit import model as models
+from compressit import steps, weights
+from compressit.steps import Fact, Need
+
+FAMILIES = ["bert", "distilbert", "modernbert", "llama", "vit"]
+
+
+def example(name):
+    """The example of a step's docstring, as a config."""
+    module = steps.load(name)
+    text = re.search(r"Recipe::\n\n((?:    .*\n?)+)", module.__doc__).group(1)
+    fields = yaml.safe_load("".join(line[4:] + "\n" for line in text.splitlines()))[0]
+    # YAML reads 5e-5 as text; a recipe's own reader does not.
+    fields = {key: float(value) if key == "learning_rate" else value for key, value in fields.items()}
+    assert fields["step"] == name
+    if Need.TRAINING in module.Config.model_validate(fields).needs():
+        fields["epochs"] = 1
+    return module, module.Config.model_validate(fields)
+
+
+def take(step, config, model, context):
+    """Run a step as the runner does."""
+    import transformers
+
+    transformers.set_seed(context.seed)
+    return step.run(model, config, context)
+
+
+def digest(folder):
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.glob("*.safetensors")}
+
+
+@pytest.fixture(params=steps.names())
+def step(request):
+    return example(request.param)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_finite_repeatable_reopens_the_same_and_keeps_its_promise(step, name, opened, context, logits, tmp_path):
+    module, config = step
+    digests = []
+    for attempt in range(2):
+        model = opened(name)
+        given = replace(context(model), scratch=tmp_path / f"scratch-{attempt}")
+        notes = take(module, config, model, given)
+        assert all(isinstance(value, float | int | str | bool) for value in notes.values())
+        before = logits(model, given)
+        assert bool(torch.isfinite(before).all())
+        folder = tmp_path / f"saved-{attempt}"
+        model.save(folder)
+        digests.append(digest(folder))
+    assert digests[0] == digests[1], "the same seed gives the same bytes"
+    again = models.load(folder, model.task)
+    assert torch.equal(logits(again, given), before), "what was saved computes what was in memory"
+    assert torch.equal(logits(model, given), before), "saving leaves the model as it was"
+    claim = getattr(module, "claim", None)
+    assert claim is None or claim(folder, config) is None
+
+
+@pytest.mark.parametrize("name", ["bert", "vit"])
+def test_a_broken_promise_is_found(step, name, family):
+    module, config = step
+    if not hasattr(module, "claim"):
+        pytest.skip("it promises nothing of the file")
+    assert module.claim(family(name), config), "the original does not hold what the step makes"
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_plan_foresees_the_size(step, name, opened, context, family, tmp_path):
+    module, config = step
+    model = opened(name)
+    take(module, config, model, context(model))
+    model.save(tmp_path / "saved")
+    foresee = getattr(module, "foresee", None)
+    table = weights.read(family(name))
+    foreseen = (foresee(table, config) if foresee else table).bytes
+    held = sum(t.numel() * t.element_size() for f in (tmp_path / "saved").glob("*.safetensors") for t in load_file(f).values())
+    assert foreseen == pytest.approx(held, rel=0.02)
+
+
+@pytest.mark.parametrize("name", ["bert", "vit"])
+def test_zeros_shapes_and_types_that_it_must_keep_are_kept(step, name, opened, context, tmp_path):
+    module, config = step
+    model = opened(name)
+    given = context(model)
+    first = {Fact.SPARSITY: "prune_magnitude", Fact.SHAPES: "drop_layers", Fact.DTYPE: "cast"}
+    for fact in sorted(config.keeps & first.keys()):
+        if first[fact] != config.step:
+            take(*example(first[fact]), model, given)
+    blocks, dtype = len(model.blocks()), model.module.dtype
+    zeros = {layer: part.weight == 0 for layer, part in model.linears().items()}
+    if config.step == "drop_layers":
+        zeros = {layer: mask for layer, mask in zeros.items() if ".0." in layer}
+    take(module, config, model, given)
+    model.save(tmp_path / "saved")
+    again = models.load(tmp_path / "saved", model.task)
+    logits_once = again.module(**{key: value for key, value in _inputs(again).items()})
+    assert bool(torch.isfinite(logits_once.logits).all())
+    if Fact.SHAPES in config.keeps:
+        assert len(again.blocks()) <= blocks
+    if Fact.DTYPE in config.keeps:
+        assert again.module.dtype == dtype
+    if Fact.SPARSITY in config.keeps:
+        now = again.linears()
+        for layer, mask in zeros.items():
+            assert bool((now[layer].weight[mask] == 0).all()), layer
+
+
+def _inputs(model):
+    if model.task == "image-classification":
+        return {"pixel_values": torch.zeros(1, 3, 8, 8)}
+    return dict(model.processor(["the film was good"], return_tensors="pt"))
