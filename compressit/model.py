@@ -193,21 +193,34 @@ def _save_quantized(module: Any, folder: Path) -> None:
     from compressed_tensors.compressors import ModelCompressor
 
     compressor = ModelCompressor.from_pretrained_model(module)
+    untouched = [name for name, part in module.named_modules() if _is_plain_linear(part)]
     # Its progress bars have no switch.
     with contextlib.redirect_stderr(io.StringIO()):
         compressor.compress_model(module)
         module.save_pretrained(folder)
         compressor.update_config(str(folder))
         compressor.decompress_model(module)
-    _unpack_on_opening(folder / "config.json")
+    _mend(folder / "config.json", untouched)
 
 
-def _unpack_on_opening(file: Path) -> None:
-    """Have transformers unpack packed weights while it loads: some architectures, and zero points, can't wait longer."""
+def _is_plain_linear(part: nn.Module) -> bool:
+    from torch import nn
+
+    return isinstance(part, nn.Linear) and not hasattr(part, "quantization_scheme")
+
+
+def _mend(file: Path, untouched: Sequence[str]) -> None:
+    """Write what transformers needs to open every architecture, and other readers pass over.
+
+    Layers left alone are looked up by their names in memory, where compressed-tensors writes those of the file. Packed
+    weights must be unpacked while they are read: some architectures, and zero points, can't wait for the first forward.
+    """
     config = json.loads(file.read_text(encoding="utf-8"))
-    if config["quantization_config"]["format"] == "pack-quantized":
-        config["quantization_config"]["dequantize"] = True
-        file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    found = config["quantization_config"]
+    found["ignore"] = list(dict.fromkeys([*found["ignore"], *untouched]))
+    if found["format"] == "pack-quantized":
+        found["dequantize"] = True
+    file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _snapshot(path: str, revision: str | None, trust_remote_code: bool) -> Path:

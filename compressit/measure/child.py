@@ -21,7 +21,7 @@ from compressit.runtimes import Batch, Session
 
 WARM_UP = 3
 RUNS = (21, 101)
-SECONDS = 5.0
+SECONDS = 3.0
 """Timed runs of each artifact take about this long at each batch size, within the least and most number of runs."""
 
 

@@ -126,6 +126,8 @@ def _arguments(config: TrainingConfig, context: StepContext, text: bool) -> Any:
         save_strategy="epoch",
         save_total_limit=1,
         logging_strategy="no",
+        # A NaN must show in the mean.
+        logging_nan_inf_filter=False,
         report_to="none",
         disable_tqdm=True,
         remove_unused_columns=False,

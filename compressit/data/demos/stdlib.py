@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 TASK = "text-classification"
 COLUMNS = {"text": "text", "label": "label"}
-TRAINING = {"epochs": 3, "batch_size": 32, "learning_rate": 1e-3, "warmup": 0.2}
+TRAINING = {"epochs": 2.5, "batch_size": 32, "learning_rate": 1e-3, "warmup": 0.2}
 
 TOPICS = {
     "concurrency": "asyncio multiprocessing threading concurrent subprocess queue selectors sched signal contextvars",

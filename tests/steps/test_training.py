@@ -1,0 +1,157 @@
+"""finetune and distill: the loss, the teacher, the zeros, and going on after a kill."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import log_softmax, softmax
+
+from compressit import model as models
+from compressit.errors import StepError
+from compressit.model import Model
+from compressit.steps import _training, distill, finetune, prune_magnitude
+
+
+def settings(step, **fields):
+    return step.Config(step=step.__name__.rsplit(".", 1)[-1], **{"epochs": 1, "batch_size": 16, **fields})
+
+
+def weights(model):
+    return {name: parameter.detach().clone() for name, parameter in model.module.named_parameters()}
+
+
+def test_divergence_is_the_formula_of_the_paper():
+    draw = np.random.default_rng(0)
+    student, teacher = draw.normal(size=(5, 3)), draw.normal(size=(5, 3))
+    for temperature in (1.0, 2.0, 7.5):
+        p = softmax(teacher / temperature, -1)
+        by_hand = (p * (log_softmax(teacher / temperature, -1) - log_softmax(student / temperature, -1))).sum(-1).mean()
+        found = distill.divergence(torch.tensor(student), torch.tensor(teacher), temperature)
+        assert math.isclose(found.item(), temperature**2 * by_hand, rel_tol=1e-5)
+
+
+def test_training_on_labels_learns(opened, context, logits):
+    model = opened("distilbert")
+    given = context(model, count=512)
+    run = settings(finetune, epochs=6, learning_rate=2e-3)
+    finetune.run(model, run, given)
+    right = logits_in_order(model, given).argmax(-1) == torch.tensor(given.train["label"])
+    assert right.float().mean() > 0.9
+
+
+def test_a_student_learns_its_teacher_without_labels(opened, context, sentiment):
+    student = opened("distilbert")
+    given = context(student, count=512, teacher=lambda path: models.load(sentiment / "model", "text-classification"))
+    # The two name their labels differently; here the teacher's are as good as the student's.
+    student.module.config.id2label = {0: "negative", 1: "positive"}
+    wrong = replace(given, train=given.train.remove_columns("label").add_column("label", [0] * len(given.train)))
+    distill.run(student, settings(distill, epochs=6, learning_rate=2e-3, alpha=0.0), wrong)
+    teacher = logits_in_order(models.load(sentiment / "model", "text-classification"), given).argmax(-1)
+    assert (logits_in_order(student, given).argmax(-1) == teacher).float().mean() > 0.9
+
+
+def logits_in_order(model, given):
+    from compressit import data
+
+    said = torch.empty(len(given.train), len(model.module.config.id2label))
+    with torch.inference_mode():
+        for places, batch in data.batches(given.train, model, 64):
+            said[places] = model.module(**{k: v for k, v in batch.items() if k != "labels"}).logits
+    return said
+
+
+def test_alpha_one_is_finetuning_byte_for_byte(opened, context, tmp_path):
+    one, two = opened("bert"), opened("bert")
+    finetune.run(one, settings(finetune), replace(context(one), scratch=tmp_path / "a"))
+    distill.run(two, settings(distill, alpha=1.0), replace(context(two), scratch=tmp_path / "b"))
+    assert all(torch.equal(a, b) for a, b in zip(weights(one).values(), weights(two).values(), strict=True))
+
+
+def test_a_teacher_may_order_its_labels_otherwise(opened, context):
+    student, teacher = opened("bert"), opened("bert")
+    swapped = opened("bert")
+    head = swapped.module.classifier
+    head.weight.data, head.bias.data = head.weight.data.flip(0), head.bias.data.flip(0)
+    swapped.module.config.id2label = {0: "POSITIVE", 1: "NEGATIVE"}
+    given = context(student)
+    assert torch.equal(distill.teach(swapped, student, given), distill.teach(teacher, student, given))
+
+
+def test_a_teacher_of_other_labels_is_refused(opened, context):
+    student, teacher = opened("bert"), opened("bert")
+    teacher.module.config.id2label = {0: "cat", 1: "dog"}
+    with pytest.raises(StepError, match="other labels"):
+        distill.teach(teacher, student, context(student))
+
+
+@pytest.mark.parametrize("step", [finetune, distill])
+@pytest.mark.parametrize("amount", [{"sparsity": 0.6}, {"pattern": "2:4"}])
+def test_zeros_stay_zero_and_the_rest_moves(step, amount, opened, context):
+    model = opened("bert")
+    given = context(model)
+    prune_magnitude.run(model, prune_magnitude.Config(step="prune_magnitude", **amount), given)
+    before = weights(model)
+    step.run(model, settings(step, learning_rate=1e-3), given)
+    for name, after in weights(model).items():
+        if name.endswith("dense.weight") and "layer" in name:
+            zero = before[name] == 0
+            assert bool((after[zero] == 0).all()), name
+            assert not torch.equal(after[~zero], before[name][~zero])
+
+
+class Killed(BaseException):
+    """What a kill looks like from inside."""
+
+
+def test_a_killed_training_goes_on_and_ends_as_if_it_had_not_been(opened, context, tmp_path, monkeypatch):
+    whole, broken = opened("bert"), opened("bert")
+    config = settings(finetune, epochs=3)
+    finetune.run(whole, config, replace(context(whole), scratch=tmp_path / "whole"))
+
+    given = replace(context(broken), scratch=tmp_path / "broken")
+    steps_done = 0
+
+    def die(done):
+        nonlocal steps_done
+        steps_done += done
+        if steps_done == 6:
+            raise Killed
+
+    class Bars:
+        def bar(self, label, total):
+            import contextlib
+
+            return contextlib.nullcontext(die)
+
+    with pytest.raises(Killed):
+        finetune.run(broken, config, replace(given, progress=Bars()))
+    again = opened("bert")
+    notes = finetune.run(again, config, given)
+    assert notes["updates"] == 12
+    assert all(torch.equal(a, b) for a, b in zip(weights(whole).values(), weights(again).values(), strict=True))
+
+
+def test_a_loss_that_is_not_finite_is_an_error_that_says_so(opened, context):
+    model = opened("bert")
+    model.module.bert.embeddings.word_embeddings.weight.data[:] = float("inf")
+    with pytest.raises(StepError, match=r"the loss became (nan|inf)"):
+        finetune.run(model, settings(finetune), context(model))
+
+
+def test_a_model_keeps_its_type_through_training(opened, context):
+    model = opened("bert")
+    models.cast(model.module, torch.bfloat16)
+    finetune.run(model, settings(finetune), context(model))
+    assert model.module.dtype == torch.bfloat16
+
+
+def test_images_train_too(opened, context):
+    model = opened("vit")
+    assert finetune.run(model, settings(finetune), context(model))["updates"] == 4
+
+
+def test_the_watcher_knows_what_was_zero(opened):
+    model: Model = opened("bert")
+    assert _training._zeros(model.module) == {}
