@@ -70,7 +70,8 @@ def batched(
     """Collate prepared rows batch by batch in a given order."""
     for start in range(0, len(order), size):
         places = list(order[start : start + size])
-        yield places, collate([prepared[place] for place in places])
+        columns = prepared[places]
+        yield places, collate([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)])
 
 
 def by_length(prepared: Dataset) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from compressit.measure import Beside, Outcome, Setting, Subject, measure
@@ -28,8 +29,10 @@ class Originals:
 
 
 def originals(subjects: dict[str, Subject], setting: Setting) -> Originals:
-    """Run the original on every runtime."""
-    return Originals(subjects, {runtime: measure(subject, setting) for runtime, subject in subjects.items()})
+    """Run the original on every runtime, side by side: nothing is timed here."""
+    with ThreadPoolExecutor() as pool:
+        outcomes = pool.map(lambda subject: measure(subject, setting), subjects.values())
+        return Originals(subjects, dict(zip(subjects, outcomes, strict=True)))
 
 
 def pair(subject: Subject, found: Originals, setting: Setting, metrics: Sequence[MetricConfig]) -> Pair:

@@ -185,8 +185,15 @@ class _Rows:
         return len(self.prepared)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        row = dict(self.prepared[index])
-        return row if self.teacher is None else {**row, "teacher": self.teacher[index]}
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
+        """Fetch a whole batch at once, which the data loader asks for where it can."""
+        columns = self.prepared[indices]
+        rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        if self.teacher is None:
+            return rows
+        return [{**row, "teacher": self.teacher[index]} for row, index in zip(rows, indices, strict=True)]
 
 
 def _collate(collate: Callable[[list[dict[str, Any]]], dict[str, Any]]) -> Any:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 TASK = "text-classification"
 COLUMNS = {"text": "text", "label": "label"}
-TRAINING = {"epochs": 2.5, "batch_size": 32, "learning_rate": 1e-3, "warmup": 0.2}
+TRAINING = {"epochs": 2.5, "batch_size": 32, "learning_rate": 1.5e-3, "warmup": 0.2}
 
 TOPICS = {
     "concurrency": "asyncio multiprocessing threading concurrent subprocess queue selectors sched signal contextvars",
@@ -67,7 +67,7 @@ def untrained(train: Dataset, seed: int) -> tuple[Any, Any]:
     tokenizer = BertTokenizer(vocab=_vocabulary(train["text"]), do_lower_case=True, model_max_length=40)
     config = BertConfig(
         vocab_size=len(tokenizer),
-        hidden_size=128,
+        hidden_size=96,
         num_hidden_layers=6,
         num_attention_heads=4,
         intermediate_size=256,

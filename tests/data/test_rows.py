@@ -1,0 +1,218 @@
+"""Data from every kind of place, its columns and labels checked against the recipe and the model."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from compressit import data
+from compressit.data import DatasetSpec, labels, source
+from compressit.errors import DataError, RetryableError
+
+NAMES = {0: "NEGATIVE", 1: "POSITIVE"}
+ROWS = [{"text": f"film {n}", "label": n % 2} for n in range(20)]
+
+
+def read(folder, split="train", names=NAMES, task="text-classification", **fields):
+    spec = DatasetSpec(**{"evaluation": split, **fields})
+    return data.rows(spec, split, task, names, folder)
+
+
+def write_csv(file, rows, delimiter=","):
+    with file.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, rows[0].keys(), delimiter=delimiter)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+@pytest.fixture
+def files(tmp_path):
+    write_csv(tmp_path / "a.csv", ROWS)
+    write_csv(tmp_path / "a.tsv", ROWS, "\t")
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, ROWS)))
+    (tmp_path / "a.json").write_text(json.dumps(ROWS))
+    import datasets
+
+    datasets.Dataset.from_list(ROWS).to_parquet(tmp_path / "a.parquet")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.json", "a.parquet"])
+def test_every_kind_of_file_gives_the_same_rows(files, name):
+    for path, split in ((name, "train"), (".", name)):
+        found = read(files, split, path=path)
+        assert list(found) == ROWS
+
+
+@pytest.mark.parametrize(
+    ("split", "rows"),
+    [
+        ("a.csv[:5]", range(5)),
+        ("a.csv[15:]", range(15, 20)),
+        ("a.csv[5:7]", range(5, 7)),
+        ("a.csv[:10%]", range(2)),
+        ("a.csv[50%:]", range(10, 20)),
+        ("a.csv[:99]", range(20)),
+    ],
+)
+def test_slices(files, split, rows):
+    assert list(read(files, split, path=".")) == [ROWS[row] for row in rows]
+
+
+def test_a_folder_of_splits_as_the_hub_lays_them_out(tmp_path):
+    for name in ("train", "validation"):
+        write_csv(tmp_path / f"{name}.csv", ROWS)
+    assert len(read(tmp_path, "validation", path=".")) == 20
+    with pytest.raises(DataError, match="did you mean 'validation'"):
+        read(tmp_path, "validaton", path=".")
+
+
+def test_an_image_folder(tmp_path):
+    from PIL import Image
+
+    for name in ("cat", "dog"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        for number in range(3):
+            Image.fromarray(np.full((8, 8, 3), number, np.uint8)).save(tmp_path / "train" / name / f"{number}.png")
+    found = read(tmp_path, names={0: "dog", 1: "cat"}, task="image-classification", path=".")
+    assert sorted(found["label"]) == [0, 0, 0, 1, 1, 1]
+    assert found[0]["label"] == 1, "the folder's name is the label, by the model's ids"
+    assert found[0]["image"].size == (8, 8)
+
+
+def test_a_table_of_image_files(tmp_path):
+    from PIL import Image
+
+    (tmp_path / "scans").mkdir()
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "scans" / "0.png")
+    write_csv(tmp_path / "table.csv", [{"file": "scans/0.png", "kind": "cat"}])
+    columns = {"image": "file", "label": "kind"}
+    fields = {"names": {0: "dog", 1: "cat"}, "task": "image-classification", "columns": columns}
+    found = read(tmp_path, "table.csv", path=".", **fields)
+    assert found[0]["image"].size == (4, 4)
+    assert found[0]["label"] == 1
+    write_csv(tmp_path / "table.csv", [{"file": "scans/1.png", "kind": "cat"}])
+    with pytest.raises(DataError, match=r"there is no image file .*1\.png"):
+        read(tmp_path, "table.csv", path=".", **fields)
+
+
+def test_columns_are_named_and_a_wrong_name_gets_a_suggestion(tmp_path):
+    write_csv(tmp_path / "a.csv", [{"sentence": "fine", "gold": 1}])
+    found = read(tmp_path, path="a.csv", columns={"text": "sentence", "label": "gold"})
+    assert list(found) == [{"text": "fine", "label": 1}]
+    with pytest.raises(DataError, match=r"no column 'sentnce' for text; did you mean 'sentence'"):
+        read(tmp_path, path="a.csv", columns={"text": "sentnce", "label": "gold"})
+    with pytest.raises(DataError, match="no column 'text' for text") as caught:
+        read(tmp_path, path="a.csv")
+    assert "columns: {text: COLUMN}" in str(caught.value)
+
+
+def test_pairs(tmp_path):
+    write_csv(tmp_path / "a.csv", [{"text": "is it", "text_pair": "it is", "label": 1}])
+    assert read(tmp_path, path="a.csv").column_names == ["text", "text_pair", "label"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([{"text": "a", "label": 0}, {"text": None, "label": 1}], "row 1 of split 'train': text is empty"),
+        ([{"text": "a", "label": 0}, {"text": "b", "label": None}], "row 1 of split 'train' has no label"),
+        ([{"text": "a", "label": -1}], "has no label"),
+        ([{"text": "a", "label": 0.5}], "not a class"),
+        ([{"text": 3, "label": 1}], "text is a int, not text"),
+        ([{"text": "a", "label": 2}], "label 2 is not one of the model's ids"),
+        ([{"text": "a", "label": "neutral"}], "the model has no label 'neutral'"),
+    ],
+)
+def test_rows_that_no_model_can_read_are_named(tmp_path, rows, said):
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(DataError, match=said):
+        read(tmp_path, path="a.jsonl")
+
+
+@pytest.mark.parametrize("text", ["{broken", "", "\x00\x01\x02"])
+def test_a_broken_file_is_an_error_that_names_it(tmp_path, text):
+    (tmp_path / "a.jsonl").write_text(text)
+    with pytest.raises(DataError, match=r"a\.jsonl|empty"):
+        read(tmp_path, path="a.jsonl")
+
+
+def test_an_empty_slice_is_an_error(files):
+    with pytest.raises(DataError, match="is empty"):
+        read(files, "a.csv[30:]", path=".")
+
+
+def test_what_is_nowhere_says_so(tmp_path):
+    with pytest.raises(RetryableError, match="is not a local file or folder"):
+        read(tmp_path, path="glue", name="sst2")
+    with pytest.raises(DataError, match="download and unpack it first"):
+        read(tmp_path, path="http://example.com/a.zip")
+    with pytest.raises(DataError, match="did you mean 'digits'"):
+        read(tmp_path, path="demo:digit")
+
+
+def ids(values, names, feature=None, mapping=None):
+    import datasets
+
+    rows = datasets.Dataset.from_dict({"label": values})
+    if feature:
+        rows = rows.cast_column("label", datasets.ClassLabel(names=feature))
+    return labels.to_ids(rows, names, mapping, "train")["label"][:]
+
+
+def test_names_meet_the_models_whatever_their_order_and_case():
+    assert ids(["positive", "negative"], NAMES) == [1, 0]
+    assert ids([0, 1], {0: "POSITIVE", 1: "NEGATIVE"}, feature=["negative", "positive"]) == [1, 0]
+    assert ids([0, 1], {0: "LABEL_0", 1: "LABEL_1"}, feature=["negative", "positive"]) == [0, 1]
+    assert ids([0, 1], NAMES, feature=["0", "1"]) == [0, 1]
+
+
+def test_a_swapped_or_foreign_map_is_an_error_that_shows_both():
+    with pytest.raises(DataError, match="the data names its labels otherwise") as caught:
+        ids([0, 1], NAMES, feature=["entailment", "contradiction"])
+    assert "data:  entailment, contradiction" in str(caught.value)
+    assert "model: NEGATIVE, POSITIVE" in str(caught.value)
+    assert "labels: {entailment: NEGATIVE, contradiction: POSITIVE}" in str(caught.value)
+
+
+def test_the_recipe_may_say_which_is_which():
+    mapping = {"bad": "negative", "good": "POSITIVE"}
+    assert ids(["good", "bad"], NAMES, mapping=mapping) == [1, 0]
+    assert ids([0, 1], NAMES, feature=["good", "bad"], mapping=mapping) == [1, 0]
+    with pytest.raises(DataError, match="the model has no nice"):
+        ids(["good", "bad"], NAMES, mapping={"good": "nice", "bad": "negative"})
+    with pytest.raises(DataError, match="no line for bad"):
+        ids(["good", "bad"], NAMES, mapping={"good": "positive"})
+
+
+def test_a_cut_is_where_the_recipe_says_and_batches_are_padded_to_their_longest(sentiment):
+    from compressit import model as models
+
+    model = models.load(sentiment / "model", "text-classification")
+    found = read(sentiment, "test.jsonl", path=".", columns={"text": "sentence"})
+    places, widths = [], []
+    for some, batch in data.batches(found, model, 16, max_length=8):
+        places += some
+        widths.append(batch["input_ids"].shape[1])
+        assert bool((batch["attention_mask"].sum(-1).max() == batch["input_ids"].shape[1]).item())
+    assert sorted(places) == list(range(300))
+    assert max(widths) == 8
+
+
+def test_fingerprints_tell_rows_apart(files):
+    prints = data.fingerprints(read(files, path="a.csv"))
+    assert len({*prints.tolist()}) == 20
+    assert prints.tolist() == data.fingerprints(read(files, path="a.jsonl")).tolist()
+
+
+@pytest.mark.parametrize("name", ["digits", "stdlib"])
+def test_the_demos_are_real_and_keep_train_and_test_apart(name):
+    demo = source.demo(f"demo:{name}")
+    splits = demo.splits()
+    assert {*splits} == {"train", "test"}
+    assert len(splits["test"]) > 500
+    train, test = ({*data.fingerprints(splits[part]).tolist()} for part in ("train", "test"))
+    # Two writers may draw the same 64 pixels.
+    assert len(train & test) <= 2
+    assert len({*splits["train"]["label"]}) >= 7
