@@ -81,7 +81,7 @@ def _file(file: Path) -> Dataset:
     options = {"sep": "\t"} if file.suffix.lower() == ".tsv" else {}
     try:
         return datasets.load_dataset(kind, data_files={"train": str(file)}, split="train", **options)
-    except (OSError, ValueError, datasets.exceptions.DatasetGenerationError) as error:
+    except (OSError, ValueError, StopIteration, datasets.exceptions.DatasetGenerationError) as error:
         raise DataError(f"{file} can't be read: {_first(error)}") from error
 
 
@@ -95,7 +95,7 @@ def _open(path: str, spec: DatasetSpec, split: str) -> Dataset:
         whole = datasets.load_dataset(path, name=spec.name, revision=spec.revision)
     except ConnectionError as error:
         raise _unreachable(path) from error
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+    except (OSError, ValueError, RuntimeError, StopIteration, datasets.exceptions.DatasetsError) as error:
         text = _first(error)
         if not local and any(word in text.lower() for word in ("offline", "connect", "couldn't reach", "resolve")):
             raise _unreachable(path) from error
@@ -118,7 +118,7 @@ def _unreachable(path: str) -> RetryableError:
 def _first(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
-    return " ".join(str(error).split())[:300]
+    return " ".join(str(error).split())[:300] or "it holds no rows"
 
 
 def _position(text: str | None, total: int, default: int) -> int:

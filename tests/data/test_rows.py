@@ -155,7 +155,7 @@ def test_what_is_nowhere_says_so(tmp_path):
 def ids(values, names, feature=None, mapping=None):
     import datasets
 
-    rows = datasets.Dataset.from_dict({"label": values})
+    rows = datasets.Dataset.from_dict({"label": values, "text": values})
     if feature:
         rows = rows.cast_column("label", datasets.ClassLabel(names=feature))
     return labels.to_ids(rows, names, mapping, "train")["label"][:]
