@@ -43,16 +43,17 @@ def tensors(folder: Path) -> Iterator[Stored]:
     bits = quantized_bits(config)
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="pt") as opened:
-            for name in opened.keys():
+            names = set(opened.keys())
+            for name in sorted(names):
                 if name.endswith(NOT_WEIGHTS):
                     continue
                 parent, _, leaf = name.rpartition(".")
                 stored = opened.get_tensor(name)
                 kind = str(stored.dtype).removeprefix("torch.")
                 zero = stored == 0
-                if f"{parent}.weight_scale" in opened.keys() and leaf in ("weight", "weight_packed"):
-                    beside = {key: opened.get_tensor(f"{parent}.{key}") for key in NOT_WEIGHTS
-                              if f"{parent}.{key}" in opened.keys()}  # fmt: skip
+                if f"{parent}.weight_scale" in names and leaf in ("weight", "weight_packed"):
+                    held = {key: f"{parent}.{key}" for key in NOT_WEIGHTS}
+                    beside = {key: opened.get_tensor(full) for key, full in held.items() if full in names}
                     kind, zero = f"int{bits}", _zeros(stored, beside, bits)
                     name = f"{parent}.weight"
                 yield Stored(anatomy.module_name(model_type, name), kind, zero.numel(), zero)

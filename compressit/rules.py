@@ -80,7 +80,11 @@ def _sources(written: Written) -> Found:
         roles = tasks.load(recipe.task).ROLES
         for role in recipe.dataset.columns:
             if role not in roles:
-                yield ("dataset", "columns", role), f"{recipe.task} has no role {role!r}{suggest(role, list(roles))}", None
+                yield (
+                    ("dataset", "columns", role),
+                    f"{recipe.task} has no role {role!r}{suggest(role, list(roles))}",
+                    None,
+                )
 
 
 def _needs(recipe: Recipe) -> Found:
@@ -128,7 +132,11 @@ def _names(recipe: Recipe) -> Found:
     ):
         for index, name in enumerate(names):
             if name in names[:index] or name == CHECKPOINT:
-                yield (room, index), f"a second {room.removesuffix('s')} called {name!r}", "give it a `name:` of its own"
+                yield (
+                    (room, index),
+                    f"a second {room.removesuffix('s')} called {name!r}",
+                    "give it a `name:` of its own",
+                )
 
 
 def _targets(recipe: Recipe) -> Found:

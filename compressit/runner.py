@@ -1,4 +1,4 @@
-"""Plan -> Report: the one straight line. Load, measure, change step by step, save, export, measure again, judge, write."""
+"""Plan -> Report, the one straight line: load, measure, change step by step, save, export, measure, judge, write."""
 
 from __future__ import annotations
 
@@ -234,9 +234,7 @@ class _Work:
         )
 
 
-def _begin(
-    plan: Plan, folder: Path, device: str, trust: bool, progress: Progress, stack: ExitStack
-) -> _Work:
+def _begin(plan: Plan, folder: Path, device: str, trust: bool, progress: Progress, stack: ExitStack) -> _Work:
     """Fetch the model and read the splits, so that what is missing shows before any work is done."""
     started = time.monotonic()
     spec = plan.written.recipe.dataset

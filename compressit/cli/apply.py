@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 def apply(
     recipe: RecipeFile,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder of the result (default: runs/NAME).")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder of the result (default: runs/NAME).")
+    ] = None,
     set_: Set = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result.")] = False,

@@ -6,7 +6,7 @@ from compressit.cli.options import Folder
 
 
 def verify(folder: Folder) -> None:
-    """Check a result: every file against the manifest, every artifact against the report. Exit code 6 if they differ."""
+    """Check a result: files against the manifest, artifacts against the report. Exit code 6 if they differ."""
     from compressit import report, store
     from compressit.cli.console import say
     from compressit.errors import IntegrityError
@@ -19,6 +19,8 @@ def verify(folder: Folder) -> None:
         for name in ("bytes", "parameters", "nonzero"):
             said, is_ = getattr(artifact, name), getattr(facts, name)
             if said != is_:
-                raise IntegrityError(f"{folder / artifact.path}: the report says {said:,} {name}, the files hold {is_:,}")
+                raise IntegrityError(
+                    f"{folder / artifact.path}: the report says {said:,} {name}, the files hold {is_:,}"
+                )
     count = len(store.manifest(folder)["files"])
     say(f"{folder}: {count} files and {len(found.artifacts)} artifacts are as they were saved")

@@ -1,4 +1,4 @@
-"""The data's labels -> the model's ids. Where names disagree it is an error: a swapped label map looks like a bad model.
+"""The data's labels -> the model's ids. Names that disagree are an error: a swapped map looks like a bad model.
 
 Numbers are the model's ids as they are. Names are matched without regard to case; a recipe's `labels` says which
 model label each label of the data means.
@@ -49,10 +49,8 @@ def _table(
         unknown = [label for label in mapping.values() if label.lower() not in by_name]
         left = [name for name in spelled.values() if name not in mapping]
         if unknown or left:
-            raise _mismatch(
-                f"labels: the model has no {', '.join(unknown)}" if unknown else f"labels: no line for {', '.join(left)}",
-                list(spelled.values()), id2label,
-            )  # fmt: skip
+            what = f"the model has no {', '.join(unknown)}" if unknown else f"no line for {', '.join(left)}"
+            raise _mismatch(f"labels: {what}", list(spelled.values()), id2label)
         return {value: by_name[mapping[name].lower()] for value, name in spelled.items()}
     numbers = all(isinstance(value, int) for value in values)
     if names is not None:

@@ -40,5 +40,5 @@ class DatasetSpec(Spec):
     """The data's column for each role of the task, such as `text: sentence` (default: the role's own name)."""
     labels: dict[str, str] | None = None
     """The model's label for each label of the data, where their names differ."""
-    max_length: int | None = Field(None, ge=1)
+    max_length: int | None = Field(default=None, ge=1)
     """Tokens at which a text is cut (default: the model's limit)."""

@@ -1,8 +1,9 @@
 """ONNX, with dynamic batch and length, for onnxruntime; optionally int8 with activations quantized at run time.
 
-The graph comes from transformers' own exporter, fused into onnxruntime's operators. The float32 file is checked against
-the checkpoint's own logits on real examples; int8 weights are made from that file by onnxruntime's quantizer. The folder
-also holds config and processor, so that onnxruntime and a tokenizer or image processor are all it takes to serve it.
+The graph comes from transformers' own exporter, fused into onnxruntime's operators. The float32 file is checked
+against the checkpoint's own logits on real examples; int8 weights are made from that graph by onnxruntime's
+quantizer. The
+folder also holds config and processor: onnxruntime and a tokenizer or image processor are all it takes to serve it.
 
 Recipe::
 
@@ -130,7 +131,7 @@ def _write(program: Any, file: Path) -> None:
 
     size = sum(value.const_value.nbytes for value in program.graph.initializers.values())
     file.unlink(missing_ok=True)
-    onnx_ir.save(program, str(file), **({"external_data": f"{FILE}.data"} if size > PROTOBUF_LIMIT else {}))
+    onnx_ir.save(program, str(file), external_data=f"{FILE}.data" if size > PROTOBUF_LIMIT else None)
 
 
 def _logits(module: Any, inputs: Sequence[Mapping[str, torch.Tensor]]) -> NDArray[np.float32]:
@@ -151,7 +152,7 @@ def _onnx_logits(file: Path, inputs: Sequence[Mapping[str, torch.Tensor]]) -> ND
 
 
 def _check(file: Path, inputs: Sequence[Mapping[str, torch.Tensor]], expected: NDArray[np.float32]) -> Notes:
-    """Compare the float32 file with the checkpoint; their difference is measured against the spread between examples."""
+    """Compare the float32 file with the checkpoint, by the spread of logits between examples."""
     notes = _compare(file, inputs, expected)
     spread = float(expected.std(0).mean()) or 1.0
     if float(notes["max_difference"]) > TOLERANCE * max(spread, 1e-3):

@@ -1,4 +1,4 @@
-"""Measure saved artifacts, each in a fresh process that is given their folders and the evaluation rows, nothing else."""
+"""Measure saved artifacts, each in a fresh process that is given folders and the evaluation rows, nothing else."""
 
 from __future__ import annotations
 

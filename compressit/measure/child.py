@@ -42,8 +42,7 @@ def measure(job: Mapping[str, Any], scratch: Path) -> dict[str, Any]:
     facts = runtimes.load(subject["runtime"]).inspect(Path(subject["folder"]))
     if setting["rows"] is None:
         _open(subject, setting)
-        nothing = {name: np.empty(0) for name in ("logits", "labels", "examples")}
-        np.savez(scratch / "arrays.npz", **nothing)
+        np.savez(scratch / "arrays.npz", logits=np.empty(0), labels=np.empty(0), examples=np.empty(0))
         return {"facts": asdict(facts), "memory": 0}
     rows, prepared, batches = _batches(subject["folder"], setting)
     order = data.by_length(prepared)
@@ -64,7 +63,7 @@ def measure(job: Mapping[str, Any], scratch: Path) -> dict[str, Any]:
         for size in job["batch_sizes"]:
             for role, seconds in interleave(roles, rows, batches, size, random.Random(setting["seed"])).items():
                 arrays[f"{role}_{size}"] = seconds
-    np.savez(scratch / "arrays.npz", **arrays)
+    np.savez(scratch / "arrays.npz", allow_pickle=False, **arrays)
     return {"facts": asdict(facts), "memory": peak.bytes}
 
 
@@ -84,6 +83,7 @@ def interleave(
     """Time every session on one batch after the other, side by side."""
 
     def draw_batch() -> Batch:
+        batch: Batch
         _, batch, _ = next(batches([draw.randrange(len(rows)) for _ in range(size)], size))
         return batch
 

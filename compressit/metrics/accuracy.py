@@ -21,7 +21,8 @@ class Config(MetricConfig):
 
 def per_example(evidence: Evidence, config: Config) -> NDArray[np.float64]:
     """1 where the prediction is right: (examples,)."""
-    return (evidence.predictions.choices == evidence.predictions.labels).astype("float64")
+    same: NDArray[np.float64] = (evidence.predictions.choices == evidence.predictions.labels).astype("float64")
+    return same
 
 
 def measure(evidence: Evidence, config: Config) -> float:

@@ -22,7 +22,8 @@ class Config(MetricConfig):
 
 def per_example(evidence: Evidence, config: Config) -> NDArray[np.float64]:
     """1 where both say the same: (examples,)."""
-    return (evidence.predictions.choices == evidence.reference.choices).astype("float64")
+    same: NDArray[np.float64] = (evidence.predictions.choices == evidence.reference.choices).astype("float64")
+    return same
 
 
 def measure(evidence: Evidence, config: Config) -> float:

@@ -96,7 +96,9 @@ def parse(text: str, name: str) -> Document:
         raise RecipeProblems([Problem(f"not YAML: {said}", place, None, text)]) from None
     except yaml.YAMLError as error:
         line = text.count("\n", 0, getattr(error, "position", 0)) + 1
-        raise RecipeProblems([Problem("a character that YAML does not allow", Place(name, line, 1), None, "")]) from None
+        raise RecipeProblems(
+            [Problem("a character that YAML does not allow", Place(name, line, 1), None, "")]
+        ) from None
     return replace(document, tree=tree)
 
 
@@ -115,9 +117,7 @@ def override(document: Document, assignments: tuple[str, ...]) -> Document:
         places |= {(*path, *inner): here for inner in value.places}
         keys = {key: place for key, place in document.keys.items() if key[: len(path)] != path}
         keys |= {(*path, *inner): here for inner in value.keys} | {path: Place(origin, 1, 1)}
-        document = replace(
-            document, places=places, keys=keys, overrides=(*document.overrides, assignment)
-        )
+        document = replace(document, places=places, keys=keys, overrides=(*document.overrides, assignment))
     return document
 
 
@@ -235,6 +235,7 @@ class _Builder:
 
     def place(self, event: yaml.Event) -> Place:
         mark = event.start_mark
+        assert mark is not None, "events that are parsed have their place"
         return Place(self.at.name, mark.line + 1, mark.column + 1)
 
     def line(self, path: TreePath) -> int:

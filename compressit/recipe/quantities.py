@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-UNITS = {
+UNITS: dict[str, dict[str, float]] = {
     "bytes": {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30},
     "seconds": {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1},
     "examples/s": {"/s": 1, "examples/s": 1},

@@ -16,28 +16,29 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 def schema() -> dict[str, Any]:
     """Build the schema; it accepts what `validate` accepts, up to rules across fields."""
-    fields: dict[str, Any] = {
-        room: (tuple[_entry(key, module), ...], _default(room)) for room, (key, module) in ROOMS.items()
-    }
-    fields["task"] = (Literal[tuple(tasks.names())], Recipe.model_fields["task"])
+    fields: dict[str, Any] = {room: (_entries(key, module), _field(room)) for room, (key, module) in ROOMS.items()}
+    fields["task"] = (Literal[tuple(tasks.names())], _field("task"))
     for name in ("model", "dataset"):
-        fields[name] = (Recipe.model_fields[name].annotation | str, Recipe.model_fields[name])  # type: ignore[operator]
+        kind: Any = _field(name).annotation
+        fields[name] = (kind | str, _field(name))
     whole = create_model("Recipe", __base__=Recipe, **fields)
     return {"$schema": DIALECT, **whole.model_json_schema(), "title": "compressit recipe"}
 
 
-def _default(room: str) -> Any:
-    return Recipe.model_fields[room]
+def _field(name: str) -> Any:
+    return Recipe.model_fields[name]
 
 
-def _entry(key: str, room: ModuleType) -> Any:
+def _entries(key: str, room: ModuleType) -> Any:
+    """Make the type of a list whose entries are told apart by their name, or are a name alone."""
     names = room.names()
     configs = [_config(key, name, room.load(name)) for name in names]
-    return Union[(*configs, Literal[tuple(names)])]  # noqa: UP007 - built from a list
+    entry: Any = Union[(*configs, Literal[tuple(names)])]
+    return tuple.__class_getitem__((entry, ...))
 
 
 def _config(key: str, name: str, module: ModuleType) -> Any:
     title = "".join(part.title() for part in name.split("_"))
-    return create_model(
-        f"{title}{key.title()}", __base__=module.Config, __doc__=module.__doc__, **{key: (Literal[name], ...)}
-    )
+    fields: dict[str, Any] = {key: (Literal[name], ...)}
+    made: Any = create_model(f"{title}{key.title()}", __base__=module.Config, __doc__=module.__doc__, **fields)
+    return made

@@ -39,7 +39,7 @@ def validate(document: Document) -> Recipe:
     for key in ("model", "dataset"):
         if isinstance(rest.get(key), str):
             rest[key] = {"path": rest[key]}
-    core = _build(Recipe, rest, (), document, problems)
+    core: Recipe | None = _build(Recipe, rest, (), document, problems)
     if isinstance(tree.get("task"), str) and tree["task"] not in tasks.names():
         message = f"unknown task {tree['task']!r}{suggest(tree['task'], tasks.names())}"
         problems.append(document.problem(("task",), message))
@@ -70,16 +70,15 @@ def _entry(
         problems.append(document.problem(path, f"each entry of {path[0]} needs `{key}: NAME`"))
         return None
     try:
-        config = room.load(entry[key]).Config
+        config: type[BaseModel] = room.load(entry[key]).Config
     except LookupError as error:
         problems.append(document.problem((*path, key), str(error.args[0])))
         return None
-    return _build(config, entry, path, document, problems)
+    built: BaseModel | None = _build(config, entry, path, document, problems)
+    return built
 
 
-def _build(
-    kind: type[Any], values: dict[str, Any], path: TreePath, document: Document, problems: list[Problem]
-) -> Any:
+def _build(kind: type[Any], values: dict[str, Any], path: TreePath, document: Document, problems: list[Problem]) -> Any:
     try:
         # JSON mode is strict about types and still takes a list for a tuple.
         return kind.model_validate_json(json.dumps(values))
@@ -89,9 +88,9 @@ def _build(
             inner, unknown = _locate(values, entry["loc"]), entry["type"] == "extra_forbidden"
             said = _say(entry, kind, inner)
             found.setdefault((inner, unknown), []).append(said)
-        for (inner, unknown), said in found.items():
-            message = " or ".join(dict.fromkeys(text for text, _ in said))
-            hint = next((hint for _, hint in said if hint), None)
+        for (inner, unknown), choices in found.items():
+            message = " or ".join(dict.fromkeys(text for text, _ in choices))
+            hint = next((hint for _, hint in choices if hint), None)
             problems.append(document.problem((*path, *inner), message, hint, key=unknown))
         return None
 
@@ -100,12 +99,10 @@ def _locate(values: Any, loc: tuple[str | int, ...]) -> TreePath:
     """Keep of pydantic's location what was written; drop its names for the branches of a union."""
     path: list[str | int] = []
     for part in loc:
-        if isinstance(values, dict) and part in values:
-            values = values[part]
-        elif isinstance(values, list) and isinstance(part, int) and part < len(values):
-            values = values[part]
-        else:
+        inside = isinstance(values, dict) and part in values
+        if not inside and not (isinstance(values, list) and isinstance(part, int) and part < len(values)):
             break
+        values = values[part]
         path.append(part)
     return tuple(path)
 

@@ -28,7 +28,9 @@ def value(config: MetricConfig, artifact: Evidence, seed: int = 0) -> Bounded:
             return found, statistics.proportion(int(scores.sum()), len(scores))
         return found, statistics.mean(scores, seed=seed)
     if module.KIND is Kind.CORPUS:
-        return found, _resampled(module, config, artifact, seed, lambda rows: module.measure(artifact.take(rows), config))
+        return found, _resampled(
+            module, config, artifact, seed, lambda rows: module.measure(artifact.take(rows), config)
+        )
     if module.KIND is Kind.TIMED:
         timings = artifact.timings[config.batch_sizes()[0]]
         bound = statistics.median(module.per_run(timings.artifact, config), seed=seed)
@@ -73,7 +75,9 @@ def difference(config: MetricConfig, artifact: Evidence, original: Evidence, see
             return found, statistics.paired_difference(after > 0, before > 0)
         return found, statistics.paired_mean_difference(after, before, seed=seed)
     if module.KIND is Kind.CORPUS:
-        return found, _resampled(module, config, artifact, seed, _compare(module, config, artifact, original, _subtract))
+        return found, _resampled(
+            module, config, artifact, seed, _compare(module, config, artifact, original, _subtract)
+        )
     if module.KIND is Kind.TIMED:
         timings = artifact.timings[config.batch_sizes()[0]]
         gains = module.per_run(timings.artifact, config) - module.per_run(timings.baseline, config)

@@ -19,8 +19,8 @@ def document(report: Report) -> str:
         escape(tables.headline(report)),
         *_targets(report),
         "## Figures",
-        "Measured on the saved files, each in a process of its own; timings run by run next to the original on the same "
-        "runtime. In brackets: against the original.",
+        "Measured on the saved files, each in a process of its own; timings run by run next to the original on the "
+        "same runtime. In brackets: against the original.",
         table(*tables.figures(report)),
         *(f"`{a.name}`: {tables.gains(a)}." for a in report.artifacts if a.runtime_ratio),
         "## Steps",
@@ -66,7 +66,9 @@ def card(report: Report, base_model: str, recipe_text: str) -> str:
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Write a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell if line is lines[1] else escape(cell) for cell in line) + " |" for line in lines)
+    return "\n".join(
+        "| " + " | ".join(cell if line is lines[1] else escape(cell) for cell in line) + " |" for line in lines
+    )
 
 
 def escape(text: str) -> str:

@@ -11,7 +11,13 @@ from compressit.recipe.quantities import parse, show
 from compressit.report import Outcome, Verdict, bounds, statistics
 from compressit.report.statistics import Interval
 
-WORDS = {"min": "at least", "max": "at most", "min_ratio": "at least", "max_ratio": "at most", "max_drop": "a drop of at most"}
+WORDS = {
+    "min": "at least",
+    "max": "at most",
+    "min_ratio": "at least",
+    "max_ratio": "at most",
+    "max_drop": "a drop of at most",
+}
 
 
 def judge(
@@ -88,9 +94,7 @@ def _show(value: float, unit: str) -> str:
     return f"{value:.3g}x" if unit == "ratio" else show(value, unit)
 
 
-def _needed(
-    bound: str, limit: float, config: MetricConfig, artifact: Evidence, original: Evidence
-) -> int | None:
+def _needed(bound: str, limit: float, config: MetricConfig, artifact: Evidence, original: Evidence) -> int | None:
     """Count the examples that would decide; only shares have a formula."""
     module = metrics.load(config.metric)
     if module.KIND is not Kind.MEAN:

@@ -1,8 +1,8 @@
 """Train on what a teacher says of each example, and on the labels.
 
 The loss is alpha * CE(student, label) + (1 - alpha) * T^2 * KL(teacher / T || student / T), averaged over examples
-(Hinton et al. 2015, arXiv:1503.02531). The teacher is the model as the recipe found it, or any other of the same labels;
-its logits are computed once for each example, with its own tokenizer or image processor.
+(Hinton et al. 2015, arXiv:1503.02531). The teacher is the model as the recipe found it, or any other of the same
+labels; its logits are computed once for each example, with its own tokenizer or image processor.
 
 Recipe::
 

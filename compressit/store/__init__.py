@@ -1,7 +1,8 @@
 """Run folders on disk: complete and checked, or not there at all.
 
 Everything is written into a sibling `.NAME.tmp-HOST-PID-START/`; then modes, fsync, SHA-256, the manifest last, and one
-rename. A top-level name that starts with a dot is scratch and is not published. Whatever a killed run leaves behind can't be taken for a result, and the next run on the same host removes it.
+rename. A top-level name that starts with a dot is scratch and is not published. Whatever a killed run leaves behind
+can't be taken for a result, and the next run on the same host removes it.
 """
 
 from __future__ import annotations

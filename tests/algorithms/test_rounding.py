@@ -33,7 +33,9 @@ def test_rounding_against_brute_force(bits, symmetric, group_size):
     scale, zero = rounding.grid(groups, bits, symmetric=symmetric)
     found = rounding.rounded(groups, scale, zero, bits).flatten(-2)
     size = group_size or 8
-    wanted = [[x for at in range(0, 8, size) for x in brute(row[at : at + size], bits, symmetric)] for row in w_OI.tolist()]
+    wanted = [
+        [x for at in range(0, 8, size) for x in brute(row[at : at + size], bits, symmetric)] for row in w_OI.tolist()
+    ]
     assert torch.allclose(found, torch.tensor(wanted), atol=1e-6)
 
 

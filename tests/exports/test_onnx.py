@@ -35,7 +35,9 @@ def rows(sentiment, classifier):
 
 @pytest.fixture(scope="module")
 def examples(rows, classifier):
-    return [batch for part in (rows.select([0]), rows.select(range(40))) for _, batch in data.batches(part, classifier, 8)]
+    return [
+        batch for part in (rows.select([0]), rows.select(range(40))) for _, batch in data.batches(part, classifier, 8)
+    ]
 
 
 def run_all(session, model, rows, size):
@@ -92,7 +94,9 @@ def test_images_and_16_bit_models_export(tmp_path):
     model = models.load(tmp_path / "model", "image-classification")
     models.cast(model.module, torch.bfloat16)
     labels = {index: str(index) for index in range(10)}
-    rows = data.rows(DatasetSpec(path="demo:digits", evaluation="test"), "test[:20]", "image-classification", labels, tmp_path)
+    rows = data.rows(
+        DatasetSpec(path="demo:digits", evaluation="test"), "test[:20]", "image-classification", labels, tmp_path
+    )
     examples = [batch for _, batch in data.batches(rows, model, 8)]
     (tmp_path / "onnx").mkdir()
     notes = onnx.run(model, config(weights="int8"), tmp_path / "onnx", examples)
@@ -130,7 +134,9 @@ print(json.dumps(session.run(["logits"], {name: tokens[name] for name in names})
 def test_plain_onnxruntime_serves_it_where_compressit_is_not(weights, exported):
     folder, _ = exported[weights]
     texts = ["the film was good", "dull and very poor music with a dreary plot"]
-    done = subprocess.run([sys.executable, "-c", PLAIN, folder, json.dumps(texts)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", PLAIN, folder, json.dumps(texts)], capture_output=True, text=True, check=True
+    )
     tokens = __import__("transformers").AutoTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="np")
     wanted = load("onnxruntime").open(folder, "", "cpu")(dict(tokens))
     assert np.allclose(json.loads(done.stdout), wanted, atol=1e-5)

@@ -78,7 +78,7 @@ def test_every_error_at_once_with_place_excerpt_and_suggestion(write):
         ("keep: 2", "keep: true", "keep: should be"),
         ("keep: 2", "keep: 2.5", "keep: should be"),
         ("keep: 2", "keep: 0", "keep: should be"),
-        ("epochs: 1", "epochs: yes", "should be a number, not \"yes\""),
+        ("epochs: 1", "epochs: yes", 'should be a number, not "yes"'),
         ("name: tiny", "name: 12", "put it in quotes"),
         ("name: tiny", "name: ../../x", "name: String should match"),
         ("train: train[:100]", "train: train[100", "is not a split"),

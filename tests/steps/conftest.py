@@ -35,7 +35,7 @@ def tiny(name, folder):
     text = {"vocab_size": len(tokens), "num_labels": 2, "pad_token_id": 0}
     builders = {
         "distilbert": lambda: transformers.DistilBertForSequenceClassification(
-            transformers.DistilBertConfig(**text, dim=32, n_layers=4, n_heads=4, hidden_dim=64, max_position_embeddings=64)
+            transformers.DistilBertConfig(**text, dim=32, n_layers=4, n_heads=4, hidden_dim=64)
         ),
         "modernbert": lambda: transformers.ModernBertForSequenceClassification(
             transformers.ModernBertConfig(

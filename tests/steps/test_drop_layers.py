@@ -36,7 +36,9 @@ def test_the_blocks_that_stay_compute_what_they_did(name, opened, context, logit
     given = context(model)
     seen = []
     block = model.blocks()[1][1]
-    handle = block.register_forward_hook(lambda part, args, output: seen.append(output[0] if isinstance(output, tuple) else output))
+    handle = block.register_forward_hook(
+        lambda part, args, output: seen.append(output[0] if isinstance(output, tuple) else output)
+    )
     logits(model, given)
     handle.remove()
     cut = opened(name)
@@ -44,7 +46,9 @@ def test_the_blocks_that_stay_compute_what_they_did(name, opened, context, logit
     assert cut.module.config.num_hidden_layers == 2
     again = []
     last = cut.blocks()[-1][1]
-    last.register_forward_hook(lambda part, args, output: again.append(output[0] if isinstance(output, tuple) else output))
+    last.register_forward_hook(
+        lambda part, args, output: again.append(output[0] if isinstance(output, tuple) else output)
+    )
     logits(cut, given)
     assert all(torch.equal(one, two) for one, two in zip(seen, again, strict=True))
 

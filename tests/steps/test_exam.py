@@ -85,7 +85,9 @@ def test_the_plan_foresees_the_size(step, name, opened, context, family, tmp_pat
     foresee = getattr(module, "foresee", None)
     table = weights.read(family(name))
     foreseen = (foresee(table, config) if foresee else table).bytes
-    held = sum(t.numel() * t.element_size() for f in (tmp_path / "saved").glob("*.safetensors") for t in load_file(f).values())
+    held = sum(
+        t.numel() * t.element_size() for f in (tmp_path / "saved").glob("*.safetensors") for t in load_file(f).values()
+    )
     assert foreseen == pytest.approx(held, rel=0.02)
 
 

@@ -23,16 +23,19 @@ TRAINING = {"epochs": 2.5, "batch_size": 32, "learning_rate": 1.5e-3, "warmup": 
 
 TOPICS = {
     "concurrency": "asyncio multiprocessing threading concurrent subprocess queue selectors sched signal contextvars",
-    "files": "tarfile zipfile gzip bz2 lzma csv json xml configparser plistlib pickle pickletools shelve shutil pathlib "
-    "os posixpath ntpath tempfile glob fnmatch filecmp fileinput io _pyio dbm zipimport tomllib stat mimetypes",
-    "internet": "email http urllib ftplib smtplib imaplib poplib socket socketserver ssl xmlrpc wsgiref ipaddress mailbox "
-    "html base64 quopri uuid webbrowser netrc",
+    "files": "tarfile zipfile gzip bz2 lzma csv json xml configparser plistlib pickle pickletools shelve shutil "
+    "pathlib os posixpath ntpath tempfile glob fnmatch filecmp fileinput io _pyio dbm zipimport tomllib "
+    "stat mimetypes",
+    "internet": "email http urllib ftplib smtplib imaplib poplib socket socketserver ssl xmlrpc wsgiref ipaddress "
+    "mailbox html base64 quopri uuid webbrowser netrc",
     "interface": "tkinter turtle argparse optparse getopt cmd code curses readline rlcompleter getpass gettext locale",
-    "language": "importlib inspect ast typing dis symtable tokenize dataclasses enum functools contextlib collections abc "
-    "_collections_abc types copy copyreg weakref pkgutil runpy codeop pyclbr modulefinder warnings operator keyword",
+    "language": "importlib inspect ast typing dis symtable tokenize dataclasses enum functools contextlib collections "
+    "abc _collections_abc types copy copyreg weakref pkgutil runpy codeop pyclbr modulefinder warnings "
+    "operator keyword",
     "numbers": "_pydecimal statistics fractions numbers random datetime _pydatetime calendar zoneinfo heapq bisect "
     "colorsys hashlib hmac secrets graphlib",
-    "testing": "unittest doctest pdb bdb trace traceback timeit profile cProfile pstats tracemalloc logging faulthandler",
+    "testing": "unittest doctest pdb bdb trace traceback timeit profile cProfile pstats tracemalloc logging "
+    "faulthandler",
 }
 PARAGRAPH = (40, 400)
 """Least and greatest number of characters."""
@@ -53,7 +56,9 @@ def splits() -> dict[str, Dataset]:
         seen.add(text.lower())
         split = "test" if hashlib.sha256(definition.encode()).digest()[0] < 64 else "train"
         rows[split].append({"text": text, "label": topic})
-    shuffled = {name: sorted(part, key=lambda row: hashlib.sha256(row["text"].encode()).digest()) for name, part in rows.items()}
+    shuffled = {
+        name: sorted(part, key=lambda row: hashlib.sha256(row["text"].encode()).digest()) for name, part in rows.items()
+    }
     return {name: datasets.Dataset.from_list(part, features=features) for name, part in shuffled.items()}
 
 
