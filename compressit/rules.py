@@ -163,6 +163,8 @@ def _bound(path: tuple[str | int, ...], target: Target, module: Any) -> Found:
     elif getattr(module, "TO_ORIGINAL", False):
         hint = f"{target.metric} compares with the original already: use min or max"
         yield (*path, bound), f"{bound} makes no sense for {target.metric}", hint
+    elif bound == "max_drop" and module.KIND == Kind.TIMED:
+        yield (*path, bound), f"max_drop makes no sense for {target.metric}", "use min_ratio or max_ratio"
     elif bound == "max_drop" and module.BETTER == "lower":
         yield (*path, bound), f"max_drop makes no sense for {target.metric}: lower is better", "use max or max_ratio"
 

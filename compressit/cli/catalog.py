@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 
@@ -64,14 +64,42 @@ def _field(room: str, name: str, field: Any) -> list[str]:
 
     if name == room.removesuffix("s"):
         return []
-    kind = getattr(field.annotation, "__name__", None) if not hasattr(field.annotation, "__args__") else None
-    shown = kind or str(field.annotation).replace("typing.", "").replace("NoneType", "none")
-    default = "" if field.default is PydanticUndefined else f" = {_plain(field.default)}"
-    return [f"  {name}: {shown}{default}", f"      {field.description or ''}"]
+    required = field.default is PydanticUndefined
+    default = "required" if required else f"default {_plain(field.default)}"
+    limits = _limits(field.metadata)
+    return [f"  {name}: {kind(field.annotation)}{limits} ({default})", f"      {field.description or ''}"]
+
+
+WORDS = {int: "whole number", float: "number", bool: "true or false", str: "text"}
+
+
+def kind(annotation: Any) -> str:
+    """Say a type in the words of a recipe."""
+    from types import NoneType, UnionType
+
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return kind(inner[0]) + _limits(inner[1:])
+    if origin in (Union, UnionType):
+        return " or ".join(kind(choice) for choice in inner if choice is not NoneType)
+    if origin is Literal:
+        return " | ".join(str(choice) for choice in inner)
+    if origin is tuple:
+        return f"list of {kind(inner[0])}"
+    return WORDS.get(annotation, getattr(annotation, "__name__", str(annotation)))
+
+
+def _limits(metadata: Any) -> str:
+    signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+    found = [info for item in metadata for info in getattr(item, "metadata", [item])]
+    said = [f"{sign} {getattr(info, name):g}" for info in found for name, sign in signs.items() if hasattr(info, name)]
+    return " " + ", ".join(said) if said else ""
 
 
 def _plain(value: Any) -> str:
-    return "none" if value is None else "[]" if value == () else str(value)
+    if value is None or value == ():
+        return "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _room(room: str) -> ModuleType:

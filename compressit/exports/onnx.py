@@ -2,8 +2,7 @@
 
 The graph comes from transformers' own exporter, fused into onnxruntime's operators. The float32 file is checked
 against the checkpoint's own logits on real examples; int8 weights are made from that graph by onnxruntime's
-quantizer. The
-folder also holds config and processor: onnxruntime and a tokenizer or image processor are all it takes to serve it.
+quantizer. The folder also holds config and processor: onnxruntime and a tokenizer or image processor serve it.
 
 Recipe::
 

@@ -88,6 +88,7 @@ def test_every_error_at_once_with_place_excerpt_and_suggestion(write):
         ("max: 70 MB", "max: 70 ms", "no unit of this metric"),
         ("max: 70 MB", "max: 70 MB, min: 1 B", "exactly one of"),
         ("max: 70 MB", "max_drop: 0.1", "lower is better"),
+        ("metric: latency-8, max: 5 ms", "metric: latency-8, max_drop: 0.1", "use min_ratio or max_ratio"),
         ("metric: size", "metric: sise", "did you mean 'size'"),
         ("artifact: checkpoint", "artifact: checkpint", "did you mean 'checkpoint'"),
         ("  train: train[:100]\n", "", "needs training data"),

@@ -1,0 +1,64 @@
+"""Measured as saved, in processes of their own, run by run beside the original."""
+
+import numpy as np
+import pytest
+
+from compressit import data
+from compressit import model as models
+from compressit.data import DatasetSpec
+from compressit.errors import CompressitError, ExitCode
+from compressit.measure import Beside, Setting, Subject, measure
+from compressit.measure.memory import Peak
+
+TASK = "text-classification"
+
+
+@pytest.fixture(scope="module")
+def setting(sentiment, tmp_path_factory):
+    spec = DatasetSpec(path=str(sentiment), evaluation="test.jsonl", columns={"text": "sentence"})
+    rows = data.rows(spec, "test.jsonl[:50]", TASK, {0: "NEGATIVE", 1: "POSITIVE"}, sentiment)
+    folder = tmp_path_factory.mktemp("rows")
+    rows.save_to_disk(str(folder))
+    return Setting(TASK, str(folder), "cpu", 0)
+
+
+def test_predictions_come_in_the_order_of_the_rows(setting, sentiment):
+    import datasets
+    import torch
+
+    found = measure(Subject(str(sentiment / "model"), "torch"), setting, batch_size=7)
+    rows = datasets.load_from_disk(setting.rows)
+    model = models.load(sentiment / "model", TASK)
+    for place in (0, 13, 49):
+        with torch.inference_mode():
+            alone = model.module(**model.processor(rows[place]["text"], return_tensors="pt")).logits[0].numpy()
+        assert np.allclose(found.predictions.logits[place], alone, atol=1e-5)
+    assert found.predictions.labels.tolist() == rows["label"][:]
+    assert found.predictions.examples.tolist() == data.fingerprints(rows).tolist()
+    assert found.facts.parameters == model.module.num_parameters()
+    assert found.memory > 0
+    assert found.timings == {}
+
+
+def test_timings_lie_side_by_side_and_a_model_is_as_fast_as_itself(setting, sentiment):
+    original = Subject(str(sentiment / "model"), "torch")
+    found = measure(original, setting, Beside(original, original, (1, 4)))
+    assert {*found.timings} == {1, 4}
+    for timing in found.timings.values():
+        assert len(timing.artifact) == len(timing.baseline) == len(timing.again) >= 21
+        assert timing.original is timing.baseline
+        assert bool((timing.artifact > 0).all())
+
+
+def test_what_fails_in_the_other_process_fails_here_with_its_kind(setting, tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(CompressitError, match="measuring .* can't be opened") as caught:
+        measure(Subject(str(tmp_path), "torch"), setting)
+    assert caught.value.exit_code is ExitCode.FAILED
+
+
+def test_the_peak_sees_what_was_taken_and_given_back():
+    with Peak("cpu") as peak:
+        taken = np.ones(20_000_000, np.uint8)
+        del taken
+    assert 15_000_000 < peak.bytes < 60_000_000

@@ -1,0 +1,151 @@
+"""Targets: what passes, what fails, and what can't be told."""
+
+import numpy as np
+import pytest
+
+from compressit import metrics
+from compressit.metrics import Evidence, Predictions, Timings
+from compressit.recipe import Target
+from compressit.report import Outcome, bounds, verdicts
+from compressit.runtimes import Facts
+
+
+def predictions(right, total=2000, seed=0):
+    """Logits of which the first `right` examples are right."""
+    labels = np.random.default_rng(seed).integers(0, 2, total)
+    choices = np.where(np.arange(total) < right, labels, 1 - labels)
+    logits = np.eye(2, dtype=np.float32)[choices] * 4
+    return Predictions(logits, labels, np.arange(total, dtype=np.uint64))
+
+
+def timings(artifact=1.0, runs=101, noise=0.02, size=1, seed=0):
+    """A baseline of 10 ms and an artifact at a share of it."""
+    draw = np.random.default_rng(seed)
+    jitter = lambda: np.exp(draw.normal(0, noise, runs))  # noqa: E731
+    baseline = 0.010 * jitter()
+    return Timings(size, baseline * artifact * jitter(), baseline, baseline * jitter(), baseline * 2)
+
+
+def evidence(said=None, reference=None, *, size=100, timing=None, parameters=1000):
+    said = said or predictions(1800)
+    return Evidence(
+        Facts(size, parameters, parameters, {"float32": parameters}),
+        said,
+        reference or said,
+        {timing.batch_size: timing} if timing else {},
+        5_000_000,
+    )
+
+
+def judge(metric, bound, after, before, **fields):
+    config = metrics.load(metric).Config(metric=metric, **fields)
+    return verdicts.judge(Target(metric=metric, **bound), config, "onnx", after, before)
+
+
+@pytest.mark.parametrize(
+    ("lost", "gained", "total", "outcome"),
+    [
+        (0, 0, 2000, Outcome.PASS),
+        (10, 5, 2000, Outcome.PASS),
+        (60, 20, 2000, Outcome.FAIL),
+        (20, 5, 2000, Outcome.INCONCLUSIVE),
+        # Nothing lost of fifty is not proof of a drop below one point.
+        (0, 0, 50, Outcome.INCONCLUSIVE),
+    ],
+)
+def test_a_drop_is_judged_on_the_same_examples(lost, gained, total, outcome):
+    before = predictions(total * 9 // 10, total)
+    wrong = np.ones(total, bool)
+    wrong[: total * 9 // 10] = False
+    flips = np.zeros(total, bool)
+    flips[np.flatnonzero(~wrong)[:lost]] = True
+    flips[np.flatnonzero(wrong)[:gained]] = True
+    after = Predictions(np.where(flips[:, None], before.logits[:, ::-1], before.logits), before.labels, before.examples)
+    verdict = judge("accuracy", {"max_drop": 0.01}, evidence(after, before), evidence(before))
+    assert verdict.outcome is outcome
+    assert verdict.value == pytest.approx((gained - lost) / total)
+    assert (verdict.needed is not None) == (outcome is Outcome.INCONCLUSIVE)
+
+
+@pytest.mark.parametrize(("least", "outcome"), [(0.88, Outcome.PASS), (0.92, Outcome.FAIL), (0.9, Outcome.INCONCLUSIVE)])
+def test_a_share_is_judged_by_its_bound(least, outcome):
+    one = evidence(predictions(1800))
+    assert judge("accuracy", {"min": least}, one, one).outcome is outcome
+
+
+@pytest.mark.parametrize("metric", ["f1", "precision", "recall", "matthews"])
+def test_figures_of_the_whole_split_are_judged_by_resampling(metric):
+    good, bad = evidence(predictions(1900)), evidence(predictions(1500))
+    assert judge(metric, {"max_drop": 0.02}, bad, good).outcome is Outcome.FAIL
+    assert judge(metric, {"max_drop": 0.02}, good, bad).outcome is Outcome.PASS
+    assert judge(metric, {"min_ratio": 0.95}, good, good).outcome is Outcome.PASS
+    assert judge(metric, {"min": 0.5}, good, good).outcome is Outcome.PASS
+
+
+def test_size_is_exact_and_takes_units():
+    small, large = evidence(size=70_000_000), evidence(size=280_000_000)
+    assert judge("size", {"max": "70 MB"}, small, large).outcome is Outcome.PASS
+    assert judge("size", {"max": "69.9 MB"}, small, large).outcome is Outcome.FAIL
+    assert judge("size", {"max_ratio": 0.25}, small, large).outcome is Outcome.PASS
+    assert judge("size", {"max_ratio": 0.2499}, small, large).outcome is Outcome.FAIL
+    assert "70 MB, at most 69.9 MB" in judge("size", {"max": "69.9 MB"}, small, large).why
+
+
+@pytest.mark.parametrize(
+    ("share", "bound", "outcome"),
+    [
+        (0.5, {"max_ratio": 0.6}, Outcome.PASS),
+        (0.5, {"max_ratio": 0.4}, Outcome.FAIL),
+        (0.5, {"max_ratio": 0.501}, Outcome.INCONCLUSIVE),
+        (0.5, {"max": "6 ms"}, Outcome.PASS),
+        (0.5, {"max": "4 ms"}, Outcome.FAIL),
+        (0.5, {"max": "5.001 ms"}, Outcome.INCONCLUSIVE),
+    ],
+)
+def test_latency_is_judged_run_by_run_with_the_machines_noise(share, bound, outcome):
+    timing = timings(share)
+    after = evidence(timing=timing)
+    before = evidence(timing=Timings(1, timing.baseline, timing.baseline, timing.again, timing.original))
+    assert judge("latency", bound, after, before).outcome is outcome
+
+
+def test_throughput_is_the_other_way_up():
+    timing = timings(0.25, size=32)
+    after = evidence(timing=timing)
+    before = evidence(timing=Timings(32, timing.baseline, timing.baseline, timing.again, timing.original))
+    assert judge("throughput", {"min_ratio": 3.5}, after, before).outcome is Outcome.PASS
+    assert judge("throughput", {"min_ratio": 4.5}, after, before).outcome is Outcome.FAIL
+    assert judge("throughput", {"min": "10000 /s"}, after, before).outcome is Outcome.PASS
+
+
+def test_a_machine_too_noisy_to_tell_says_so():
+    timing = timings(0.9, runs=21, noise=0.8)
+    after = evidence(timing=timing)
+    before = evidence(timing=Timings(1, timing.baseline, timing.baseline, timing.again, timing.original))
+    assert judge("latency", {"max_ratio": 0.8}, after, before).outcome is Outcome.INCONCLUSIVE
+
+
+def test_what_is_not_a_number_never_passes():
+    broken = predictions(1800)
+    broken = Predictions(np.full_like(broken.logits, np.nan), broken.labels, broken.examples)
+    verdict = judge("kl_divergence", {"max": 0.1}, evidence(broken, predictions(1800)), evidence())
+    assert verdict.outcome is Outcome.FAIL
+    assert verdict.value is None
+    assert verdict.why == "it is not a number"
+
+
+def test_agreement_and_divergence_need_no_labels():
+    one, other = predictions(1800), predictions(1795)
+    after = evidence(one, other)
+    assert judge("agreement", {"min": 0.99}, after, evidence()).outcome is Outcome.PASS
+    assert judge("kl_divergence", {"max": 0.1}, after, evidence()).outcome is Outcome.PASS
+    config = metrics.load("kl_divergence").Config(metric="kl_divergence")
+    assert bounds.value(config, evidence(one, one))[0] == 0
+
+
+@pytest.mark.parametrize("metric", [name for name in metrics.names() if name not in ("evaluate", "latency", "throughput")])
+def test_every_metric_measures_and_bounds_itself(metric):
+    module = metrics.load(metric)
+    config = module.Config(metric=metric)
+    value, interval = bounds.value(config, evidence())
+    assert interval.low <= value <= interval.high or (np.isclose(value, interval.low) or np.isclose(value, interval.high))
