@@ -50,7 +50,8 @@ def artifacts(recipe: Recipe) -> tuple[str, ...]:
     return (CHECKPOINT, *(export.artifact for export in recipe.exports))
 
 
-Found = Iterator[tuple[tuple[str | int, ...], str, str | None]]
+TreePath = tuple[str | int, ...]
+Found = Iterator[tuple[TreePath, str, str | None]]
 
 
 def _default(name: str) -> MetricConfig:
@@ -60,14 +61,13 @@ def _default(name: str) -> MetricConfig:
 
 def _sources(written: Written) -> Found:
     recipe = written.recipe
-    places = [(("model", "path") if _has(written, ("model", "path")) else ("model",), recipe.model.path, "model")]
+    places: list[tuple[TreePath, str, str]] = [(_written(written, "model"), recipe.model.path, "model")]
     if recipe.dataset:
-        where = ("dataset", "path") if _has(written, ("dataset", "path")) else ("dataset",)
-        places.append((where, recipe.dataset.path, "data set"))
+        places.append((_written(written, "dataset"), recipe.dataset.path, "data set"))
     for index, step in enumerate(recipe.steps):
         teacher = getattr(step, "teacher", None)
         if teacher:
-            places.append((("steps", index, "teacher"), teacher, "model"))  # type: ignore[arg-type]
+            places.append((("steps", index, "teacher"), teacher, "model"))
     for where, path, kind in places:
         if path.startswith("demo:"):
             try:
@@ -169,5 +169,6 @@ def _bound(path: tuple[str | int, ...], target: Target, module: Any) -> Found:
         yield (*path, bound), f"max_drop makes no sense for {target.metric}: lower is better", "use max or max_ratio"
 
 
-def _has(written: Written, path: tuple[str, ...]) -> bool:
-    return path in written.document.places
+def _written(written: Written, key: str) -> TreePath:
+    """Find where the path of a model or a data set is written: as a field, or in place of all fields."""
+    return (key, "path") if (key, "path") in written.document.places else (key,)

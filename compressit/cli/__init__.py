@@ -36,7 +36,7 @@ def _version(asked: bool) -> None:
     if asked:
         from compressit import __version__
 
-        print(__version__)  # noqa: T201 - the command line prints
+        sys.stdout.write(f"{__version__}\n")
         raise typer.Exit
 
 

@@ -15,6 +15,7 @@ from compressit.recipe.problems import clean
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as Bars
+    from rich.table import Table
 
 
 def progress(*, quiet: bool) -> Progress:
@@ -51,7 +52,7 @@ def table(rows: Sequence[Sequence[str]], head: Sequence[str] | None = None, titl
     console.print(grid(rows, head, title))
 
 
-def grid(rows: Sequence[Sequence[str]], head: Sequence[str] | None = None, title: str | None = None):  # type: ignore[no-untyped-def]
+def grid(rows: Sequence[Sequence[str]], head: Sequence[str] | None = None, title: str | None = None) -> Table:
     """Build a table for a console."""
     from rich import box
     from rich.table import Table

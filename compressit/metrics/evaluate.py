@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -51,7 +52,7 @@ def measure(evidence: Evidence, config: Config) -> float:
     return float(figures[name]) if figures[name] is not None else math.nan
 
 
-def _library(name: str):  # type: ignore[no-untyped-def]
+def _library(name: str) -> Any:
     if Path(name).exists():
         raise UnsafeError(f"evaluate.load({name!r}) would run code of ./{name}", hint="run from another folder")
     try:

@@ -172,13 +172,15 @@ class _Builder:
             self.count(event, size)
             self.at.places[path] = self.place(event)
             return value
-        if getattr(event, "tag", None) is not None:
-            raise self.refuse(event, f"tag {event.tag!r}; recipes hold plain values only")  # type: ignore[attr-defined]
+        tag: str | None = vars(event).get("tag")
+        anchor: str | None = vars(event).get("anchor")
+        if tag is not None:
+            raise self.refuse(event, f"tag {tag!r}; recipes hold plain values only")
         self.at.places[path] = self.place(event)
         before = self.nodes
         value = self.content(event, events, path, depth)
-        if getattr(event, "anchor", None):
-            self.anchors[event.anchor] = (value, self.nodes - before + 1)  # type: ignore[attr-defined]
+        if anchor:
+            self.anchors[anchor] = (value, self.nodes - before + 1)
         return value
 
     def content(self, event: yaml.Event, events: Iterator[yaml.Event], path: TreePath, depth: int) -> Any:

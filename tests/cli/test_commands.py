@@ -39,7 +39,19 @@ def quick(write, sentiment):
 def test_help_and_version(cli):
     done = cli("--help")
     assert done.returncode == 0
-    for verb in ("init", "validate", "plan", "apply", "verify", "steps", "exports", "tasks", "metrics", "schema", "doctor"):
+    for verb in (
+        "init",
+        "validate",
+        "plan",
+        "apply",
+        "verify",
+        "steps",
+        "exports",
+        "tasks",
+        "metrics",
+        "schema",
+        "doctor",
+    ):
         assert re.search(rf"^  {verb} ", done.stdout, re.M), verb
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", cli("--version").stdout)
 
@@ -148,7 +160,9 @@ def test_a_table_for_people_names_the_verdicts(cli, quick, tmp_path):
     changed = quick(**{"{metric: size, max_ratio: 0.9}": "{metric: accuracy, min: 0.93}"}).read_text()
     quick().write_text(changed)
     file = tmp_path / "recipe.yaml"
-    done = cli("apply", file, "-o", tmp_path / "out", "--set", "targets.0.min=0.999", env={"NO_COLOR": "1", "FORCE_COLOR": "1"})
+    done = cli(
+        "apply", file, "-o", tmp_path / "out", "--set", "targets.0.min=0.999", env={"NO_COLOR": "1", "FORCE_COLOR": "1"}
+    )
     assert done.returncode in (3, 4)
     assert ("FAIL" in done.stdout) == (done.returncode == 3)
     assert f"exit {done.returncode}:" in done.stdout
@@ -156,7 +170,9 @@ def test_a_table_for_people_names_the_verdicts(cli, quick, tmp_path):
 
 
 def test_an_undecidable_target_exits_4_and_says_how_many_examples_would_do(cli, quick, tmp_path):
-    file = quick(**{"{metric: size, max_ratio: 0.9}": "{metric: accuracy, max_drop: 0.05}", "test.jsonl": "test.jsonl[:10]"})
+    file = quick(
+        **{"{metric: size, max_ratio: 0.9}": "{metric: accuracy, max_drop: 0.05}", "test.jsonl": "test.jsonl[:10]"}
+    )
     done = cli("apply", file, "-o", tmp_path / "out", "--set", "steps.0.keep=3", "--set", "steps.0.choose=last")
     assert done.returncode in (3, 4)
     if done.returncode == 4:

@@ -60,7 +60,7 @@ def test_what_files_hold_and_what_runs_take():
     assert details == pytest.approx({"p50": 0.2, "p90": 0.36})
 
 
-MODULE = '''
+MODULE = """
 import datasets, evaluate
 class Share(evaluate.Metric):
     def _info(self):
@@ -69,7 +69,7 @@ class Share(evaluate.Metric):
     def _compute(self, predictions, references):
         right = sum(p == r for p, r in zip(predictions, references))
         return {"wrong": 1 - right / len(references), "share": right / len(references)}
-'''
+"""
 
 
 @pytest.fixture

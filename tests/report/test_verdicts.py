@@ -67,7 +67,9 @@ def test_a_drop_is_judged_on_the_same_examples(lost, gained, total, outcome):
     assert (verdict.needed is not None) == (outcome is Outcome.INCONCLUSIVE)
 
 
-@pytest.mark.parametrize(("least", "outcome"), [(0.88, Outcome.PASS), (0.92, Outcome.FAIL), (0.9, Outcome.INCONCLUSIVE)])
+@pytest.mark.parametrize(
+    ("least", "outcome"), [(0.88, Outcome.PASS), (0.92, Outcome.FAIL), (0.9, Outcome.INCONCLUSIVE)]
+)
 def test_a_share_is_judged_by_its_bound(least, outcome):
     one = evidence(predictions(1800))
     assert judge("accuracy", {"min": least}, one, one).outcome is outcome
@@ -143,9 +145,13 @@ def test_agreement_and_divergence_need_no_labels():
     assert bounds.value(config, evidence(one, one))[0] == 0
 
 
-@pytest.mark.parametrize("metric", [name for name in metrics.names() if name not in ("evaluate", "latency", "throughput")])
+@pytest.mark.parametrize(
+    "metric", [name for name in metrics.names() if name not in ("evaluate", "latency", "throughput")]
+)
 def test_every_metric_measures_and_bounds_itself(metric):
     module = metrics.load(metric)
     config = module.Config(metric=metric)
     value, interval = bounds.value(config, evidence())
-    assert interval.low <= value <= interval.high or (np.isclose(value, interval.low) or np.isclose(value, interval.high))
+    assert interval.low <= value <= interval.high or (
+        np.isclose(value, interval.low) or np.isclose(value, interval.high)
+    )
