@@ -21,7 +21,7 @@ quickstart: setup
 	$(BIN)/compressit apply recipes/quickstart.yaml --overwrite
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: setup
 	$(BIN)/ruff check .

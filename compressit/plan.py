@@ -69,11 +69,22 @@ def plan(written: Written) -> Plan:
         raise RecipeProblems(problems)
     model = located(recipe.model.path, written.base)
     before, why_not = _weights(model, recipe.model.revision)
+    if before is not None:
+        try:
+            refuse_quantized(before, model)
+        except RecipeError as error:
+            raise RecipeProblems([written.document.problem(("model",), error.message, error.hint)]) from None
     planned = _foresee(written, before, problems)
     if problems:
         raise RecipeProblems(problems)
     memory, disk = _estimate(before, planned, len(recipe.exports)) if before else (None, None)
     return Plan(written, model, planned, rules.measured(recipe), before, why_not, memory, disk)
+
+
+def refuse_quantized(before: Weights, model: str) -> None:
+    """Raise RecipeError for a model whose weights are integers already: no step could change them."""
+    if before.quantized:
+        raise RecipeError(f"{model} is quantized already", hint="start from the model that it was made from")
 
 
 def _foresee(written: Written, before: Weights | None, problems: list[Problem]) -> tuple[PlannedStep, ...]:

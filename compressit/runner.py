@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compressit import data, demo, exports, provenance, recipe, report, steps, store
+from compressit import data, demo, exports, provenance, recipe, report, steps, store, weights
 from compressit import model as models
 from compressit.errors import CompressitError, StepError
 from compressit.measure import Setting, Subject, evidence
 from compressit.measure.evidence import ORIGINAL_RUNTIME, Originals, Pair
 from compressit.model import Model
-from compressit.plan import Plan, PlannedStep
+from compressit.plan import Plan, PlannedStep, refuse_quantized
 from compressit.progress import Progress, Silent
 from compressit.report import Report, StepRecord, markdown, readings, verdicts
 from compressit.rules import CHECKPOINT
@@ -220,6 +220,7 @@ class _Work:
             ids = data.fingerprints(self.rows[EVALUATION])
             sha256 = hashlib.sha256(ids.tobytes()).hexdigest()
             seen = {"source": spec.path, "split": spec.evaluation, "examples": len(ids), "sha256": sha256}
+            seen |= {f"also in {use}": count for use, count in _repeated(self.rows).items()}
         return report.Provenance(
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             seconds=round(time.monotonic() - self.started, 1),
@@ -241,6 +242,7 @@ def _begin(plan: Plan, folder: Path, device: str, trust: bool, progress: Progres
     chosen = provenance.device(device)
     work = _Work(plan, folder, Path(), chosen, trust, progress, {}, Path(), started)
     source = _fetch(plan.model, plan.written.recipe.model.revision, work)
+    refuse_quantized(weights.read(source), plan.model)
     rows = {}
     if spec is not None:
         labels = models.labels(source)
@@ -250,8 +252,19 @@ def _begin(plan: Plan, folder: Path, device: str, trust: bool, progress: Progres
                 progress.say(f"read {use} data: {spec.path} {split}")
                 rows[use] = data.rows(spec, split, plan.written.recipe.task, labels, plan.written.base)
         rows[EVALUATION].save_to_disk(str(folder / ".work" / "rows"))
+        for use, count in _repeated(rows).items():
+            progress.say(f"warning: {count:,} examples of the evaluation split are in the {use} split too")
     unfinished = stack.enter_context(store.unfinished(_key(plan, source, rows, chosen)))
     return _Work(plan, folder, source, chosen, trust, progress, rows, unfinished, started)
+
+
+def _repeated(rows: dict[str, Dataset]) -> dict[str, int]:
+    """Count the evaluation examples that another split holds too: figures on them flatter."""
+    import numpy as np
+
+    ids = {use: data.fingerprints(part) for use, part in rows.items()}
+    found = {use: int(np.isin(ids[EVALUATION], ids[use]).sum()) for use in ids if use != EVALUATION}
+    return {use: count for use, count in found.items() if count}
 
 
 def _fetch(path: str, revision: str | None, work: _Work) -> Path:

@@ -36,10 +36,11 @@ class Weight:
 
 @dataclass(frozen=True)
 class Weights:
-    """Every tensor of a checkpoint and the architecture they belong to."""
+    """Every tensor of a checkpoint, the architecture they belong to, and whether it is quantized already."""
 
     model_type: str
     tensors: tuple[Weight, ...]
+    quantized: bool = False
 
     @property
     def bytes(self) -> int:
@@ -89,7 +90,7 @@ def table(config: Mapping[str, Any], headers: Iterable[Mapping[str, Any]]) -> We
         for name, entry in head.items()
         if name != "__metadata__"
     ]
-    return Weights(model_type, tuple(tensors))
+    return Weights(model_type, tuple(tensors), "quantization_config" in config)
 
 
 def header(file: Path) -> dict[str, Any]:

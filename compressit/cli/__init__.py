@@ -60,13 +60,14 @@ def main() -> None:
         complain(error)
         code = error.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        sys.stderr.write("interrupted; nothing was published. Run the same command again to go on\n")
         code = ExitCode.INTERRUPTED
     except Exception as error:
         if not hasattr(error, "show"):
             raise
         error.show()
         code = getattr(error, "exit_code", ExitCode.RECIPE)
+    if code == ExitCode.INTERRUPTED:  # which typer may have made of the interrupt by itself
+        sys.stderr.write("interrupted; nothing was published. Run the same command again to go on\n")
     sys.exit(int(code or 0))
 
 

@@ -164,7 +164,8 @@ def test_every_file_of_a_room_holds_what_the_room_asks_for(name):
 def test_an_installed_package_may_add_a_step(tmp_path):
     """Through the entry-point group of the room's name, loaded only when a recipe names it."""
     (tmp_path / "extra.py").write_text(
-        '"""Do nothing, slowly."""\nfrom compressit.steps import StepConfig\nclass Config(StepConfig):\n    """Fields."""\n'
+        '"""Do nothing, slowly."""\nfrom compressit.steps import StepConfig\n'
+        'class Config(StepConfig):\n    """Fields."""\n'
         "def run(model, config, context):\n    return {}\n"
     )
     info = tmp_path / "extra-1.dist-info"

@@ -15,8 +15,8 @@ from compressit.runtimes import Facts
 def evidence(classes=3, total=200, seed=0):
     draw = np.random.default_rng(seed)
     labels = draw.integers(0, classes, total)
-    said = [Predictions(draw.normal(size=(total, classes)).astype(np.float32), labels, np.arange(total, dtype=np.uint64))
-            for _ in range(2)]  # fmt: skip
+    examples = np.arange(total, dtype=np.uint64)
+    said = [Predictions(draw.normal(size=(total, classes)).astype(np.float32), labels, examples) for _ in range(2)]
     seconds = np.array([0.2, 0.1, 0.4])
     timing = {size: Timings(size, seconds, seconds * 2, seconds * 2, seconds * 4) for size in (1, 8, 32)}
     return Evidence(Facts(1000, 4000, 3000, {"int8": 4000}), said[0], said[1], timing, 123)

@@ -1,0 +1,22 @@
+"""Every recipe that ships is valid and plans offline, and so does what `init` writes."""
+
+from pathlib import Path
+
+import pytest
+
+import compressit
+from compressit import plan, recipe
+
+ROOT = Path(compressit.__file__).parents[1]
+SHIPPED = [*sorted((ROOT / "recipes").glob("*.yaml")), ROOT / "compressit" / "cli" / "template.yaml"]
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.name)
+def test_it_is_valid_and_plans_offline(file):
+    found = plan.plan(recipe.load(file))
+    assert found.written.recipe.targets
+    assert found.metrics
+
+
+def test_there_are_several():
+    assert len(SHIPPED) >= 5
