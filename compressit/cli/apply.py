@@ -63,7 +63,7 @@ def show(report: Report, folder: Path) -> None:
     console.table(rows, head)
     for artifact in report.artifacts:
         if artifact.runtime_ratio:
-            console.say(f"  {artifact.name}: of its speed, {tables.gains(artifact)}")
+            console.say(f"{artifact.name}: {tables.gains(artifact)}")
     if report.verdicts:
         console.table(tables.targets(report), ["", "target", "artifact", "measured"])
     console.say(tables.headline(report))

@@ -63,10 +63,9 @@ def headline(report: Report) -> str:
 
 
 def gains(artifact: Artifact) -> str:
-    """Say how much of the speed is the runtime's own."""
-    return ", ".join(
-        f"at batch {size} the runtime alone {_factor(1 / ratio)}" for size, ratio in artifact.runtime_ratio.items()
-    )
+    """Say what the runtime gives by itself, which no compression earned."""
+    ratios = [f"{1 / ratio:.2f}x at batch {size}" for size, ratio in artifact.runtime_ratio.items()]
+    return f"uncompressed, the original on {artifact.runtime} runs {', '.join(ratios)} as fast as on torch"
 
 
 def _gain(reading: Reading) -> str:
@@ -79,10 +78,6 @@ def _gain(reading: Reading) -> str:
     if reading.metric == "accuracy" and reading.baseline is not None:
         return f"accuracy {reading.value:.4f} ({reading.value - reading.baseline:+.4f})"
     return ""
-
-
-def _factor(gain: float) -> str:
-    return f"is {gain:.2f}x as fast as torch"
 
 
 def _why(verdict: Verdict) -> str:

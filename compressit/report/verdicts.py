@@ -82,8 +82,8 @@ def _why(bound: str, limit: float, unit: str, value: float, interval: Interval, 
     if math.isnan(value):
         return "it is not a number"
     if bound == "max_drop":
-        sure = max(0.0, -interval.low) if outcome is Outcome.PASS else -interval.low
-        return f"{value:+.4f} against the original; a drop of {sure:.4f} can't be ruled out, {-limit:.4f} is allowed"
+        worst = f"a drop of {-interval.low:.4f} can't be ruled out" if interval.low < 0 else "95% sure of no drop"
+        return f"{value:+.4f} against the original; {worst}, {-limit:.4f} is allowed"
     measured, allowed = _show(value, unit), f"{WORDS[bound]} {_show(limit, unit)}"
     if interval.low == interval.high:
         return f"{measured}, {allowed}"
