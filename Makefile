@@ -35,7 +35,7 @@ fix: setup
 	$(BIN)/cog -r README.md
 
 bench: setup
-	$(BIN)/python -m pytest tests/benchmarks --override-ini testpaths=tests/benchmarks -s -p no:cacheprovider
+	$(BIN)/python -m pytest tests/benchmarks -s -o python_files='bench_*.py'
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -169,12 +169,15 @@ def processor(folder: Path, task: str, *, trust_remote_code: bool = False) -> An
         raise _explain(error, folder) from error
 
 
-def labels(folder: Path) -> dict[int, str]:
+def labels(folder: Path, *, trust_remote_code: bool = False) -> dict[int, str]:
     """Read a model's labels by id from its config.json."""
     import transformers
 
-    found: dict[int, str] = transformers.AutoConfig.from_pretrained(folder).id2label
-    return found
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise _explain(error, folder) from error
+    return dict(config.id2label)
 
 
 def check_safe(folder: Path) -> None:

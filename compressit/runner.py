@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compressit import data, demo, exports, provenance, recipe, report, steps, store, weights
+from compressit import data, demo, exports, provenance, recipe, report, runtimes, steps, store, weights
 from compressit import model as models
 from compressit.errors import CompressitError, StepError
 from compressit.measure import Setting, Subject, evidence
@@ -93,21 +93,24 @@ class _Work:
     def setting(self) -> Setting:
         spec = self.recipe.dataset
         rows, longest = (str(self.scratch / "rows"), spec.max_length) if spec else (None, None)
-        return Setting(self.recipe.task, rows, self.device, self.recipe.seed, longest)
+        return Setting(self.recipe.task, rows, self.recipe.seed, longest, self.trust)
+
+    def subject(self, folder: Path, runtime: str) -> Subject:
+        return Subject(str(folder), runtime, runtimes.load(runtime).place(self.device))
 
     def load(self) -> Model:
         self.progress.say(f"load {self.plan.model}")
         return models.load(self.source, self.recipe.task, device=self.device, trust_remote_code=self.trust)
 
     def measure_originals(self, model: Model) -> Originals:
-        subjects = {ORIGINAL_RUNTIME: Subject(str(self.source), ORIGINAL_RUNTIME)}
+        subjects = {ORIGINAL_RUNTIME: self.subject(self.source, ORIGINAL_RUNTIME)}
         for export in self.recipe.exports:
             runtime, place = type(export).runtime, self.scratch / f"original-{export.export}"
             if runtime not in subjects:
                 self.progress.say(f"export the original to {export.export}, uncompressed, to compare with")
                 plain = exports.load(export.export).Config(export=export.export)
                 self.export(model, plain, place)
-                subjects[runtime] = Subject(str(place), runtime)
+                subjects[runtime] = self.subject(place, runtime)
         self.progress.say(f"measure the original on {' and '.join(subjects)}")
         return evidence.originals(subjects, self.setting)
 
@@ -148,13 +151,13 @@ class _Work:
     def save(self, model: Model) -> tuple[dict[str, Subject], dict[str, Any]]:
         self.progress.say("save the checkpoint")
         model.save(self.folder / CHECKPOINT)
-        subjects = {CHECKPOINT: Subject(str(self.folder / CHECKPOINT), ORIGINAL_RUNTIME)}
+        subjects = {CHECKPOINT: self.subject(self.folder / CHECKPOINT, ORIGINAL_RUNTIME)}
         notes: dict[str, Any] = {CHECKPOINT: {}}
         for config in self.recipe.exports:
             name = config.artifact
             self.progress.say(f"export {name}")
             notes[name] = self.export(model, config, self.folder / name)
-            subjects[name] = Subject(str(self.folder / name), type(config).runtime)
+            subjects[name] = self.subject(self.folder / name, type(config).runtime)
         return subjects, notes
 
     def export(self, model: Model, config: Any, place: Path) -> Any:
@@ -190,7 +193,14 @@ class _Work:
         seed, configs = self.recipe.seed, {config.key: config for config in self.plan.metrics}
         made = tuple(
             readings.artifact(
-                name, subjects[name].runtime, pair.artifact, pair.original, self.plan.metrics, notes[name], seed
+                name,
+                subjects[name].runtime,
+                subjects[name].device,
+                pair.artifact,
+                pair.original,
+                self.plan.metrics,
+                notes[name],
+                seed,
             )
             for name, pair in pairs.items()
         )
@@ -205,7 +215,9 @@ class _Work:
             name=self.recipe.name,
             task=self.recipe.task,
             provenance=self.provenance(),
-            original=readings.artifact("original", ORIGINAL_RUNTIME, first, None, self.plan.metrics, seed=seed),
+            original=readings.artifact(
+                "original", ORIGINAL_RUNTIME, self.device, first, None, self.plan.metrics, seed=seed
+            ),
             steps=tuple(records),
             artifacts=made,
             verdicts=tuple(judged),
@@ -245,7 +257,7 @@ def _begin(plan: Plan, folder: Path, device: str, trust: bool, progress: Progres
     refuse_quantized(weights.read(source), plan.model)
     rows = {}
     if spec is not None:
-        labels = models.labels(source)
+        labels = models.labels(source, trust_remote_code=trust)
         for use in (EVALUATION, TRAINING, CALIBRATION):
             split = getattr(spec, use)
             if split is not None:

@@ -31,10 +31,11 @@ QUIET = {
 
 @dataclass(frozen=True)
 class Subject:
-    """An artifact on disk and the runtime that runs it."""
+    """An artifact on disk, the runtime that runs it, and on which device."""
 
     folder: str
     runtime: str
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,9 @@ class Setting:
 
     task: str
     rows: str | None
-    device: str
     seed: int
     max_length: int | None = None
+    trust_remote_code: bool = False
 
 
 @dataclass(frozen=True)

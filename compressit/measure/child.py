@@ -48,7 +48,7 @@ def measure(job: Mapping[str, Any], scratch: Path) -> dict[str, Any]:
     order = data.by_length(prepared)
     # What reading needs is in memory before the count starts; the last batch is the longest.
     _, longest, _ = next(batches(order[-job["batch_size"] :], job["batch_size"]))
-    with Peak(setting["device"]) as peak:
+    with Peak(subject["device"]) as peak:
         session = _open(subject, setting)
         session(longest)
     said = [(places, session(batch), labels) for places, batch, labels in batches(order, job["batch_size"])]
@@ -103,9 +103,8 @@ def _round(sessions: Mapping[str, Session], batch: Batch, draw: random.Random) -
 
 
 def _open(subject: Mapping[str, str], setting: Mapping[str, Any]) -> Session:
-    opened: Session = runtimes.load(subject["runtime"]).open(
-        Path(subject["folder"]), setting["task"], setting["device"]
-    )
+    runtime, folder = runtimes.load(subject["runtime"]), Path(subject["folder"])
+    opened: Session = runtime.open(folder, setting["task"], subject["device"], setting["trust_remote_code"])
     return opened
 
 
@@ -118,7 +117,7 @@ def _batches(folder: str, setting: Mapping[str, Any]) -> tuple[Any, Any, Callabl
     datasets.disable_progress_bars()
     rows = datasets.load_from_disk(setting["rows"])
     task = tasks.load(setting["task"])
-    processor = model.processor(Path(folder), setting["task"])
+    processor = model.processor(Path(folder), setting["task"], trust_remote_code=setting["trust_remote_code"])
     prepared = task.prepare(rows, processor, setting["max_length"])
     collate = task.collate(processor)
 

@@ -59,6 +59,7 @@ class Artifact(Part):
 
     Attributes:
         path: Its folder below the run's.
+        device: Where it was measured.
         dtypes: Weights by the type they are stored in.
         runtime_ratio: The original's latency on this runtime over its latency on torch, by batch size: the runtime's
             own gain, which no compression earned.
@@ -67,6 +68,7 @@ class Artifact(Part):
     name: str
     path: str
     runtime: str
+    device: str
     bytes: int
     parameters: int
     nonzero: int

@@ -15,6 +15,7 @@ from compressit.report.bounds import paired_median_ratio
 def artifact(
     name: str,
     runtime: str,
+    device: str,
     evidence: Evidence,
     original: Evidence | None,
     configs: Sequence[MetricConfig],
@@ -32,6 +33,7 @@ def artifact(
         name=name,
         path=name,
         runtime=runtime,
+        device=device,
         bytes=facts.bytes,
         parameters=facts.parameters,
         nonzero=facts.nonzero,

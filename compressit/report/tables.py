@@ -11,11 +11,11 @@ LABELS = {"min": ">=", "max": "<=", "min_ratio": ">=", "max_ratio": "<=", "max_d
 
 def figures(report: Report) -> tuple[list[str], list[list[str]]]:
     """Header and rows: one metric a row, the original and then each artifact with its ratio to the original."""
-    head = ["", f"original ({report.original.runtime})"]
+    head = ["", f"original ({_where(report.original)})"]
     for artifact in report.artifacts:
         if artifact.runtime != report.original.runtime:
-            head.append(f"original ({artifact.runtime})")
-        head.append(f"{artifact.name} ({artifact.runtime})")
+            head.append(f"original ({_where(artifact)})")
+        head.append(f"{artifact.name} ({_where(artifact)})")
     rows = []
     for index, reading in enumerate(report.original.readings):
         row = [reading.metric, _value(reading)]
@@ -65,7 +65,11 @@ def headline(report: Report) -> str:
 def gains(artifact: Artifact) -> str:
     """Say what the runtime gives by itself, which no compression earned."""
     ratios = [f"{1 / ratio:.2f}x at batch {size}" for size, ratio in artifact.runtime_ratio.items()]
-    return f"uncompressed, the original on {artifact.runtime} runs {', '.join(ratios)} as fast as on torch"
+    return f"speed of the uncompressed original on {_where(artifact)} over torch: {', '.join(ratios)}"
+
+
+def _where(artifact: Artifact) -> str:
+    return artifact.runtime if artifact.device == "cpu" else f"{artifact.runtime}, {artifact.device}"
 
 
 def _gain(reading: Reading) -> str:

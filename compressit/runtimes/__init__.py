@@ -1,4 +1,9 @@
-"""What runs an artifact, one file each: `open(folder, task, device) -> Session` and `inspect(folder) -> Facts`."""
+"""What runs an artifact, one file each.
+
+* `open(folder, task, device, trust_remote_code) -> Session`: ready to run batches;
+* `place(device) -> str`: the device it will really run on where the user wants `device`;
+* `inspect(folder) -> Facts`: what the files hold.
+"""
 
 from __future__ import annotations
 

@@ -6,20 +6,26 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from compressit.errors import MissingExtra, StepError
+from compressit.errors import MissingExtra
 from compressit.runtimes import Batch, Facts, Session
 
 FILE = "model.onnx"
 NOT_WEIGHTS = ("_scale", "_zero_point")
 
 
-def open(folder: Path, task: str, device: str) -> Session:
-    """Open model.onnx on the CPU, or on the GPU where this onnxruntime has the provider for it."""
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+def place(device: str) -> str:
+    """Run on the GPU only where this onnxruntime was built for it; the usual one is not."""
+    kind = device.partition(":")[0]
+    return device if PROVIDERS[kind] in _library().get_available_providers() else "cpu"
+
+
+def open(folder: Path, task: str, device: str, trust_remote_code: bool = False) -> Session:
+    """Open model.onnx; the file holds no code, so there is nothing to trust."""
     ort = _library()
-    providers = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-    provider = providers[device.partition(":")[0]]
-    if provider not in ort.get_available_providers():
-        raise StepError(f"this onnxruntime has no {provider}", hint="pip install onnxruntime-gpu, or use --device cpu")
+    provider = PROVIDERS[device.partition(":")[0]]
     options = ort.SessionOptions()
     # Threads that spin between runs would slow whatever is timed next to this session, and whoever shares the machine.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

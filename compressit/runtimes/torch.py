@@ -10,11 +10,16 @@ from compressit import checkpoint, model
 from compressit.runtimes import Batch, Facts, Session
 
 
-def open(folder: Path, task: str, device: str) -> Session:
+def place(device: str) -> str:
+    """Run where the user wants."""
+    return device
+
+
+def open(folder: Path, task: str, device: str, trust_remote_code: bool = False) -> Session:
     """Open a checkpoint with transformers; logits come back as float32."""
     import torch
 
-    module = model.load(folder, task, device=device).module
+    module = model.load(folder, task, device=device, trust_remote_code=trust_remote_code).module
 
     def run(batch: Batch) -> Any:
         with torch.inference_mode():

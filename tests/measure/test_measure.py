@@ -19,7 +19,7 @@ def setting(sentiment, tmp_path_factory):
     rows = data.rows(spec, "test.jsonl[:50]", TASK, {0: "NEGATIVE", 1: "POSITIVE"}, sentiment)
     folder = tmp_path_factory.mktemp("rows")
     rows.save_to_disk(str(folder))
-    return Setting(TASK, str(folder), "cpu", 0)
+    return Setting(TASK, str(folder), 0)
 
 
 def test_predictions_come_in_the_order_of_the_rows(setting, sentiment):
