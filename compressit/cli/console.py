@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from compressit.errors import CompressitError
 from compressit.progress import Advance, Progress, Silent
-from compressit.recipe.problems import clean
+from compressit.recipe.problems import RecipeProblems, clean
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,7 +30,7 @@ def out(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
     # Wide enough for a table where nobody's screen sets the width.
-    width = None if sys.stdout.isatty() else 140
+    width = None if (sys.stderr if stderr else sys.stdout).isatty() else 140
     return Console(stderr=stderr, markup=False, highlight=False, emoji=False, width=width)
 
 
@@ -40,10 +40,9 @@ def say(text: str) -> None:
 
 
 def complain(error: CompressitError) -> None:
-    """Print an error a user can act on."""
-    text = str(error)
-    sys.stderr.write(text if text.lstrip().startswith(("error", "/")) or ": error: " in text else f"error: {text}")
-    sys.stderr.write("\n")
+    """Print an error a user can act on; a recipe's problems each say for themselves that they are errors."""
+    told = "" if isinstance(error, RecipeProblems) else "error: "
+    sys.stderr.write(f"{told}{clean(str(error))}\n")
 
 
 def table(rows: Sequence[Sequence[str]], head: Sequence[str] | None = None, title: str | None = None) -> None:

@@ -82,6 +82,14 @@ def test_int8_is_smaller_and_agrees(exported, classifier, rows):
     assert sizes["int8"] < 0.7 * sizes["float32"]
 
 
+def test_it_runs_on_the_cpu_where_this_onnxruntime_knows_no_gpu():
+    import onnxruntime
+
+    gpu = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    assert load("onnxruntime").place("cuda:0") == ("cuda:0" if gpu else "cpu")
+    assert load("torch").place("cuda:0") == "cuda:0"
+
+
 def test_the_model_is_left_as_it_was(classifier, examples, exported):
     inputs = {name: value for name, value in examples[1].items() if name != "labels"}
     fresh = models.load(__import__("pathlib").Path(classifier.source), "text-classification")
