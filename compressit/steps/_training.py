@@ -84,7 +84,8 @@ def train(
         )
         trainer.remove_callback(PrinterCallback)
         context.scratch.mkdir(parents=True, exist_ok=True)
-        result = trainer.train(resume_from_checkpoint=get_last_checkpoint(str(context.scratch)))
+        left = get_last_checkpoint(str(context.scratch))
+        result = trainer.train(resume_from_checkpoint=left)
     cast(model.module.to(context.device), dtype)
     model.module.eval()
     if not math.isfinite(result.training_loss):
@@ -92,7 +93,9 @@ def train(
             f"{config.step}: the loss became {result.training_loss}",
             hint="lower learning_rate, or train in float32 (precision: float32)",
         )
-    return {"updates": trainer.state.global_step, "loss": round(float(result.training_loss), 5)}
+    # The trainer's mean covers only what this process did.
+    mean = {"loss": round(float(result.training_loss), 5)} if left is None else {"resumed": True}
+    return {"updates": trainer.state.global_step, **mean}
 
 
 def cross_entropy(logits: torch.Tensor, labels: torch.Tensor, teacher: torch.Tensor | None) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""How it talks: bars on a terminal, dated lines elsewhere, and nothing a recipe says reaches the terminal as control."""
+"""How it talks: bars on a terminal, dated lines elsewhere, and no control character of a recipe passes."""
 
 import os
 import pty
