@@ -9,14 +9,14 @@ import platform
 import tempfile
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from compressit import store
+from compressit import steps, store
 from compressit.data import DatasetSpec, rows, source
 from compressit.errors import RetryableError
 from compressit.model import Model
 from compressit.progress import Progress
 from compressit.steps import StepContext
-from compressit.steps._training import TrainingConfig, cross_entropy, train
 
 SEED = 0
 
@@ -49,7 +49,8 @@ def _train(path: str, demo: ModuleType, target: Path, progress: Progress) -> Non
     module, processor = demo.untrained(demo.splits()["train"], SEED)
     model = Model(module, processor, demo.TASK, path)
     spec = DatasetSpec(path=path, evaluation="test", columns=demo.COLUMNS)
-    config = TrainingConfig.model_validate({"step": "train the demo", **demo.TRAINING})
+    step: Any = steps.load("finetune")
+    config = step.Config.model_validate({"step": "finetune", **demo.TRAINING})
     with tempfile.TemporaryDirectory(prefix="compressit-") as scratch:
         context = StepContext(
             train=rows(spec, "train", demo.TASK, module.config.id2label, Path()),
@@ -60,7 +61,7 @@ def _train(path: str, demo: ModuleType, target: Path, progress: Progress) -> Non
             progress=progress,
             scratch=Path(scratch),
         )
-        train(model, config, context, cross_entropy)
+        step.run(model, config, context)
     model.save(target)
 
 
@@ -71,7 +72,7 @@ def _module(path: str) -> ModuleType:
 
 
 def _place(path: str, demo: ModuleType) -> Path:
-    made_by = [inspect.getsource(demo), inspect.getsource(train), platform.python_version()]
+    made_by = [inspect.getsource(demo), platform.python_version()]
     made_by += [importlib.metadata.version(name) for name in ("torch", "transformers", "tokenizers")]
     key = hashlib.sha256("\0".join(made_by).encode()).hexdigest()
     return store.cache() / "demos" / f"{path.removeprefix('demo:')}-{key[:16]}"

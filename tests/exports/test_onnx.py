@@ -1,13 +1,16 @@
 """ONNX: any batch and length, checked against the checkpoint, int8, and served where compressit is not."""
 
+import copy
 import json
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 from compressit import data
 from compressit import model as models
@@ -92,7 +95,7 @@ def test_it_runs_on_the_cpu_where_this_onnxruntime_knows_no_gpu():
 
 def test_the_model_is_left_as_it_was(classifier, examples, exported):
     inputs = {name: value for name, value in examples[1].items() if name != "labels"}
-    fresh = models.load(__import__("pathlib").Path(classifier.source), "text-classification")
+    fresh = models.load(Path(classifier.source), "text-classification")
     with torch.inference_mode():
         assert torch.equal(classifier.module(**inputs).logits, fresh.module(**inputs).logits)
 
@@ -114,7 +117,7 @@ def test_images_and_16_bit_models_export(tmp_path):
 
 def test_a_file_that_computes_something_else_is_refused(classifier, examples, tmp_path, monkeypatch):
     """The graph of another model stands in for an exporter's mistranslation."""
-    other = replace(classifier, module=__import__("copy").deepcopy(classifier.module))
+    other = replace(classifier, module=copy.deepcopy(classifier.module))
     other.module.classifier.weight.data.neg_()
     trace = onnx._trace
     monkeypatch.setattr(onnx, "_trace", lambda module, inputs: trace(other.module, inputs))
@@ -145,6 +148,6 @@ def test_plain_onnxruntime_serves_it_where_compressit_is_not(weights, exported):
     done = subprocess.run(
         [sys.executable, "-c", PLAIN, folder, json.dumps(texts)], capture_output=True, text=True, check=True
     )
-    tokens = __import__("transformers").AutoTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="np")
+    tokens = AutoTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="np")
     wanted = load("onnxruntime").open(folder, "", "cpu")(dict(tokens))
     assert np.allclose(json.loads(done.stdout), wanted, atol=1e-5)

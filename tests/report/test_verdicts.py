@@ -21,7 +21,10 @@ def predictions(right, total=2000, seed=0):
 def timings(artifact=1.0, runs=101, noise=0.02, size=1, seed=0):
     """A baseline of 10 ms and an artifact at a share of it."""
     draw = np.random.default_rng(seed)
-    jitter = lambda: np.exp(draw.normal(0, noise, runs))  # noqa: E731
+
+    def jitter():
+        return np.exp(draw.normal(0, noise, runs))
+
     baseline = 0.010 * jitter()
     return Timings(size, baseline * artifact * jitter(), baseline, baseline * jitter(), baseline * 2)
 

@@ -1,5 +1,7 @@
 """Tiny models of each family, and what a step is given."""
 
+from pathlib import Path
+
 import pytest
 
 from compressit import model as models
@@ -93,7 +95,7 @@ def context(sentiment, family, tmp_path):
         return StepContext(
             train=some,
             calibration=some,
-            teacher=teacher or (lambda path: models.load(__import__("pathlib").Path(source), model.task)),
+            teacher=teacher or (lambda path: models.load(Path(source), model.task)),
             device="cpu",
             seed=seed,
             progress=Silent(),
