@@ -42,13 +42,15 @@ def hardware(device: str) -> dict[str, str | int]:
 
 
 def device(wanted: str) -> str:
-    """Choose the device: `auto` is the GPU where there is one."""
+    """Choose the device: `auto` is the GPU where there is one; of several, CUDA_VISIBLE_DEVICES says which."""
+    if wanted not in ("auto", "cpu", "cuda"):
+        raise RecipeError(f"--device {wanted}: expected auto, cpu or cuda")
     import torch
 
     gpu = torch.cuda.is_available()
     if wanted == "auto":
         return "cuda" if gpu else "cpu"
-    if wanted.startswith("cuda") and not gpu:
+    if wanted == "cuda" and not gpu:
         raise RecipeError("--device cuda: torch sees no GPU here", hint="use --device cpu, or install torch for CUDA")
     return wanted
 

@@ -44,7 +44,7 @@ def run(
     Args:
         plan: A checked recipe.
         output: Folder of the result; it appears there whole or not at all.
-        device: "auto", "cpu", "cuda" or "cuda:N".
+        device: "auto", "cpu" or "cuda".
         overwrite: Replace an earlier result.
         trust_remote_code: Run Python code that the model's repository holds.
         progress: Told how far the work is.
@@ -145,7 +145,11 @@ class _Work:
         )
 
     def teacher(self, path: str | None) -> Model:
-        folder = self.source if path is None else _fetch(recipe.located(path, self.plan.written.base), None, self)
+        folder = (
+            self.source
+            if path is None
+            else _fetch(recipe.located(path, self.plan.written.base), None, self.trust, self.progress)
+        )
         return models.load(folder, self.recipe.task, device=self.device, trust_remote_code=self.trust)
 
     def save(self, model: Model) -> tuple[dict[str, Subject], dict[str, Any]]:
@@ -252,8 +256,7 @@ def _begin(plan: Plan, folder: Path, device: str, trust: bool, progress: Progres
     started = time.monotonic()
     spec = plan.written.recipe.dataset
     chosen = provenance.device(device)
-    work = _Work(plan, folder, Path(), chosen, trust, progress, {}, Path(), started)
-    source = _fetch(plan.model, plan.written.recipe.model.revision, work)
+    source = _fetch(plan.model, plan.written.recipe.model.revision, trust, progress)
     refuse_quantized(weights.read(source), plan.model)
     rows = {}
     if spec is not None:
@@ -279,10 +282,10 @@ def _repeated(rows: dict[str, Dataset]) -> dict[str, int]:
     return {use: count for use, count in found.items() if count}
 
 
-def _fetch(path: str, revision: str | None, work: _Work) -> Path:
+def _fetch(path: str, revision: str | None, trust: bool, progress: Progress) -> Path:
     if path.startswith("demo:"):
-        return demo.folder(path, work.progress)
-    return models.fetch(path, revision, trust_remote_code=work.trust)
+        return demo.folder(path, progress)
+    return models.fetch(path, revision, trust_remote_code=trust)
 
 
 def _key(plan: Plan, source: Path, rows: dict[str, Dataset], device: str) -> str:

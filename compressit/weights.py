@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from compressit import anatomy
-from compressit.errors import IntegrityError
+from compressit.errors import IntegrityError, StepError
 
 BITS = {
     "F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U8": 8, "BOOL": 8,
@@ -76,7 +76,10 @@ class Weights:
 
 def read(folder: Path) -> Weights:
     """Read the table of a local checkpoint from config.json and the safetensors headers."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StepError(f"{folder} holds no config.json that can be read: not a transformers model") from error
     files = sorted(folder.glob("*.safetensors"))
     return table(config, (header(file) for file in files))
 

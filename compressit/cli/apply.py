@@ -31,10 +31,7 @@ def apply(
     from compressit import plan, runner, store
     from compressit import recipe as recipes
     from compressit.cli import console
-    from compressit.errors import RecipeError
 
-    if device.partition(":")[0] not in ("auto", "cpu", "cuda"):
-        raise RecipeError(f"--device {device}: expected auto, cpu or cuda")
     written = recipes.load(recipe, tuple(set_ or ()))
     target = output or Path("runs") / written.recipe.name
     store.check_target(target, overwrite=overwrite)

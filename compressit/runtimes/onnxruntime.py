@@ -18,14 +18,13 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 def place(device: str) -> str:
     """Run on the GPU only where this onnxruntime was built for it; the usual one is not."""
-    kind = device.partition(":")[0]
-    return device if PROVIDERS[kind] in _library().get_available_providers() else "cpu"
+    return device if PROVIDERS[device] in _library().get_available_providers() else "cpu"
 
 
 def open(folder: Path, task: str, device: str, trust_remote_code: bool = False) -> Session:
     """Open model.onnx; the file holds no code, so there is nothing to trust."""
     ort = _library()
-    provider = PROVIDERS[device.partition(":")[0]]
+    provider = PROVIDERS[device]
     options = ort.SessionOptions()
     # Threads that spin between runs would slow whatever is timed next to this session, and whoever shares the machine.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
