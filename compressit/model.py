@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from importlib.util import find_spec
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from compressit import anatomy, tasks
 from compressit.errors import MissingExtra, RecipeError, RetryableError, StepError, UnsafeError
-from compressit.spec import Spec
+from compressit.spec import Location, Spec
 
 if TYPE_CHECKING:
     import torch
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 
 FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 """What is fetched from the hub; code only where the user trusts it."""
+PADDED_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 
 
 class ModelSpec(Spec):
     """Which model a recipe starts from."""
 
-    path: str
+    path: Location
     """Hub id, local folder, or demo:NAME."""
     revision: str | None = None
     """Branch, tag or commit on the hub."""
@@ -141,12 +142,10 @@ def load(folder: Path, task: str, *, device: str = "cpu", trust_remote_code: boo
     import transformers
 
     check_safe(folder)
-    try:
+    with _explained(folder):
         module, info = getattr(transformers, tasks.load(task).AUTO_CLASS).from_pretrained(
             folder, use_safetensors=True, trust_remote_code=trust_remote_code, output_loading_info=True
         )
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        raise _explain(error, folder) from error
     if info["missing_keys"]:
         raise StepError(
             f"{folder} holds no trained weights for {task}: {', '.join(sorted(info['missing_keys'])[:4])} are missing",
@@ -163,20 +162,31 @@ def processor(folder: Path, task: str, *, trust_remote_code: bool = False) -> An
     name = tasks.load(task).PROCESSOR_CLASS
     if name == "AutoImageProcessor" and find_spec("PIL") is None:
         raise MissingExtra("pillow", "vision")
-    try:
-        return getattr(transformers, name).from_pretrained(folder, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        raise _explain(error, folder) from error
+    with _explained(folder):
+        opened = getattr(transformers, name).from_pretrained(folder, trust_remote_code=trust_remote_code)
+        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    limit = positions(config)
+    if limit is not None and getattr(opened, "model_max_length", 0) > limit:
+        # Many tokenizers don't say how much their model takes.
+        opened.model_max_length = limit
+    return opened
+
+
+def positions(config: Any) -> int | None:
+    """Count the tokens that a model has positions for; None where it sets no limit."""
+    found = getattr(config, "max_position_embeddings", None)
+    if not isinstance(found, int):
+        return None
+    # RoBERTa and its kin number positions from after the padding token's.
+    return found - config.pad_token_id - 1 if config.model_type in PADDED_POSITIONS else found
 
 
 def labels(folder: Path, *, trust_remote_code: bool = False) -> dict[int, str]:
     """Read a model's labels by id from its config.json."""
     import transformers
 
-    try:
+    with _explained(folder):
         config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        raise _explain(error, folder) from error
     return dict(config.id2label)
 
 
@@ -242,12 +252,17 @@ def _snapshot(path: str, revision: str | None, trust_remote_code: bool) -> Path:
         ) from error
 
 
-def _explain(error: Exception, folder: Path) -> Exception:
-    if "trust_remote_code" in str(error):
-        return UnsafeError(
-            f"{folder} needs code of its own to be opened", hint="read that code, then pass --trust-remote-code"
-        )
-    return StepError(f"{folder} can't be opened: {_line(error)}")
+@contextlib.contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # transformers, safetensors and the hub client raise many kinds
+        if "trust_remote_code" in str(error):
+            hint = "read that code, then pass --trust-remote-code"
+            raise UnsafeError(f"{folder} needs code of its own to be opened", hint=hint) from error
+        shapes = "ignore_mismatched_sizes" in str(error)
+        what = "its weights have other shapes than its config.json says" if shapes else _line(error)
+        raise StepError(f"{folder} can't be opened: {what}") from error
 
 
 def _line(error: Exception) -> str:

@@ -16,6 +16,8 @@ from compressit.registry import suggest
 from compressit.steps import Fact, Need
 
 CHECKPOINT = "checkpoint"
+TAKEN = (CHECKPOINT, "original", "examples")
+"""Names that a run's own folders and figures have."""
 WITHOUT_DATA = ("size", "parameters")
 
 
@@ -41,7 +43,7 @@ def measured(recipe: Recipe) -> tuple[MetricConfig, ...]:
         declared = [_default(name) for name in defaults]
     for target in recipe.targets:
         if target.metric not in {config.key for config in declared} and target.metric in metrics.names():
-            declared.append(_default(target.metric))
+            declared += [_default(target.metric)] if not _asks(target.metric) else []
     return tuple(declared)
 
 
@@ -52,6 +54,12 @@ def artifacts(recipe: Recipe) -> tuple[str, ...]:
 
 TreePath = tuple[str | int, ...]
 Found = Iterator[tuple[TreePath, str, str | None]]
+
+
+def _asks(name: str) -> list[str]:
+    """Fields of a metric that have no default."""
+    fields = metrics.load(name).Config.model_fields
+    return [field for field, info in fields.items() if info.is_required() and field != "metric"]
 
 
 def _default(name: str) -> MetricConfig:
@@ -99,8 +107,20 @@ def _needs(recipe: Recipe) -> Found:
                 yield ("steps", index, "step"), f"{step.step} needs {need}, and the recipe names none", hint
     if recipe.dataset is None:
         for index, config in enumerate(recipe.metrics):
-            if metrics.load(config.metric).KIND != Kind.EXACT or config.metric == "peak_memory":
+            if _on_examples(config):
                 yield ("metrics", index), f"{config.key} needs examples, and the recipe has no dataset", None
+        known = {config.key: config for config in measured(recipe)}
+        for index, target in enumerate(recipe.targets):
+            if (
+                target.metric in known
+                and known[target.metric] not in recipe.metrics
+                and _on_examples(known[target.metric])
+            ):
+                yield ("targets", index), f"{target.metric} needs examples, and the recipe has no dataset", None
+
+
+def _on_examples(config: MetricConfig) -> bool:
+    return metrics.load(config.metric).KIND != Kind.EXACT or config.metric == "peak_memory"
 
 
 def _order(recipe: Recipe) -> Found:
@@ -131,7 +151,7 @@ def _names(recipe: Recipe) -> Found:
         ("metrics", [config.key for config in recipe.metrics]),
     ):
         for index, name in enumerate(names):
-            if name in names[:index] or name == CHECKPOINT:
+            if name in names[:index] or (room == "exports" and name in TAKEN):
                 yield (
                     (room, index),
                     f"a second {room.removesuffix('s')} called {name!r}",
@@ -143,6 +163,10 @@ def _targets(recipe: Recipe) -> Found:
     declared = {config.key: config for config in measured(recipe)}
     for index, target in enumerate(recipe.targets):
         path = ("targets", index)
+        if target.metric not in declared and target.metric in metrics.names():
+            message = f"{target.metric} needs {', '.join(_asks(target.metric))}"
+            yield (*path, "metric"), message, f"declare it: metrics: [{{metric: {target.metric}, ...}}]"
+            continue
         if target.metric not in declared:
             known = sorted({*declared, *metrics.names()})
             yield (*path, "metric"), f"unknown metric {target.metric!r}{suggest(target.metric, known)}", None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compressit import data, demo, exports, provenance, recipe, report, runtimes, steps, store, weights
+from compressit import data, demo, exports, metrics, provenance, recipe, report, runtimes, steps, store, weights
 from compressit import model as models
 from compressit.errors import CompressitError, StepError
 from compressit.measure import Setting, Subject, evidence
@@ -269,6 +269,8 @@ def _begin(plan: Plan, folder: Path, device: str, trust: bool, progress: Progres
         rows[EVALUATION].save_to_disk(str(folder / ".work" / "rows"))
         for use, count in _repeated(rows).items():
             progress.say(f"warning: {count:,} examples of the evaluation split are in the {use} split too")
+    for config in plan.metrics:
+        getattr(metrics.load(config.metric), "ready", lambda config: None)(config)
     unfinished = stack.enter_context(store.unfinished(_key(plan, source, rows, chosen)))
     return _Work(plan, folder, source, chosen, trust, progress, rows, unfinished, started)
 
@@ -336,9 +338,12 @@ def _quiet() -> Iterator[None]:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     datasets.disable_progress_bars()
+    told = datasets.utils.logging.get_verbosity()
+    datasets.utils.logging.set_verbosity(datasets.utils.logging.CRITICAL)
     try:
         yield
     finally:
+        datasets.utils.logging.set_verbosity(told)
         transformers.logging.set_verbosity(before)
         logging.enable_progress_bar()
         if bars:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 
 class Spec(BaseModel):
@@ -11,3 +14,23 @@ class Spec(BaseModel):
     model_config = ConfigDict(
         frozen=True, strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
     )
+
+
+def _printable(path: str) -> str:
+    if not 0 < len(path) <= 1000 or not path.isprintable():
+        raise ValueError(
+            f"{path[:40]!r} can't be the name of a place: it is empty, too long or holds control characters"
+        )
+    return path
+
+
+Location = Annotated[str, AfterValidator(_printable)]
+"""A path on disk, a hub id, or demo:NAME."""
+
+
+def home(path: str) -> Path:
+    """Resolve a leading ~; the home of somebody who doesn't exist stays as it is written."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)

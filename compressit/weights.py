@@ -80,6 +80,8 @@ def read(folder: Path) -> Weights:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise StepError(f"{folder} holds no config.json that can be read: not a transformers model") from error
+    if not isinstance(config, dict):
+        raise StepError(f"{folder}/config.json is not a mapping: not a transformers model")
     files = sorted(folder.glob("*.safetensors"))
     return table(config, (header(file) for file in files))
 
@@ -107,6 +109,7 @@ def header(file: Path) -> dict[str, Any]:
             found = json.loads(stream.read(length))
         except ValueError as error:
             raise IntegrityError(f"{file} is not a safetensors file: {error}") from error
-    if not isinstance(found, dict):
-        raise IntegrityError(f"{file} is not a safetensors file: its header is not a mapping")
-    return found
+    tensors = [entry for name, entry in found.items() if name != "__metadata__"] if isinstance(found, dict) else [None]
+    if not all(isinstance(entry, dict) and entry.get("dtype") in BITS and "shape" in entry for entry in tensors):
+        raise IntegrityError(f"{file} is not a safetensors file: its header doesn't say what each tensor is")
+    return dict(found)

@@ -26,6 +26,8 @@ def init(
 
     if file.exists() and not force:
         raise RecipeError(f"{file} exists already", hint="name another file, or pass --force")
+    if file.name == SCHEMA:
+        raise RecipeError(f"{SCHEMA} is the schema's own name", hint="name the recipe otherwise")
     if not file.parent.is_dir():
         raise RecipeError(f"{file.parent} is not a folder")
     text = files("compressit.cli").joinpath("template.yaml").read_text(encoding="utf-8")

@@ -117,5 +117,5 @@ def _columns(found: Dataset, spec: DatasetSpec, task: str) -> dict[str, str]:
 def _check_text(values: Any, role: str, split: str) -> None:
     for index, value in enumerate(values):
         if not isinstance(value, str):
-            kind = "empty" if value is None else f"a {type(value).__name__}"
-            raise DataError(f"row {index} of split {split!r}: {role} is {kind}, not text")
+            shown = "empty" if value is None else f"{str(value)[:40]}, not text"
+            raise DataError(f"row {index} of split {split!r}: {role} is {shown}")

@@ -9,6 +9,7 @@ from compressit import registry
 from compressit.data.spec import SPLIT, DatasetSpec
 from compressit.errors import DataError, RetryableError
 from compressit.registry import suggest
+from compressit.spec import home
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -36,7 +37,7 @@ def read(spec: DatasetSpec, split: str, base: Path) -> Dataset:
     assert found is not None, "the recipe checks how splits are written"
     name = found["name"]
     builtin = demo(spec.path)
-    local = base / Path(spec.path).expanduser()
+    local = base / home(spec.path)
     if builtin is not None:
         splits = builtin.splits()
         if name not in splits:
@@ -60,7 +61,7 @@ def images(rows: Dataset, spec: DatasetSpec, base: Path) -> Dataset:
 
     if isinstance(rows.features["image"], datasets.Image):
         return rows
-    folder = base / Path(spec.path).expanduser()
+    folder = base / home(spec.path)
     folder = folder if folder.is_dir() else folder.parent
 
     def absolute(row: dict[str, Any]) -> dict[str, Any]:

@@ -7,13 +7,13 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from compressit.spec import Spec
+from compressit.spec import Location, Spec
 
 SPLIT = re.compile(r"(?P<name>[^\[\]]+)(\[(?P<start>\d+%?)?:(?P<stop>\d+%?)?\])?")
 
 
 def _checked(split: str) -> str:
-    if not SPLIT.fullmatch(split):
+    if not SPLIT.fullmatch(split) or not split.isprintable():
         raise ValueError(f"{split!r} is not a split; write it like train, train[:512], train[10%:20%] or train.jsonl")
     return split
 
@@ -24,7 +24,7 @@ Split = Annotated[str, AfterValidator(_checked)]
 class DatasetSpec(Spec):
     """Where the examples are and which of them serve what."""
 
-    path: str
+    path: Location
     """Hub id, demo:NAME, a local csv, tsv, json lines or parquet file, or a folder of such files or of images."""
     name: str | None = None
     """Configuration of a hub data set, such as `sst2` of `glue`."""

@@ -6,6 +6,8 @@
 * `Kind.CORPUS`: a figure of the whole split, such as F1; judged by resampling examples;
 * `Kind.TIMED`: a figure of repeated timings, `seconds(evidence, config)`; judged by paired, interleaved runs;
 * `Kind.EXACT`: a figure that has no error, such as a file's size.
+
+A `ready(config)` is optional: it is called before a run begins, and raises where the metric could not be measured.
 """
 
 from __future__ import annotations

@@ -52,6 +52,11 @@ def measure(evidence: Evidence, config: Config) -> float:
     return float(figures[name]) if figures[name] is not None else math.nan
 
 
+def ready(config: Config) -> None:
+    """Load it before any work is done, so that one that can't be had costs nothing."""
+    _library(config.load)
+
+
 def _library(name: str) -> Any:
     if Path(name).exists():
         raise UnsafeError(f"evaluate.load({name!r}) would run code of ./{name}", hint="run from another folder")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 from compressit.metrics import Evidence, Kind, MetricConfig
 
 KIND = Kind.CORPUS
@@ -17,4 +19,7 @@ def measure(evidence: Evidence, config: Config) -> float:
     """Compute it with scikit-learn; 0 where one class alone is predicted."""
     from sklearn.metrics import matthews_corrcoef
 
-    return float(matthews_corrcoef(evidence.predictions.labels, evidence.predictions.choices))
+    with warnings.catch_warnings():
+        # A resample of few examples may hold one label only.
+        warnings.simplefilter("ignore")
+        return float(matthews_corrcoef(evidence.predictions.labels, evidence.predictions.choices))

@@ -14,6 +14,7 @@ from compressit.recipe.document import Document, override, read
 from compressit.recipe.models import Recipe, Target
 from compressit.recipe.problems import Problem, RecipeProblems
 from compressit.recipe.validate import validate
+from compressit.spec import home
 
 __all__ = ["Problem", "Recipe", "RecipeProblems", "Target", "Written", "content", "digest", "load", "located", "text"]
 
@@ -47,7 +48,7 @@ def located(path: str, base: Path) -> str:
     """Turn a path of the recipe into an absolute one where it is local; leave hub ids and demos as they are."""
     if path.startswith("demo:"):
         return path
-    local = base / Path(path).expanduser()
+    local = base / home(path)
     return str(local.resolve()) if local.exists() or looks_local(path) else path
 
 

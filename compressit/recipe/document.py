@@ -25,6 +25,7 @@ MAX_DIGITS = 18
 
 INTEGER = re.compile(r"[-+]?\d+")
 NUMBER = re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?")
+INDEX = re.compile(r"[0-9]{1,6}")
 NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 WORDS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 NULLS = {"", "~", "null", "Null", "NULL"}
@@ -110,7 +111,7 @@ def override(document: Document, assignments: tuple[str, ...]) -> Document:
         if not found or not dotted:
             raise RecipeError(f"{origin}: expected path=value", hint="for example --set steps.0.keep=3")
         value = parse(text, origin)
-        path: TreePath = tuple(int(part) if part.isdigit() else part for part in dotted.split("."))
+        path: TreePath = tuple(int(part) if INDEX.fullmatch(part) else part for part in dotted.split("."))
         _assign(document.tree, path, value.tree, origin)
         here = Place(origin, 1, len(dotted) + 2)
         places = {key: place for key, place in document.places.items() if key[: len(path)] != path}

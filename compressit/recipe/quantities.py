@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 UNITS: dict[str, dict[str, float]] = {
@@ -32,6 +33,8 @@ def parse(value: float | str, unit: str) -> float:
     if not found:
         raise ValueError(f"{value!r} is not a number with a unit")
     number, written = float(found.group(1)), found.group(2)
+    if not math.isfinite(number):
+        raise ValueError(f"{value!r} is too large a number")
     if not written:
         return parse(number, unit)
     if written not in known:

@@ -75,6 +75,8 @@ def _where(artifact: Artifact) -> str:
 def _gain(reading: Reading) -> str:
     if reading.ratio is None or reading.value is None:
         return ""
+    if reading.unit in ("bytes", "seconds") and 0.99 < reading.ratio < 1.01:
+        return ""
     if reading.metric == "size":
         return f"{1 / reading.ratio:.1f}x smaller" if reading.ratio < 1 else f"{reading.ratio:.1f}x larger"
     if reading.unit == "seconds":

@@ -27,13 +27,13 @@ class TrainingConfig(StepConfig):
     makes: ClassVar[frozenset[Fact]] = frozenset()
     keeps: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY})
 
-    epochs: float = Field(3, gt=0)
+    epochs: float = Field(3, gt=0, le=10_000)
     """Passes over the training split."""
     batch_size: int = Field(32, ge=1)
     """Examples in a batch, on each device."""
     accumulate: int = Field(1, ge=1)
     """Batches whose gradients are added up before each update."""
-    learning_rate: float = Field(5e-5, gt=0)
+    learning_rate: float = Field(5e-5, gt=0, le=1)
     """Peak learning rate of AdamW."""
     schedule: Literal["linear", "cosine", "constant_with_warmup"] = "linear"
     """How the learning rate falls after the warm-up."""

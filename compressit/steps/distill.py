@@ -21,6 +21,7 @@ from pydantic import Field
 from compressit import data
 from compressit.errors import StepError
 from compressit.model import Model
+from compressit.spec import Location
 from compressit.steps import Need, Notes, StepContext
 from compressit.steps._training import TrainingConfig, cross_entropy, train
 
@@ -31,9 +32,9 @@ if TYPE_CHECKING:
 class Config(TrainingConfig):
     """Fields of the step."""
 
-    teacher: str | None = None
+    teacher: Location | None = None
     """Hub id, folder or demo:NAME of the teacher (default: the model as the recipe found it)."""
-    temperature: float = Field(2.0, gt=0)
+    temperature: float = Field(2.0, gt=0, le=1000)
     """T: how much the probabilities of both are softened."""
     alpha: float = Field(0.5, ge=0, le=1)
     """Weight of the true labels; the teacher's has the rest."""

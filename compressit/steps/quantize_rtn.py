@@ -87,6 +87,8 @@ def foresee(before: Weights, config: Config) -> Weights:
         size = config.group_size or weight.shape[1]
         if weight.shape[1] % size:
             raise _indivisible(name, weight.shape[1], size)
+        if _too_narrow(weight.shape[0], config):
+            raise _narrow(name, weight.shape[0])
         beside = weight.bits + (0 if config.symmetric else config.bits)
         return replace(weight, bits=config.bits + beside / size)
 
@@ -132,6 +134,8 @@ def _quantize(name: str, layer: nn.Linear, config: Config, scheme: Any) -> tuple
         raise StepError(f"{name} holds weights that are not finite")
     if weight.shape[1] % (config.group_size or 1):
         raise _indivisible(name, weight.shape[1], config.group_size or 1)
+    if _too_narrow(weight.shape[0], config):
+        raise _narrow(name, weight.shape[0])
     groups = rounding.grouped(weight, config.group_size)
     scale, zero = rounding.grid(
         groups, config.bits, symmetric=config.symmetric, search=config.clip == "mse", dtype=layer.weight.dtype
@@ -141,6 +145,18 @@ def _quantize(name: str, layer: nn.Linear, config: Config, scheme: Any) -> tuple
     layer.weight_zero_point.data.copy_(zero)
     layer.quantization_status = QuantizationStatus.FROZEN
     return float(rounding.error(groups, scale, zero, config.bits).sum()), float(weight.square().sum())
+
+
+def _too_narrow(outputs: int, config: Config) -> bool:
+    """Tell whether zero points would fill no more than one 32-bit word, which compressed-tensors can't read back."""
+    return not config.symmetric and config.activations == "none" and outputs * config.bits <= 32
+
+
+def _narrow(name: str, outputs: int) -> RecipeError:
+    return RecipeError(
+        f"the zero points of {name}, which has {outputs} outputs, can't be stored",
+        hint="symmetric: true has none; or leave that layer out: exclude: [...]",
+    )
 
 
 def _indivisible(name: str, inputs: int, size: int) -> RecipeError:

@@ -126,7 +126,10 @@ def manifest(folder: Path) -> dict[str, Any]:
         version, files = found["format"], found["files"]
     except (ValueError, KeyError, TypeError) as error:
         raise IntegrityError(f"{file} can't be read: {error}") from error
-    if version != FORMAT or not isinstance(files, dict):
+    entries = files.values() if isinstance(files, dict) else [None]
+    if not all(isinstance(entry, dict) and {"size", "sha256"} <= entry.keys() for entry in entries):
+        raise IntegrityError(f"{file} can't be read: an entry doesn't say size and SHA-256")
+    if version != FORMAT:
         raise IntegrityError(f"{file} has format {version}; this version reads format {FORMAT}")
     return dict(found)
 
@@ -147,6 +150,7 @@ def verify(folder: Path) -> list[str]:
             wrong.append(f"{name}: its content changed (SHA-256)")
     known = {*files, MANIFEST}
     names = [file.relative_to(folder).as_posix() for file in _files(folder)]
+    wrong += [f"{link.relative_to(folder)}: a symbolic link" for link in folder.rglob("*") if link.is_symlink()]
     return wrong + [f"{name}: not in the manifest" for name in names if name not in known]
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from compressit.errors import DataError
+
 if TYPE_CHECKING:
     from datasets import Dataset
 
@@ -19,11 +21,13 @@ METRICS = ("accuracy", "agreement", "latency", "throughput", "size")
 
 def prepare(rows: Dataset, processor: Any, max_length: int | None) -> Dataset:
     """Tokenize; a text longer than `max_length` or the model's own limit is cut, the longer one first in a pair."""
-    paired = "text_pair" in rows.column_names
+    paired, limit = "text_pair" in rows.column_names, longest(processor)
+    if max_length is not None and limit is not None and max_length > limit:
+        raise DataError(f"max_length {max_length} is beyond the {limit} tokens that the model takes")
 
     def tokenize(batch: dict[str, list[Any]]) -> dict[str, Any]:
         texts = (batch["text"], batch["text_pair"]) if paired else (batch["text"],)
-        encoded = processor(*texts, truncation=True, max_length=max_length or longest(processor))
+        encoded = processor(*texts, truncation=True, max_length=max_length or limit)
         return {**encoded, "labels": batch["label"]}
 
     return rows.map(tokenize, batched=True, remove_columns=rows.column_names, desc=None)

@@ -120,7 +120,7 @@ def test_pairs(tmp_path):
         ([{"text": "a", "label": 0}, {"text": "b", "label": None}], "row 1 of split 'train' has no label"),
         ([{"text": "a", "label": -1}], "has no label"),
         ([{"text": "a", "label": 0.5}], "not a class"),
-        ([{"text": 3, "label": 1}], "text is a int, not text"),
+        ([{"text": 3, "label": 1}], "text is 3, not text"),
         ([{"text": "a", "label": 2}], "label 2 is not one of the model's ids"),
         ([{"text": "a", "label": "neutral"}], "the model has no label 'neutral'"),
     ],
@@ -198,6 +198,15 @@ def test_a_cut_is_where_the_recipe_says_and_batches_are_padded_to_their_longest(
         assert bool((batch["attention_mask"].sum(-1).max() == batch["input_ids"].shape[1]).item())
     assert sorted(places) == list(range(300))
     assert max(widths) == 8
+
+
+def test_a_cut_beyond_the_models_limit_is_an_error(sentiment):
+    from compressit import model as models
+
+    model = models.load(sentiment / "model", "text-classification")
+    found = read(sentiment, "test.jsonl[:4]", path=".", columns={"text": "sentence"})
+    with pytest.raises(DataError, match="max_length 65 is beyond the 64 tokens"):
+        next(data.batches(found, model, 4, max_length=65))
 
 
 def test_fingerprints_tell_rows_apart(files):

@@ -69,6 +69,43 @@ def test_an_untrained_head_is_an_error(tmp_path, sentiment):
         models.load(tmp_path, TASK)
 
 
+def break_config(folder, **changes):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda folder: break_config(folder, hidden_size="x"), "can't be opened"),
+        (lambda folder: break_config(folder, intermediate_size=48), "other shapes than its config.json says"),
+        (lambda folder: break_config(folder, model_type="martian"), "can't be opened"),
+        (lambda folder: (folder / "config.json").write_text("[]"), "can't be opened"),
+        (lambda folder: (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-9]),
+         "can't be opened"),
+    ],
+)  # fmt: skip
+def test_a_broken_model_is_an_error_that_names_it(copy, harm, said):
+    harm(copy)
+    with pytest.raises(StepError, match=said):
+        models.load(copy, TASK)
+
+
+@pytest.mark.parametrize("text", ["[]", "", "{"])
+def test_a_broken_config_is_an_error_of_the_plan(copy, text):
+    (copy / "config.json").write_text(text)
+    with pytest.raises(StepError, match="not a transformers model"):
+        weights.read(copy)
+
+
+def test_a_tokenizer_learns_its_models_limit(copy):
+    file = copy / "tokenizer_config.json"
+    config = json.loads(file.read_text())
+    del config["model_max_length"]
+    file.write_text(json.dumps(config))
+    assert models.load(copy, TASK).processor.model_max_length == 64
+
+
 def test_what_is_not_a_model_says_so(tmp_path):
     with pytest.raises(StepError, match="can't be opened"):
         models.load(tmp_path, TASK)

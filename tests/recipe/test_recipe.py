@@ -6,6 +6,7 @@ import jsonschema
 import pytest
 
 from compressit import recipe, rules
+from compressit.errors import RecipeError
 from compressit.recipe import RecipeProblems
 from compressit.recipe.schema import schema
 
@@ -89,6 +90,16 @@ def test_every_error_at_once_with_place_excerpt_and_suggestion(write):
         ("max: 70 MB", "max: 70 MB, min: 1 B", "exactly one of"),
         ("max: 70 MB", "max_drop: 0.1", "lower is better"),
         ("metric: latency-8, max: 5 ms", "metric: latency-8, max_drop: 0.1", "use min_ratio or max_ratio"),
+        ("model: demo:stdlib", 'model: "a\\0b"', "can't be the name of a place"),
+        ("model: demo:stdlib", 'model: ""', "can't be the name of a place"),
+        ("model: demo:stdlib", "model: " + "a" * 3000, "can't be the name of a place"),
+        ("model: demo:stdlib", "model: ~nobody-at-all/x", "there is no model at"),
+        ("evaluation: test", 'evaluation: "te\\0st"', "is not a split"),
+        ("metric: size, max: 70 MB", "metric: evaluate, min: 0.5", "evaluate needs load"),
+        ("max: 70 MB", "max: 1e999 MB", "is too large a number"),
+        ("epochs: 1", "epochs: 1e300", "should be less than or equal to 10000"),
+        ("  evaluation: test", "  evaluation: test\n  columns: {text: a, label: a}", "column 'a' serves two roles"),
+        ("weights: int8", "weights: int8\n    name: examples", "export called 'examples'"),
         ("metric: size", "metric: sise", "did you mean 'size'"),
         ("artifact: checkpoint", "artifact: checkpint", "did you mean 'checkpoint'"),
         ("  train: train[:100]\n", "", "needs training data"),
@@ -112,6 +123,17 @@ def test_quantized_weights_cannot_be_exported_to_onnx_as_float32(write):
 def test_an_override_is_checked_and_named(write):
     said = problems(GOOD, write, ("steps.0.keep=none",))
     assert "--set steps.0.keep=none: error" in said
+
+
+@pytest.mark.parametrize("path", ["steps.\u00b2", "steps." + "9" * 5000, "steps.-1", "", "."])
+def test_an_override_of_nothing_is_an_error(path, write):
+    with pytest.raises(RecipeError, match="--set"):
+        recipe.load(write(GOOD), (f"{path}=1",))
+
+
+def test_a_target_on_examples_needs_a_data_set(write):
+    text = "name: a\ntask: text-classification\nmodel: demo:stdlib\nsteps: [cast]\n"
+    assert "accuracy needs examples" in problems(text + "targets: [{metric: accuracy, min: 0.5}]\n", write)
 
 
 def test_ten_thousand_errors_are_twenty_and_a_count(write):

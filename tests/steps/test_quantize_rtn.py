@@ -105,6 +105,15 @@ def test_a_group_size_that_does_not_divide_is_found_by_the_plan_and_by_the_step(
         run(model, quantize(group_size=24), context(model))
 
 
+def test_zero_points_too_few_to_pack_are_refused(opened, context, family):
+    few = {"bits": 4, "symmetric": False, "include": ("classifier",)}
+    with pytest.raises(RecipeError, match="zero points of classifier, which has 2 outputs"):
+        foresee(weights.read(family("bert")), quantize(**few))
+    model = opened("bert")
+    with pytest.raises(RecipeError, match="zero points of classifier"):
+        run(model, quantize(**few), context(model))
+
+
 def test_weights_that_are_not_finite_are_an_error(opened, context):
     model = opened("bert")
     next(iter(model.linears().values())).weight.data[0, 0] = float("nan")

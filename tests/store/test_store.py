@@ -87,6 +87,12 @@ def test_every_change_of_a_result_is_found(tmp_path, harm, said):
         store.check(tmp_path / "out")
 
 
+def test_a_link_in_a_result_is_found(tmp_path):
+    publish(tmp_path / "out")
+    (tmp_path / "out" / "sly").symlink_to(tmp_path)
+    assert store.verify(tmp_path / "out") == ["sly: a symbolic link"]
+
+
 def test_a_manifest_cannot_point_out_of_the_folder(tmp_path):
     publish(tmp_path / "out")
     (tmp_path / "secret").write_text("s")
@@ -97,7 +103,18 @@ def test_a_manifest_cannot_point_out_of_the_folder(tmp_path):
     assert "../secret: lies outside the folder" in store.verify(tmp_path / "out")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 99, "files": {}}', "\xff"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"format": 1, "files": {"a": 5}}',
+        '{"format": 1, "files": {"a": {}}}',
+        '{"format": 99, "files": {}}',
+        "\xff",
+    ],
+)
 def test_a_broken_manifest_is_an_error_that_names_it(tmp_path, text):
     publish(tmp_path / "out")
     (tmp_path / "out" / "manifest.json").write_text(text, encoding="latin-1")
