@@ -61,10 +61,13 @@ def load(folder: str | Path, *, device: str = "cpu") -> Model:
         compressit.errors.IntegrityError: the folder is not a result of compressit, or its files changed.
     """
     from compressit import model, report, store
+    from compressit.errors import RecipeError
 
     place = Path(folder)
-    if not (place / report.FILE).is_file() and (place.parent / report.FILE).is_file():
+    if place.name == "checkpoint" and (place.parent / report.FILE).is_file():
         place = place.parent
+    if not place.is_dir():
+        raise RecipeError(f"there is no folder {place}")
     store.check(place)
     return model.load(place / "checkpoint", report.read(place).task, device=device)
 

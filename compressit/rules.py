@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -86,13 +87,13 @@ def _sources(written: Written) -> Found:
             yield where, f"there is no {kind} at {located(path, written.base)}", None
     if recipe.dataset:
         roles = tasks.load(recipe.task).ROLES
-        for role in recipe.dataset.columns:
+        columns = list(recipe.dataset.columns.values())
+        for role, column in recipe.dataset.columns.items():
+            where = ("dataset", "columns", role)
             if role not in roles:
-                yield (
-                    ("dataset", "columns", role),
-                    f"{recipe.task} has no role {role!r}{suggest(role, list(roles))}",
-                    None,
-                )
+                yield where, f"{recipe.task} has no role {role!r}{suggest(role, list(roles))}", None
+            elif columns.count(column) > 1:
+                yield where, f"column {column!r} serves two roles", None
 
 
 def _needs(recipe: Recipe) -> Found:
@@ -120,7 +121,8 @@ def _needs(recipe: Recipe) -> Found:
 
 
 def _on_examples(config: MetricConfig) -> bool:
-    return metrics.load(config.metric).KIND != Kind.EXACT or config.metric == "peak_memory"
+    module = metrics.load(config.metric)
+    return module.KIND != Kind.EXACT or getattr(module, "ON_EXAMPLES", False)
 
 
 def _order(recipe: Recipe) -> Found:
@@ -177,13 +179,19 @@ def _targets(recipe: Recipe) -> Found:
         yield from _bound(path, target, metrics.load(declared[target.metric].metric))
 
 
-def _bound(path: tuple[str | int, ...], target: Target, module: Any) -> Found:
+def _bound(path: TreePath, target: Target, module: Any) -> Found:
     bound, value = target.bound
+    least, most = getattr(module, "RANGE", (-math.inf, math.inf))
     if bound in ("min", "max"):
         try:
-            parse(value, module.UNIT)
+            limit = parse(value, module.UNIT)
         except ValueError as error:
             yield (*path, bound), str(error), None
+            return
+        if not least <= limit <= most:
+            yield (*path, bound), f"{target.metric} lies between {least} and {most}, not at {limit:g}", None
+        elif module.UNIT and limit <= 0:
+            yield (*path, bound), f"{target.metric} is always more than 0", None
     elif getattr(module, "TO_ORIGINAL", False):
         hint = f"{target.metric} compares with the original already: use min or max"
         yield (*path, bound), f"{bound} makes no sense for {target.metric}", hint
@@ -191,6 +199,12 @@ def _bound(path: tuple[str | int, ...], target: Target, module: Any) -> Found:
         yield (*path, bound), f"max_drop makes no sense for {target.metric}", "use min_ratio or max_ratio"
     elif bound == "max_drop" and module.BETTER == "lower":
         yield (*path, bound), f"max_drop makes no sense for {target.metric}: lower is better", "use max or max_ratio"
+    elif bound == "max_drop" and float(value) >= most - least:
+        yield (
+            (*path, bound),
+            f"{target.metric} can't fall by {float(value):g}: it lies between {least} and {most}",
+            None,
+        )
 
 
 def _written(written: Written, key: str) -> TreePath:

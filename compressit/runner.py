@@ -305,16 +305,17 @@ def _write_files(found: Report, work: _Work, pairs: dict[str, Pair]) -> None:
     import numpy as np
 
     document = work.plan.written.document
-    as_run = recipe.text(
-        work.recipe,
+    comment = (
         f"As run by compressit {found.provenance.versions.get('compressit', '')}, recipe SHA-256 "
-        f"{found.provenance.recipe_sha256}." + "".join(f"\n--set {item}" for item in document.overrides),
+        f"{found.provenance.recipe_sha256}." + "".join(f"\n--set {item}" for item in document.overrides)
     )
+    as_run = recipe.text(work.recipe, comment)
+    anchored = recipe.anchored(work.recipe, work.plan.written.base)
     report.write(found, work.folder)
     (work.folder / "report.md").write_text(markdown.document(found), encoding="utf-8")
-    (work.folder / "recipe.yaml").write_text(as_run, encoding="utf-8")
+    (work.folder / "recipe.yaml").write_text(recipe.text(anchored, comment), encoding="utf-8")
     for name in pairs:
-        card = markdown.card(found, work.recipe.model.path, as_run)
+        card = markdown.card(found, name, work.recipe.model.path, as_run)
         (work.folder / name / "README.md").write_text(card, encoding="utf-8")
         (work.folder / name / "recipe.yaml").write_text(as_run, encoding="utf-8")
     if work.recipe.dataset is not None:
@@ -330,12 +331,14 @@ def _write_files(found: Report, work: _Work, pairs: dict[str, Pair]) -> None:
 def _quiet() -> Iterator[None]:
     """Keep the libraries' own bars and notices off the terminal; errors still pass."""
     import datasets
+    import huggingface_hub
     import transformers
     from transformers.utils import logging
 
     before = logging.get_verbosity()
     bars = datasets.is_progress_bar_enabled()
     logging.set_verbosity_error()
+    huggingface_hub.utils.logging.set_verbosity_error()
     logging.disable_progress_bar()
     datasets.disable_progress_bars()
     told = datasets.utils.logging.get_verbosity()

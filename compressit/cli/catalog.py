@@ -55,6 +55,8 @@ def describe(room: str, module: Any) -> str:
     if room == "tasks":
         roles = [f"  {role}{'' if required else ' (optional)'}" for role, required in module.ROLES.items()]
         return "\n".join([text, "", "Roles of columns:", *roles, "", f"Metrics: {', '.join(module.METRICS)}"])
+    if room == "metrics":
+        text += f"\n\nUnit: {module.UNIT or 'none'}; {module.BETTER} is better."
     fields = [line for name, field in module.Config.model_fields.items() for line in _field(room, name, field)]
     return "\n".join([text, "", "Fields:", *fields]) if fields else text
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -36,7 +37,16 @@ def out(*, stderr: bool = False) -> Console:
 
 def say(text: str) -> None:
     """Print a line of a result."""
-    sys.stdout.write(clean(text) + "\n")
+    _write(clean(text) + "\n")
+
+
+def _write(text: str) -> None:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has gone: the rest goes nowhere, and the exit code still tells.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def complain(error: CompressitError) -> None:
@@ -48,7 +58,9 @@ def complain(error: CompressitError) -> None:
 def table(rows: Sequence[Sequence[str]], head: Sequence[str] | None = None, title: str | None = None) -> None:
     """Print a table; verdicts get their colour."""
     console = out()
-    console.print(grid(rows, head, title))
+    with console.capture() as drawn:
+        console.print(grid(rows, head, title))
+    _write(drawn.get())
 
 
 def grid(rows: Sequence[Sequence[str]], head: Sequence[str] | None = None, title: str | None = None) -> Table:

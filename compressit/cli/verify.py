@@ -9,9 +9,11 @@ def verify(folder: Folder) -> None:
     """Check a result: files against the manifest, artifacts against the report. Exit code 6 if they differ."""
     from compressit import report, store
     from compressit.cli.console import say
-    from compressit.errors import IntegrityError
+    from compressit.errors import IntegrityError, RecipeError
     from compressit.runtimes import load
 
+    if not folder.is_dir():
+        raise RecipeError(f"there is no folder {folder}")
     store.check(folder)
     found = report.read(folder)
     for artifact in found.artifacts:

@@ -76,7 +76,10 @@ def _generic(id2label: Mapping[int, str]) -> bool:
 
 
 def _mismatch(what: str, data: list[str], id2label: Mapping[int, str]) -> DataError:
-    example = ", ".join(f"{name}: {label}" for name, label in zip(data, id2label.values(), strict=False))
+    own = {label.lower(): label for label in id2label.values()}
+    left = [label for label in id2label.values() if label.lower() not in {str(name).lower() for name in data}]
+    pairs = {name: own.get(str(name).lower()) or (left.pop(0) if left else "?") for name in data}
+    example = ", ".join(f"{name}: {label}" for name, label in pairs.items())
     return DataError(
         f"{what}\n  data:  {', '.join(map(str, data[:20]))}\n  model: {', '.join(list(id2label.values())[:20])}",
         hint=f"say which is which in the recipe's dataset: labels: {{{example[:120]}}}",

@@ -44,6 +44,11 @@ def read(spec: DatasetSpec, split: str, base: Path) -> Dataset:
             raise DataError(f"{spec.path} has no split {name!r}{suggest(name, list(splits))}")
         whole = splits[name]
     elif local.is_file():
+        if name != "train":
+            raise DataError(
+                f"{spec.path} is one file, whose only split is train; there is no {name!r}",
+                hint="take slices of it, train[:80%] and train[80%:], or name the folder and a file for each split",
+            )
         whole = _file(local)
     elif (local / name).is_file():
         whole = _file(local / name)

@@ -7,7 +7,8 @@
 * `Kind.TIMED`: a figure of repeated timings, `seconds(evidence, config)`; judged by paired, interleaved runs;
 * `Kind.EXACT`: a figure that has no error, such as a file's size.
 
-A `ready(config)` is optional: it is called before a run begins, and raises where the metric could not be measured.
+`RANGE`, its least and greatest value, and `ON_EXAMPLES`, for an exact figure that still needs examples, are optional. A
+`ready(config)` is optional too: it is called before a run begins, and raises where the metric could not be measured.
 """
 
 from __future__ import annotations

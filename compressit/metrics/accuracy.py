@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 KIND = Kind.MEAN
 BETTER = "higher"
 UNIT = ""
+RANGE = (0, 1)
 
 
 class Config(MetricConfig):

@@ -9,6 +9,7 @@ from compressit.metrics import Evidence, Kind, MetricConfig
 KIND = Kind.CORPUS
 BETTER = "higher"
 UNIT = ""
+RANGE = (0, 1)
 
 
 class Config(MetricConfig):

@@ -7,6 +7,7 @@ from compressit.metrics import Evidence, Kind, MetricConfig
 KIND = Kind.EXACT
 BETTER = "lower"
 UNIT = ""
+RANGE = (0, 1)
 
 
 class Config(MetricConfig):

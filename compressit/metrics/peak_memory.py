@@ -7,6 +7,7 @@ from compressit.metrics import Evidence, Kind, MetricConfig
 KIND = Kind.EXACT
 BETTER = "lower"
 UNIT = "bytes"
+ON_EXAMPLES = True
 
 
 class Config(MetricConfig):

@@ -10,13 +10,26 @@ from typing import Any
 
 import yaml
 
+from compressit.data.source import READERS
 from compressit.recipe.document import Document, override, read
 from compressit.recipe.models import Recipe, Target
 from compressit.recipe.problems import Problem, RecipeProblems
 from compressit.recipe.validate import validate
 from compressit.spec import home
 
-__all__ = ["Problem", "Recipe", "RecipeProblems", "Target", "Written", "content", "digest", "load", "located", "text"]
+__all__ = [
+    "Problem",
+    "Recipe",
+    "RecipeProblems",
+    "Target",
+    "Written",
+    "anchored",
+    "content",
+    "digest",
+    "load",
+    "located",
+    "text",
+]
 
 
 @dataclass(frozen=True)
@@ -52,9 +65,24 @@ def located(path: str, base: Path) -> str:
     return str(local.resolve()) if local.exists() or looks_local(path) else path
 
 
+def anchored(recipe: Recipe, base: Path) -> Recipe:
+    """Give the recipe with its local paths made absolute, so that it can be run again from anywhere."""
+
+    def place(part: Any, field: str) -> Any:
+        path = getattr(part, field, None)
+        return part.model_copy(update={field: located(path, base)}) if path else part
+
+    changed: dict[str, Any] = {"model": place(recipe.model, "path")}
+    if recipe.dataset is not None:
+        changed["dataset"] = place(recipe.dataset, "path")
+    if recipe.steps:
+        changed["steps"] = tuple(place(step, "teacher") for step in recipe.steps)
+    return recipe.model_copy(update=changed)
+
+
 def looks_local(path: str) -> bool:
     """Tell whether a path can only mean a place on disk."""
-    return path.startswith((".", "/", "~")) or path.count("/") > 1
+    return path.startswith((".", "/", "~")) or path.count("/") > 1 or Path(path).suffix.lower() in READERS
 
 
 def content(recipe: Recipe) -> dict[str, Any]:

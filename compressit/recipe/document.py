@@ -7,6 +7,7 @@ scalars follow YAML 1.2's core schema.
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -172,7 +173,8 @@ class _Builder:
             value, size = self.anchors[event.anchor]
             self.count(event, size)
             self.at.places[path] = self.place(event)
-            return value
+            # A copy: an override of one place is not one of the other.
+            return copy.deepcopy(value)
         tag: str | None = vars(event).get("tag")
         anchor: str | None = vars(event).get("anchor")
         if tag is not None:

@@ -18,9 +18,8 @@ def schema() -> dict[str, Any]:
     """Build the schema; it accepts what `validate` accepts, up to rules across fields."""
     fields: dict[str, Any] = {room: (_entries(key, module), _field(room)) for room, (key, module) in ROOMS.items()}
     fields["task"] = (Literal[tuple(tasks.names())], _field("task"))
-    for name in ("model", "dataset"):
-        kind: Any = _field(name).annotation
-        fields[name] = (kind | str, _field(name))
+    kind: Any = _field("model").annotation
+    fields["model"] = (kind | str, _field("model"))
     whole = create_model("Recipe", __base__=Recipe, **fields)
     return {"$schema": DIALECT, **whole.model_json_schema(), "title": "compressit recipe"}
 

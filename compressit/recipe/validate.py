@@ -36,9 +36,8 @@ def validate(document: Document) -> Recipe:
     problems: list[Problem] = []
     parts = {room: _entries(document, room, problems) for room in ROOMS if room in tree}
     rest = {key: value for key, value in tree.items() if key not in ROOMS}
-    for key in ("model", "dataset"):
-        if isinstance(rest.get(key), str):
-            rest[key] = {"path": rest[key]}
+    if isinstance(rest.get("model"), str):
+        rest["model"] = {"path": rest["model"]}
     core: Recipe | None = _build(Recipe, rest, (), document, problems)
     if isinstance(tree.get("task"), str) and tree["task"] not in tasks.names():
         message = f"unknown task {tree['task']!r}{suggest(tree['task'], tasks.names())}"

@@ -16,11 +16,12 @@ def document(report: Report) -> str:
     origin = report.provenance
     parts = [
         f"# {escape(report.name)}",
-        escape(tables.headline(report)),
+        escape(tables.headline(report.artifacts[-1])),
         *_targets(report),
         "## Figures",
         "Measured on the saved files, each in a process of its own; timings run by run next to the original on the "
-        "same runtime. In brackets: against the original.",
+        "same runtime. In brackets: "
+        "against the original; of timings, the median of the ratios of neighbouring runs.",
         table(*tables.figures(report)),
         *(f"`{a.name}`: {tables.gains(a)}." for a in report.artifacts if a.runtime_ratio),
         "## Steps",
@@ -44,8 +45,9 @@ def document(report: Report) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def card(report: Report, base_model: str, recipe_text: str) -> str:
+def card(report: Report, name: str, base_model: str, recipe_text: str) -> str:
     """Write the model card that goes into an artifact's folder."""
+    own = next(artifact for artifact in report.artifacts if artifact.name == name)
     head = ["---", "library_name: transformers", f"pipeline_tag: {report.task}"]
     if PLAIN_ID.fullmatch(base_model):
         head.append(f"base_model: {base_model}")
@@ -53,7 +55,7 @@ def card(report: Report, base_model: str, recipe_text: str) -> str:
     parts = [
         "\n".join(head),
         f"# {escape(report.name)}",
-        escape(tables.headline(report)),
+        escape(tables.headline(own)),
         *_targets(report),
         table(*tables.figures(report)),
         "## Recipe",

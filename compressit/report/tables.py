@@ -55,11 +55,10 @@ def asked(verdict: Verdict) -> str:
     return f"{LABELS[verdict.bound]} {shown}"
 
 
-def headline(report: Report) -> str:
-    """Say in one line what the last artifact gained and what it kept."""
-    last = report.artifacts[-1]
-    parts = [text for reading in last.readings if (text := _gain(reading))]
-    return f"{last.name}: {', '.join(parts)}" if parts else last.name
+def headline(artifact: Artifact) -> str:
+    """Say in one line what an artifact gained and what it kept."""
+    parts = [text for reading in artifact.readings if (text := _gain(reading))]
+    return f"{artifact.name}: {', '.join(parts)}" if parts else artifact.name
 
 
 def gains(artifact: Artifact) -> str:
@@ -80,7 +79,8 @@ def _gain(reading: Reading) -> str:
     if reading.metric == "size":
         return f"{1 / reading.ratio:.1f}x smaller" if reading.ratio < 1 else f"{reading.ratio:.1f}x larger"
     if reading.unit == "seconds":
-        return f"{1 / reading.ratio:.1f}x faster" if reading.ratio < 1 else f"{reading.ratio:.1f}x slower"
+        which = "" if reading.metric == "latency" else f" ({reading.metric})"
+        return (f"{1 / reading.ratio:.1f}x faster" if reading.ratio < 1 else f"{reading.ratio:.1f}x slower") + which
     if reading.metric == "accuracy" and reading.baseline is not None:
         return f"accuracy {reading.value:.4f} ({reading.value - reading.baseline:+.4f})"
     return ""

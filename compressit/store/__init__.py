@@ -8,6 +8,7 @@ can't be taken for a result, and the next run on the same host removes it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -259,8 +260,10 @@ def _sync(path: Path) -> None:
 
 
 def _explain(error: OSError, target: Path) -> StepError:
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO):
+        return StepError(f"the run to {target} failed: {error}")
     free = shutil.disk_usage(target.parent).free
     return StepError(
-        f"writing {target} failed: {error.strerror or error} ({free:,} bytes free)",
+        f"writing {error.filename or target} failed: {error.strerror or error} ({free:,} bytes free)",
         hint="earlier results are untouched; free some space, or choose another folder with -o",
     )

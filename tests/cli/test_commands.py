@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import subprocess
+import sys
 
 import jsonschema
 import pytest
@@ -87,6 +89,8 @@ def test_validate_says_what_is_wrong_where_and_exits_2(cli, quick):
         (["apply", "RECIPE", "--device", "tpu"], "expected auto, cpu or cuda"),
         (["steps", "show", "prune_magnitud"], "did you mean 'prune_magnitude'?"),
         (["aply"], "aply"),
+        (["verify", "nowhere"], "there is no folder nowhere"),
+        (["init", "recipe.schema.json"], "is the schema's own name"),
         (["plan"], "RECIPE"),
     ],
 )
@@ -122,6 +126,13 @@ def test_show_gives_every_field_its_type_default_and_meaning(cli):
     said = cli("steps", "show", "quantize_rtn").stdout
     assert "arXiv:2210.17323" in said
     assert re.search(r"group_size: whole number >= 8 \(default none\)\n +Consecutive inputs that share a scale", said)
+
+
+def test_a_reader_that_goes_early_is_no_error(quick):
+    command = f"{sys.executable} -m compressit plan {quick()} | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert done.stderr == ""
 
 
 def test_schema_and_doctor(cli):

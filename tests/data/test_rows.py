@@ -138,6 +138,11 @@ def test_a_broken_file_is_an_error_that_names_it(tmp_path, text):
         read(tmp_path, path="a.jsonl")
 
 
+def test_a_single_file_has_one_split(files):
+    with pytest.raises(DataError, match="only split is train; there is no 'test'"):
+        read(files, "test", path="a.csv")
+
+
 def test_an_empty_slice_is_an_error(files):
     with pytest.raises(DataError, match="is empty"):
         read(files, "a.csv[30:]", path=".")
@@ -174,6 +179,9 @@ def test_a_swapped_or_foreign_map_is_an_error_that_shows_both():
     assert "data:  entailment, contradiction" in str(caught.value)
     assert "model: NEGATIVE, POSITIVE" in str(caught.value)
     assert "labels: {entailment: NEGATIVE, contradiction: POSITIVE}" in str(caught.value)
+    with pytest.raises(DataError) as caught:
+        ids([0, 1], NAMES, feature=["good", "negative"])
+    assert "labels: {good: POSITIVE, negative: NEGATIVE}" in str(caught.value), "equal names stay together"
 
 
 def test_the_recipe_may_say_which_is_which():

@@ -100,6 +100,11 @@ def test_every_error_at_once_with_place_excerpt_and_suggestion(write):
         ("epochs: 1", "epochs: 1e300", "should be less than or equal to 10000"),
         ("  evaluation: test", "  evaluation: test\n  columns: {text: a, label: a}", "column 'a' serves two roles"),
         ("weights: int8", "weights: int8\n    name: examples", "export called 'examples'"),
+        ("metric: accuracy, max_drop: 0.01", "metric: accuracy, min: 90", "accuracy lies between 0 and 1, not at 90"),
+        ("metric: accuracy, max_drop: 0.01", "metric: accuracy, max_drop: 2", "accuracy can't fall by 2"),
+        ("max: 70 MB", "max: -5 MB", "size is always more than 0"),
+        ("model: demo:stdlib", "model: trian.csv", "there is no model at"),
+        ("dataset:\n  path: demo:stdlib", "dataset: demo:stdlib\nolder:", "dataset: should be a mapping"),
         ("metric: size", "metric: sise", "did you mean 'size'"),
         ("artifact: checkpoint", "artifact: checkpint", "did you mean 'checkpoint'"),
         ("  train: train[:100]\n", "", "needs training data"),
@@ -150,6 +155,22 @@ def test_what_was_run_can_be_run_again(write):
     found = recipe.load(write(GOOD), ("seed=3",)).recipe
     again = recipe.load(write(recipe.text(found), "again.yaml")).recipe
     assert recipe.digest(again) == recipe.digest(found)
+
+
+def test_a_recipe_made_absolute_runs_from_anywhere(write, tmp_path):
+    (tmp_path / "data").mkdir()
+    written = recipe.load(write(GOOD.replace("  path: demo:stdlib", "  path: data")))
+    anchored = recipe.anchored(written.recipe, written.base)
+    assert anchored.dataset.path == str(tmp_path / "data")
+    assert anchored.model.path == "demo:stdlib"
+    assert anchored.steps == written.recipe.steps
+
+
+def test_an_override_of_one_place_leaves_its_alias_alone(write):
+    text = GOOD.replace("  - step: drop_layers\n    keep: 2", "  - &cut\n    step: drop_layers\n    keep: 2")
+    text = text.replace("  - step: drop_layers\n    keep: [0]", "  - *cut")
+    steps = recipe.load(write(text), ("steps.2.keep=1",)).recipe.steps
+    assert [steps[0].keep, steps[2].keep] == [2, 1]
 
 
 def test_spacing_and_comments_do_not_change_the_digest(write):

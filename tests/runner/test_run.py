@@ -98,6 +98,7 @@ def test_everything_lies_beside_the_weights(run):
     assert not [name for name in names if name.startswith(".")]
     card = (folder / "checkpoint" / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: transformers\npipeline_tag: text-classification\n")
+    assert "\ncheckpoint: " in card, "each card's headline is about its own artifact"
     assert "drop\\_layers" in (folder / "report.md").read_text()
 
 
@@ -134,6 +135,10 @@ def test_a_result_that_was_changed_does_not_load(run, tmp_path):
         compressit.load(copy)
     with pytest.raises(IntegrityError, match="not a finished result"):
         compressit.load(tmp_path)
+    for other in ("nowhere", "onnx"):
+        with pytest.raises((IntegrityError, RecipeError)):
+            compressit.load(folder / other)
+    assert compressit.load(folder / "checkpoint").task == "text-classification"
 
 
 def test_a_step_that_fails_publishes_nothing_and_names_itself(text, tmp_path, sentiment):
