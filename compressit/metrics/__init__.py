@@ -4,7 +4,7 @@
 
 * `Kind.MEAN`: the mean of `per_example(evidence, config)`; judged by a bound over paired examples;
 * `Kind.CORPUS`: a figure of the whole split, such as F1; judged by resampling examples;
-* `Kind.TIMED`: a figure of repeated timings, `seconds(evidence, config)`; judged by paired, interleaved runs;
+* `Kind.TIMED`: a figure of repeated timings, `per_run(seconds, config)`; judged by paired, interleaved runs;
 * `Kind.EXACT`: a figure that has no error, such as a file's size.
 
 `RANGE`, its least and greatest value, and `ON_EXAMPLES`, for an exact figure that still needs examples, are optional. A
