@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 """What is fetched from the hub; code only where the user trusts it."""
+TOKENIZERS = ("tokenizer*.json", "vocab.*", "*.model", "merges.txt")
+"""Without one of these transformers makes an empty tokenizer up."""
 PADDED_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 
@@ -74,11 +76,16 @@ class Model:
 
     def save(self, folder: Path) -> None:
         """Write config, safetensors and processor files; a quantized module in the compressed-tensors format."""
-        if any(hasattr(part, "quantization_scheme") for part in self.module.modules()):
-            _save_quantized(self.module, folder)
-        else:
-            self.module.save_pretrained(folder)
-        self.processor.save_pretrained(folder)
+        from safetensors import SafetensorError
+
+        try:
+            if any(hasattr(part, "quantization_scheme") for part in self.module.modules()):
+                _save_quantized(self.module, folder)
+            else:
+                self.module.save_pretrained(folder)
+            self.processor.save_pretrained(folder)
+        except SafetensorError as error:
+            raise StepError(f"writing {folder} failed: {_line(error)}", hint="is the disk full?") from error
 
 
 def matching(names: Sequence[str], include: Sequence[str], exclude: Sequence[str], default: Any) -> list[str]:
@@ -162,6 +169,8 @@ def processor(folder: Path, task: str, *, trust_remote_code: bool = False) -> An
     name = tasks.load(task).PROCESSOR_CLASS
     if name == "AutoImageProcessor" and find_spec("PIL") is None:
         raise MissingExtra("pillow", "vision")
+    if name == "AutoTokenizer" and not any(next(folder.glob(pattern), None) for pattern in TOKENIZERS):
+        raise StepError(f"{folder} holds no tokenizer", hint="save it there: AutoTokenizer.from_pretrained(...)")
     with _explained(folder):
         opened = getattr(transformers, name).from_pretrained(folder, trust_remote_code=trust_remote_code)
         config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)

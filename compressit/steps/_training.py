@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -66,7 +67,6 @@ def train(
     """
     import torch
     from transformers import PrinterCallback
-    from transformers.trainer_utils import get_last_checkpoint
 
     assert context.train is not None, "the plan refuses training without a training split"
     task = tasks.load(model.task)
@@ -84,7 +84,7 @@ def train(
         )
         trainer.remove_callback(PrinterCallback)
         context.scratch.mkdir(parents=True, exist_ok=True)
-        left = get_last_checkpoint(str(context.scratch))
+        left = _last_whole(context.scratch)
         result = trainer.train(resume_from_checkpoint=left)
     cast(model.module.to(context.device), dtype)
     model.module.eval()
@@ -103,6 +103,13 @@ def cross_entropy(logits: torch.Tensor, labels: torch.Tensor, teacher: torch.Ten
     from torch.nn import functional
 
     return functional.cross_entropy(logits.float(), labels)
+
+
+def _last_whole(scratch: Path) -> str | None:
+    """Find the newest checkpoint that the trainer finished writing: its state file comes last."""
+    whole = [file.parent for file in scratch.glob("checkpoint-*/trainer_state.json")]
+    newest = max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
+    return None if newest is None else str(newest)
 
 
 def _arguments(config: TrainingConfig, context: StepContext, text: bool) -> Any:

@@ -72,7 +72,7 @@ def run(model: Model, config: Config, context: StepContext) -> Notes:
             error, energy = _quantize(name, layer, config, scheme)
             lost, power = lost + error, power + energy
             advance(1)
-    return {"layers": len(layers), "relative_error": float(f"{lost / power:.3g}")}
+    return {"layers": len(layers), "relative_error": float(f"{lost / max(power, 1e-30):.3g}")}
 
 
 def foresee(before: Weights, config: Config) -> Weights:

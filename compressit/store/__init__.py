@@ -69,7 +69,7 @@ def staged(target: Path, *, overwrite: bool = False, about: dict[str, Any] | Non
 
 def check_target(target: Path, *, overwrite: bool) -> None:
     """Refuse a target that something else stands at."""
-    if len(target.name) > 200 or "\x00" in str(target):
+    if any(len(os.fsencode(part)) > 200 for part in target.parts) or not str(target).isprintable():
         raise RecipeError(f"{str(target)[:80]!r}... is not a usable folder name")
     if target.is_symlink():
         raise UnsafeError(f"{target} is a symbolic link", hint="name the folder itself")
@@ -79,8 +79,24 @@ def check_target(target: Path, *, overwrite: bool) -> None:
         return
     if not overwrite:
         raise RecipeError(f"{target} exists already", hint="choose another folder with -o, or pass --overwrite")
-    if not (target / MANIFEST).is_file():
-        raise UnsafeError(f"{target} holds no {MANIFEST}: it is not a result of compressit and won't be replaced")
+    _refuse_foreign(target)
+
+
+def _refuse_foreign(target: Path) -> None:
+    """Refuse to replace a folder that is not a result, or in which somebody keeps files of their own."""
+    try:
+        known = {*manifest(target)["files"], MANIFEST}
+    except IntegrityError as error:
+        raise UnsafeError(f"{target} is not a result of compressit and won't be replaced: {error.message}") from error
+    names = [
+        path.relative_to(target).as_posix() for path in target.rglob("*") if not path.is_dir() or path.is_symlink()
+    ]
+    foreign = [name for name in names if name not in known]
+    if foreign:
+        raise UnsafeError(
+            f"{target} holds {foreign[0]}, which compressit did not write; it won't be replaced",
+            hint="move your own files away first, or choose another folder with -o",
+        )
 
 
 def commit(folder: Path, target: Path, about: dict[str, Any], *, overwrite: bool) -> None:

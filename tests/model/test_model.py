@@ -91,6 +91,13 @@ def test_a_broken_model_is_an_error_that_names_it(copy, harm, said):
         models.load(copy, TASK)
 
 
+def test_a_model_without_its_tokenizer_is_an_error(copy):
+    for file in copy.glob("*token*"):
+        file.unlink()
+    with pytest.raises(StepError, match="holds no tokenizer"):
+        models.load(copy, TASK)
+
+
 @pytest.mark.parametrize("text", ["[]", "", "{"])
 def test_a_broken_config_is_an_error_of_the_plan(copy, text):
     (copy / "config.json").write_text(text)

@@ -50,6 +50,17 @@ def test_what_stands_there_is_replaced_only_when_asked_and_only_if_it_is_ours(tm
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     with pytest.raises(UnsafeError, match="not a result of compressit"):
         publish(tmp_path / "mine", overwrite=True)
+    for text in ("{}", '{"format": 1, "files": {}}'):
+        (tmp_path / "mine" / "manifest.json").write_text(text)
+        with pytest.raises(UnsafeError):
+            publish(tmp_path / "mine", overwrite=True)
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    with pytest.raises(UnsafeError, match=r"holds notes\.txt, which compressit did not write"):
+        publish(tmp_path / "out", "three", overwrite=True)
+    (tmp_path / "out" / "notes.txt").unlink()
+    with pytest.raises(RecipeError, match="not a usable folder name"):
+        publish(tmp_path / ("é" * 150))
     (tmp_path / "file").write_text("x")
     with pytest.raises(RecipeError, match="is a file"):
         publish(tmp_path / "file", overwrite=True)
