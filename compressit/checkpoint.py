@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,11 +36,50 @@ class Stored:
 
 def tensors(folder: Path) -> Iterator[Stored]:
     """Read every tensor of the safetensors files, one at a time."""
+    config = described(folder)
+    bits = quantized_bits(config)
+    for name, read in _entries(folder, config):
+        stored, beside = read()
+        kind, zero = str(stored.dtype).removeprefix("torch."), stored == 0
+        if "weight_scale" in beside:
+            kind, zero = f"int{bits}", _zeros(stored, beside, bits)
+        yield Stored(name, kind, zero.numel(), zero)
+
+
+def shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Give each tensor's shape when it is opened, by its name in memory, without reading weights."""
+    found = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        found |= _shapes(file, str(described(folder).get("model_type", "unknown")))
+    return found
+
+
+def described(folder: Path) -> dict[str, Any]:
+    """Read config.json."""
+    found: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return found
+
+
+def _shapes(file: Path, model_type: str) -> dict[str, tuple[int, ...]]:
     from safetensors import safe_open
 
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    found = {}
+    with safe_open(file, framework="pt") as opened:
+        for name in sorted(opened.keys()):
+            parent, _, leaf = name.rpartition(".")
+            if name.endswith(NOT_WEIGHTS):
+                continue
+            packed = leaf == "weight_packed"
+            shape = opened.get_tensor(f"{parent}.weight_shape").tolist() if packed else opened.get_slice(name).get_shape()
+            found[anatomy.module_name(model_type, f"{parent}.weight" if packed else name)] = tuple(shape)
+    return found
+
+
+def _entries(folder: Path, config: dict[str, Any]) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Give each tensor's name in memory, and what reads it with what is stored beside it."""
+    from safetensors import safe_open
+
     model_type = str(config.get("model_type", "unknown"))
-    bits = quantized_bits(config)
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="pt") as opened:
             names = set(opened.keys())
@@ -48,15 +87,14 @@ def tensors(folder: Path) -> Iterator[Stored]:
                 if name.endswith(NOT_WEIGHTS):
                     continue
                 parent, _, leaf = name.rpartition(".")
-                stored = opened.get_tensor(name)
-                kind = str(stored.dtype).removeprefix("torch.")
-                zero = stored == 0
-                if f"{parent}.weight_scale" in names and leaf in ("weight", "weight_packed"):
-                    held = {key: f"{parent}.{key}" for key in NOT_WEIGHTS}
-                    beside = {key: opened.get_tensor(full) for key, full in held.items() if full in names}
-                    kind, zero = f"int{bits}", _zeros(stored, beside, bits)
-                    name = f"{parent}.weight"
-                yield Stored(anatomy.module_name(model_type, name), kind, zero.numel(), zero)
+                quantized = f"{parent}.weight_scale" in names and leaf in ("weight", "weight_packed")
+                beside = {key: f"{parent}.{key}" for key in NOT_WEIGHTS if f"{parent}.{key}" in names}
+                held = beside if quantized else {}
+
+                def read(name: str = name, held: dict[str, str] = held, opened: Any = opened) -> Any:
+                    return opened.get_tensor(name), {key: opened.get_tensor(full) for key, full in held.items()}
+
+                yield anatomy.module_name(model_type, f"{parent}.weight" if quantized else name), read
 
 
 def quantization(config: dict[str, Any]) -> dict[str, Any] | None:

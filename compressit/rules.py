@@ -135,7 +135,7 @@ def _order(recipe: Recipe) -> Found:
                     f"{step.step} would undo the {fact} that step {first + 1} ({name}) makes",
                     f"move {step.step} before {name}",
                 )
-        made |= {fact: (index, step.step) for fact in step.makes}
+        made |= {fact: (index, step.step) for fact in step.made()}
     for index, export in enumerate(recipe.exports):
         for fact in made.keys() - export.carries:
             yield (

@@ -54,16 +54,20 @@ class Weights:
 
     def blocks(self) -> int:
         """How many transformer blocks they form; 0 where the anatomy is not known."""
-        found = {anatomy.block_index(self.model_type, tensor.name) for tensor in self.tensors} - {None}
+        found = {anatomy.block_name(self.model_type, tensor.name) for tensor in self.tensors} - {None}
         return len(found)
 
     def linears(self) -> dict[str, Weight]:
-        """The matrices, by the name of the module that holds them (embeddings are told by their name)."""
-        return {
-            tensor.name.removesuffix(".weight"): tensor
-            for tensor in self.tensors
-            if tensor.name.endswith(".weight") and len(tensor.shape) == 2 and "embed" not in tensor.name
-        }
+        """The matrices, outputs by inputs, by the name of the module that holds them; embeddings are told by theirs."""
+        transposed = anatomy.is_transposed(self.model_type)
+        found = {}
+        for tensor in self.tensors:
+            name = tensor.name.removesuffix(".weight")
+            matrix = name != tensor.name and len(tensor.shape) == 2
+            if matrix and not anatomy.is_embedding(name) and not anatomy.is_left(self.model_type, name):
+                turned = transposed and anatomy.block_name(self.model_type, tensor.name) is not None
+                found[name] = replace(tensor, shape=tensor.shape[::-1]) if turned else tensor
+        return found
 
     def inside_blocks(self, name: str) -> bool:
         """Tell whether a module lies inside a transformer block."""

@@ -125,3 +125,8 @@ def cli():
         )
 
     return run
+
+
+def linears(model, include=(), exclude=()):
+    """Give the linear layers that a step with these patterns would change, by name."""
+    return {name: model.module.get_submodule(name) for name in model.matrices(include, exclude)}

@@ -34,6 +34,14 @@ def smallest(scores: Sequence[torch.Tensor], share: float) -> list[torch.Tensor]
     return [part.reshape(score.shape) for part, score in zip(parts, scores, strict=True)]
 
 
+def smallest_of_rows(scores_OI: torch.Tensor, share: float) -> torch.Tensor:
+    """Mark the lowest scores of each row, the same count in each: (O, I)."""
+    import torch
+
+    order_OI = scores_OI.sort(dim=-1, stable=True).indices[:, : round(share * scores_OI.shape[-1])]
+    return torch.zeros_like(scores_OI, dtype=torch.bool).scatter_(-1, order_OI, True)
+
+
 def n_of_m(scores_OI: torch.Tensor, n: int, m: int) -> torch.Tensor:
     """Keep the `n` highest scores of every `m` consecutive inputs and mark the rest: (O, I), I a multiple of m."""
     import torch
@@ -42,3 +50,60 @@ def n_of_m(scores_OI: torch.Tensor, n: int, m: int) -> torch.Tensor:
     order_OGS = groups_OGS.sort(dim=-1, descending=True, stable=True).indices
     mask_OGS = torch.ones_like(groups_OGS, dtype=torch.bool)
     return mask_OGS.scatter_(-1, order_OGS[..., :n], False).flatten(-2)
+
+
+class Ranking:
+    """Mark the lowest scores over many tensors that are never in memory together: three passes, then `mark`.
+
+    Scores that are not negative are ordered as the bits of their float32 are. So their counts by the upper half of the
+    bits, and then by the lower half among those that decide, find the very score at which to stop; a last pass deals
+    out its equals, first come, first marked.
+    """
+
+    PASSES = 3
+
+    def __init__(self, share: float) -> None:
+        import torch
+
+        self.share = share
+        self.counts = torch.zeros(1 << 16, dtype=torch.int64)
+        self.upper: int | None = None
+        self.threshold: float | None = None
+        self.below = self.total = 0
+        self.ties: dict[str, int] = {}
+
+    def see(self, name: str, scores: torch.Tensor) -> None:
+        """Take a tensor's scores in, once a pass; float32, none below zero."""
+        import torch
+
+        if self.threshold is not None:
+            left = self.total - self.below - sum(self.ties.values())
+            self.ties[name] = min(left, int((scores == self.threshold).sum()))
+            return
+        bits = scores.flatten().view(torch.int32)
+        half = bits >> 16 if self.upper is None else bits[(bits >> 16) == self.upper] & 0xFFFF
+        self.counts += torch.bincount(half, minlength=1 << 16).cpu()
+
+    def narrow(self) -> None:
+        """End a pass."""
+        import torch
+
+        if self.threshold is not None:
+            return
+        if self.upper is None:
+            self.total = round(self.share * int(self.counts.sum()))
+        upto = self.counts.cumsum(0)
+        place = min(int(torch.searchsorted(upto, self.total - self.below)), len(upto) - 1)
+        self.below += int(upto[place] - self.counts[place])
+        if self.upper is None:
+            self.upper = place
+        else:
+            bits = torch.tensor([(self.upper << 16) | place], dtype=torch.int32)
+            self.threshold = float(bits.view(torch.float32))
+        self.counts.zero_()
+
+    def mark(self, name: str, scores: torch.Tensor) -> torch.Tensor:
+        """Mark the scores of one of the tensors: a mask of their shape."""
+        mask = scores < self.threshold
+        mask.view(-1)[(scores == self.threshold).flatten().nonzero().flatten()[: self.ties[name]]] = True
+        return mask

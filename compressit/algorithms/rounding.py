@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-SHRINKS = tuple(1 - step / 100 for step in range(80))
-"""Ranges that the search of the clip tries, as shares of the full one (Frantar et al. 2023, gptq/quant.py)."""
+SHRINKS = tuple(1 - step / 50 for step in range(31))
+"""Ranges that the search of the clip tries, as shares of the full one."""
+CHUNK = 1 << 17
+"""Weights that the search looks at together: what it makes of them stays in the processor's cache."""
 
 
 def grouped(w_OI: torch.Tensor, group_size: int | None) -> torch.Tensor:
@@ -21,7 +23,13 @@ def grouped(w_OI: torch.Tensor, group_size: int | None) -> torch.Tensor:
 
 
 def grid(
-    w_OGS: torch.Tensor, bits: int, *, symmetric: bool, search: bool = False, dtype: torch.dtype | None = None
+    w_OGS: torch.Tensor,
+    bits: int,
+    *,
+    symmetric: bool,
+    search: bool = False,
+    dtype: torch.dtype | None = None,
+    importance_GS: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Find the grid of each group.
 
@@ -29,36 +37,55 @@ def grid(
         w_OGS: Weights by group.
         bits: Of an integer.
         symmetric: Let zero be the integer 0.
-        search: Try narrower ranges too and take the one of least squared error, in place of the full range.
+        search: Try narrower ranges too and take the one of least squared error, in place of the full range (Frantar et
+            al. 2023, gptq/quant.py, which raises errors to 2.4 and knows no importance).
         dtype: Type that scales are stored in; they are rounded to it before anything is measured.
+        importance_GS: Weighs the squared errors of the search: each input's mean square.
 
     Returns:
         scale (O, G) and zero (O, G), the latter whole numbers.
     """
-    best = _grid(w_OGS, bits, symmetric, 1.0, dtype)
+    import torch
+
     if not search:
-        return best
-    scale_OG, zero_OG = best
-    least_OG = error(w_OGS, scale_OG, zero_OG, bits)
-    for shrink in SHRINKS[1:]:
-        tried_OG, moved_OG = _grid(w_OGS, bits, symmetric, shrink, dtype)
-        found_OG = error(w_OGS, tried_OG, moved_OG, bits)
-        better_OG = found_OG < least_OG
-        least_OG = found_OG.where(better_OG, least_OG)
-        scale_OG, zero_OG = tried_OG.where(better_OG, scale_OG), moved_OG.where(better_OG, zero_OG)
-    return scale_OG, zero_OG
+        return _grid(w_OGS, bits, symmetric, 1.0, dtype)
+    rows = max(1, CHUNK // (w_OGS.shape[1] * w_OGS.shape[2]))
+    found = [_searched(part, bits, symmetric, dtype, importance_GS) for part in w_OGS.split(rows)]
+    return torch.cat([scale for scale, _ in found]), torch.cat([zero for _, zero in found])
+
+
+def whole(w_OGS: torch.Tensor, scale_OG: torch.Tensor, zero_OG: torch.Tensor, bits: int) -> torch.Tensor:
+    """Round weights to the integers of their grid, kept as floats: (O, G, S)."""
+    rounded = (w_OGS / scale_OG[..., None]).round_().add_(zero_OG[..., None])
+    return rounded.clamp_(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
 
 
 def rounded(w_OGS: torch.Tensor, scale_OG: torch.Tensor, zero_OG: torch.Tensor, bits: int) -> torch.Tensor:
     """Round weights to their grid and read them back: (O, G, S)."""
-    scale, zero = scale_OG[..., None], zero_OG[..., None]
-    whole = ((w_OGS / scale).round() + zero).clamp(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-    return (whole - zero) * scale
+    return whole(w_OGS, scale_OG, zero_OG, bits).sub_(zero_OG[..., None]).mul_(scale_OG[..., None])
 
 
 def error(w_OGS: torch.Tensor, scale_OG: torch.Tensor, zero_OG: torch.Tensor, bits: int) -> torch.Tensor:
     """Sum the squared error of each group: (O, G)."""
-    return (rounded(w_OGS, scale_OG, zero_OG, bits) - w_OGS).square().sum(-1)
+    return rounded(w_OGS, scale_OG, zero_OG, bits).sub_(w_OGS).square_().sum(-1)
+
+
+def _searched(
+    w_OGS: torch.Tensor, bits: int, symmetric: bool, dtype: torch.dtype | None, importance_GS: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    scale_OG, zero_OG = _grid(w_OGS, bits, symmetric, 1.0, dtype)
+    least_OG = None
+    for shrink in SHRINKS:
+        tried_OG, moved_OG = _grid(w_OGS, bits, symmetric, shrink, dtype)
+        off_OGS = rounded(w_OGS, tried_OG, moved_OG, bits).sub_(w_OGS).square_()
+        found_OG = (off_OGS if importance_GS is None else off_OGS.mul_(importance_GS)).sum(-1)
+        if least_OG is None:
+            least_OG = found_OG
+            continue
+        better_OG = found_OG < least_OG
+        least_OG = found_OG.where(better_OG, least_OG)
+        scale_OG, zero_OG = tried_OG.where(better_OG, scale_OG), moved_OG.where(better_OG, zero_OG)
+    return scale_OG, zero_OG
 
 
 def _grid(

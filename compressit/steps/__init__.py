@@ -51,6 +51,8 @@ class StepConfig(Spec):
     """What this step leaves behind."""
     keeps: ClassVar[frozenset[Fact]] = frozenset()
     """What earlier steps left behind and this one respects."""
+    streams: ClassVar[bool] = False
+    """Whether it needs no more than one part of the model in memory at a time."""
 
     step: str
     """Name of the step."""
@@ -58,6 +60,10 @@ class StepConfig(Spec):
     def needs(self) -> frozenset[Need]:
         """Say what the recipe must provide for these settings."""
         return frozenset()
+
+    def made(self) -> frozenset[Fact]:
+        """Say what this step leaves behind with these settings."""
+        return self.makes
 
 
 @dataclass(frozen=True)

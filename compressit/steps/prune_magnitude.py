@@ -14,110 +14,73 @@ Recipe::
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from compressit import checkpoint, model, weights
 from compressit.algorithms import masks
-from compressit.errors import RecipeError
 from compressit.model import Model
-from compressit.steps import Fact, Notes, StepConfig, StepContext
-from compressit.weights import Weights
+from compressit.model.matrices import Matrix
+from compressit.model.parts import visits
+from compressit.steps import Notes, StepContext, _pruning
+from compressit.steps._pruning import PruningConfig, foresee
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Config", "claim", "foresee", "run"]
 
 
-class Config(StepConfig):
+class Config(PruningConfig):
     """Fields of the step."""
 
-    makes: ClassVar[frozenset[Fact]] = frozenset({Fact.SPARSITY})
-    keeps: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY, Fact.DTYPE})
-
-    sparsity: float | None = Field(None, gt=0, lt=1)
-    """Share of the weights to zero."""
-    pattern: str | None = Field(None, pattern=r"^[1-9]\d*:[1-9]\d*$")
-    """N:M, weights that stay of every M consecutive inputs, such as "2:4"."""
     scope: Literal["layer", "global"] = "layer"
     """Whether each layer loses the same share, or all layers together lose it, some more than others."""
-    include: tuple[str, ...] = ()
-    """Glob patterns of layers to prune (default: every linear layer inside the blocks)."""
-    exclude: tuple[str, ...] = ()
-    """Glob patterns of layers to leave alone."""
 
     @model_validator(mode="after")
-    def _one_amount(self) -> Config:
-        if (self.sparsity is None) == (self.pattern is None):
-            raise ValueError("prune_magnitude needs either sparsity or pattern")
+    def _pattern_in_every_layer(self) -> Config:
         if self.pattern is not None and self.scope == "global":
             raise ValueError("a pattern holds in every layer: scope: global goes with sparsity")
-        if self.pattern is not None and self.kept[0] >= self.kept[1]:
-            raise ValueError(f"pattern {self.pattern} prunes nothing: the first number must be the smaller one")
         return self
-
-    @property
-    def kept(self) -> tuple[int, int]:
-        """N and M of the pattern."""
-        n, m = (self.pattern or "1:1").split(":")
-        return int(n), int(m)
 
 
 def run(model: Model, config: Config, context: StepContext) -> Notes:
-    """Zero in place."""
-    layers = model.linears(config.include, config.exclude)
-    scores = [layer.weight.detach().abs().float() for layer in layers.values()]
-    if config.pattern is not None:
-        found = [masks.n_of_m(score, *config.kept) for score in scores]
-    elif config.scope == "global":
-        found = masks.smallest(scores, config.sparsity or 0)
-    else:
-        found = [masks.smallest([score], config.sparsity or 0)[0] for score in scores]
-    for layer, mask in zip(layers.values(), found, strict=True):
-        layer.weight.data.masked_fill_(mask, 0)
-    zeros = sum(int((layer.weight == 0).sum()) for layer in layers.values())
-    total = sum(score.numel() for score in scores)
-    return {"layers": len(layers), "sparsity": round(zeros / total, 4)}
-
-
-def foresee(before: Weights, config: Config) -> Weights:
-    """Leave the table as it is: zeros take the same room. Check patterns and shapes."""
-    for name, weight in _chosen(before, config).items():
-        if weight.shape[1] % config.kept[1]:
-            raise RecipeError(
-                f"pattern {config.pattern} needs inputs that {config.kept[1]} divides; {name} has {weight.shape[1]}",
-                hint="leave that layer out: exclude: [...]",
-            )
-    return before
+    """Zero part by part."""
+    chosen = model.matrices(config.include, config.exclude)
+    ranking = _rank(model, chosen, config.sparsity or 0) if config.scope == "global" else None
+    zeros = total = 0
+    with context.progress.bar(config.step, len(chosen)) as advance:
+        for part in visits(model, chosen, context.scratch):
+            for matrix in part.within(chosen):
+                weight_OI = part.weight(matrix)
+                mask_OI = ranking.mark(matrix.name, weight_OI.abs()) if ranking else _mask(weight_OI.abs(), config)
+                part.put(matrix, weight_OI.masked_fill_(mask_OI, 0))
+                zeros, total = zeros + int((weight_OI == 0).sum()), total + weight_OI.numel()
+                advance(1)
+    return {"layers": len(chosen), **({"sparsity": round(zeros / total, 4)} if total else {})}
 
 
 def claim(folder: Path, config: Config) -> str | None:
     """Count the zeros of the layers in the saved files."""
-    chosen = _chosen(_dense(folder), config)
-    zeros = total = 0
-    for stored in checkpoint.tensors(folder):
-        name = stored.name.removesuffix(".weight")
-        if name not in chosen or name == stored.name:
-            continue
-        here, wanted = int(stored.zero.sum()), round((config.sparsity or 0) * stored.elements)
-        zeros, total = zeros + here, total + stored.elements
-        if config.scope == "layer" and here < wanted:
-            return f"{name} has {here:,} zeros, not {wanted:,}"
-        n, m = config.kept
-        if config.pattern and int(stored.zero.unflatten(-1, (-1, m)).sum(-1).min()) < m - n:
-            return f"{name} does not keep the pattern {config.pattern}"
-    if zeros < round((config.sparsity or 0) * total):
-        return f"{zeros:,} of {total:,} weights are zero, not {config.sparsity:.0%}"
-    return None
+    return _pruning.claim(folder, config, overall=config.scope == "global")
 
 
-def _dense(folder: Path) -> Weights:
-    """Read the shapes that quantized layers have when they are opened."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    held = [weights.Weight(stored.name, tuple(stored.zero.shape), 0) for stored in checkpoint.tensors(folder)]
-    return Weights(str(config.get("model_type", "unknown")), tuple(held))
+def _mask(score_OI: torch.Tensor, config: Config) -> torch.Tensor:
+    if config.pattern is not None:
+        return masks.n_of_m(score_OI, *config.kept)
+    return masks.smallest([score_OI], config.sparsity or 0)[0]
 
 
-def _chosen(table: Weights, config: Config) -> dict[str, weights.Weight]:
-    linears = table.linears()
-    names = model.matching(list(linears), config.include, config.exclude, default=table.inside_blocks)
-    return {name: linears[name] for name in names}
+def _rank(model: Model, chosen: dict[str, Matrix], share: float) -> masks.Ranking:
+    """Find the threshold over all layers, in passes that hold one part at a time."""
+    found = masks.Ranking(share)
+    parts = model.parts()
+    for _ in range(found.PASSES):
+        for part, tensors in parts.items():
+            wanted = {matrix.parameter for matrix in chosen.values()} & {*tensors}
+            read = model.read(part, sorted(wanted)) if wanted else None
+            for matrix in read.within(chosen) if read else []:
+                found.see(matrix.name, read.weight(matrix).abs())
+        found.narrow()
+    return found

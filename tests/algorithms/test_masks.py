@@ -49,3 +49,18 @@ def test_n_of_m_keeps_the_best_choice_of_every_group(n, m):
 
 def test_n_of_m_breaks_ties_by_position():
     assert masks.n_of_m(torch.zeros(1, 4), 2, 4).tolist() == [[False, False, True, True]]
+
+
+@pytest.mark.parametrize("share", [0.0001, 0.3, 0.5, 0.999])
+@pytest.mark.parametrize("steps", [7, 1000000])
+def test_a_ranking_in_passes_marks_what_one_look_at_everything_would(share, steps):
+    draw = torch.Generator().manual_seed(0)
+    scores = [torch.randint(0, steps, (size, 7), generator=draw).float() / 3 for size in (3, 50, 11)]
+    found = masks.Ranking(share)
+    for _ in range(found.PASSES):
+        for index, score in enumerate(scores):
+            found.see(str(index), score)
+        found.narrow()
+    assert all(torch.equal(one, other) for one, other in zip(
+        [found.mark(str(index), score) for index, score in enumerate(scores)], masks.smallest(scores, share), strict=True
+    ))  # fmt: skip

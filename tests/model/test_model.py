@@ -9,6 +9,7 @@ import torch
 from compressit import anatomy, weights
 from compressit import model as models
 from compressit.errors import IntegrityError, RecipeError, RetryableError, StepError, UnsafeError
+from tests.conftest import linears
 
 TASK = "text-classification"
 
@@ -132,19 +133,19 @@ def test_the_table_of_weights_needs_no_torch_and_agrees_with_it(sentiment):
     assert table.parameters == module.num_parameters()
     assert table.bytes == 4 * table.parameters
     assert {name: tensor.shape for name, tensor in table.linears().items() if table.inside_blocks(name)} == {
-        name: tuple(part.weight.shape) for name, part in models.load(sentiment / "model", TASK).linears().items()
+        name: tuple(part.weight.shape) for name, part in linears(models.load(sentiment / "model", TASK)).items()
     }
 
 
 def test_patterns_pick_layers_and_one_that_matches_nothing_is_an_error(sentiment):
     model = models.load(sentiment / "model", TASK)
-    assert len(model.linears()) == 24
-    assert [*model.linears(include=["classifier"])] == ["classifier"]
-    assert all("attention" not in name for name in model.linears(exclude=["*attention*"]))
+    assert len(linears(model)) == 24
+    assert [*linears(model, include=["classifier"])] == ["classifier"]
+    assert all("attention" not in name for name in linears(model, exclude=["*attention*"]))
     with pytest.raises(RecipeError, match=r"'\*\.querry' matches no layer"):
-        model.linears(include=["*.querry"])
+        linears(model, include=["*.querry"])
     with pytest.raises(RecipeError, match="leave no layer"):
-        model.linears(include=["classifier"], exclude=["class*"])
+        linears(model, include=["classifier"], exclude=["class*"])
 
 
 def test_an_unknown_architecture_says_how_to_add_it():

@@ -1,5 +1,6 @@
 """Runs that are killed, interrupted or terminated: nothing half-written, and the next one goes on."""
 
+import functools
 import os
 import re
 import signal
@@ -27,7 +28,9 @@ metrics: [accuracy]
 def start(file, output, cache):
     arguments = [sys.executable, "-m", "compressit", "apply", str(file), "-o", str(output)]
     environment = {**os.environ, "COMPRESSIT_CACHE": str(cache)}
-    return subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE, text=True)
+    # A shell that starts the tests in the background has them, and so their children, ignore Ctrl-C.
+    listen = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    return subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=listen)
 
 
 def until(ready, seconds=120):

@@ -1,5 +1,6 @@
 """Tiny models of each family, and what a step is given."""
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,7 @@ def opened(family):
 @pytest.fixture
 def context(sentiment, family, tmp_path):
     """Make a step's context for a model: 64 rows to train on, the same to calibrate with, seed 0."""
+    numbers = itertools.count()
 
     def made(model, *, count=64, teacher=None, seed=0):
         if model.task == "image-classification":
@@ -99,7 +101,7 @@ def context(sentiment, family, tmp_path):
             device="cpu",
             seed=seed,
             progress=Silent(),
-            scratch=tmp_path / "scratch",
+            scratch=tmp_path / f"scratch-{next(numbers)}",
         )
 
     return made

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from compressit import model as models
 from compressit import steps, weights
 from compressit.steps import Fact, Need
+from tests.conftest import linears
 
 FAMILIES = ["bert", "distilbert", "modernbert", "llama", "vit"]
 
@@ -101,7 +102,7 @@ def test_zeros_shapes_and_types_that_it_must_keep_are_kept(step, name, opened, c
         if first[fact] != config.step:
             take(*example(first[fact]), model, given)
     blocks, dtype = len(model.blocks()), model.module.dtype
-    zeros = {layer: part.weight == 0 for layer, part in model.linears().items()}
+    zeros = {layer: part.weight == 0 for layer, part in linears(model).items()}
     if config.step == "drop_layers":
         zeros = {layer: mask for layer, mask in zeros.items() if ".0." in layer}
     take(module, config, model, given)
@@ -114,7 +115,7 @@ def test_zeros_shapes_and_types_that_it_must_keep_are_kept(step, name, opened, c
     if Fact.DTYPE in config.keeps:
         assert again.module.dtype == dtype
     if Fact.SPARSITY in config.keeps:
-        now = again.linears()
+        now = linears(again)
         for layer, mask in zeros.items():
             assert bool((now[layer].weight[mask] == 0).all()), layer
 

@@ -1,0 +1,234 @@
+"""The walk itself: enter a block, show a step what its matrices see, let it change them, run on, leave."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from compressit import anatomy
+from compressit.data.walking.activations import Activations
+from compressit.data.walking.capture import Call, Stack, capture
+from compressit.data.walking.lending import lent
+from compressit.data.walking.passes import Collected, collect, plan_of
+from compressit.data.walking.statistics import Statistic
+from compressit.model import disk
+from compressit.model.matrices import Matrix, matrices
+from compressit.model.parts import Part, enter, leave
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from compressit.model import Model
+    from compressit.model.quantized import Quantized
+
+
+@dataclass(frozen=True)
+class How:
+    """How a walk goes.
+
+    Attributes:
+        statistic: Makes what is measured of some inputs: (how many inputs, device) -> Statistic.
+        sequential: Let the matrices of a block see what those before them in the block have become.
+        feed: Give the next block what this one gives after its change, or what it gave before.
+        device: Where blocks are computed.
+        dtype: Arithmetic of the forward passes.
+        limit: Bytes of activations to hold in memory; the rest goes to files.
+    """
+
+    statistic: Callable[[int, str], Statistic]
+    sequential: bool
+    feed: Literal["compressed", "original"]
+    device: str
+    dtype: torch.dtype
+    limit: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """Matrices that see the same inputs, and what was measured of them."""
+
+    matrices: tuple[Matrix, ...]
+    statistic: Any
+
+
+@dataclass
+class Block:
+    """A block in memory."""
+
+    part: Part
+    groups: Callable[[], Iterator[Group]]
+    computing: dict[str, torch.Tensor] = field(repr=False)
+    """Its tensors as the forward pass uses them."""
+
+    def weight(self, matrix: Matrix) -> torch.Tensor:
+        """Copy a matrix as float32, where blocks are computed: (O, I)."""
+        device = self.computing[matrix.parameter].device
+        return self.part.weight(matrix).to(device)
+
+    def dtype(self, matrix: Matrix) -> torch.dtype:
+        """Type that a matrix is stored in."""
+        return self.part.tensors[matrix.parameter].dtype
+
+    def put(self, matrix: Matrix, weight_OI: torch.Tensor) -> None:
+        """Change a matrix."""
+        self.part.put(matrix, weight_OI)
+        self._follow(matrix)
+
+    def quantize(self, matrix: Matrix, found: Quantized) -> None:
+        """Change a matrix to integers."""
+        self.part.quantize(matrix, found)
+        self._follow(matrix)
+
+    def _follow(self, matrix: Matrix) -> None:
+        matrix.of(self.computing).copy_(matrix.of(self.part.tensors))
+
+
+def walk(
+    model: Model, batches: Sequence[Mapping[str, torch.Tensor]], chosen: Mapping[str, Matrix], scratch: Path, how: How
+) -> Iterator[Block]:
+    """Give the blocks that hold chosen matrices, in order.
+
+    A block is read when the walk reaches it and written to `scratch` when it leaves. What a killed walk left there is
+    taken as it is: such blocks are only run, and not even that where no other block comes after them.
+
+    Args:
+        model: Its weights may lie on disk; then one block is in memory at a time.
+        batches: From `samples`.
+        chosen: Matrices inside the blocks.
+        scratch: Folder of this step alone.
+        how: See there.
+    """
+    import torch
+
+    scratch.mkdir(parents=True, exist_ok=True)
+    parts = model.parts()
+    files = {name: scratch / f"{index:05}.safetensors" for index, name in enumerate(parts)}
+    holding = {name for name, names in parts.items() if {m.parameter for m in chosen.values()} & {*names}}
+    pending = [name for name in parts if name in holding and not files[name].is_file()]
+    stacks = [Stack([block for _, block in stack]) for stack in anatomy.stacks(model.module)]
+    names = [[name for name, _ in stack] for stack in anatomy.stacks(model.module)]
+    with torch.no_grad(), _ready(model.module, how.device):
+        for depth, own in enumerate(names):
+            ahead = [name for later in names[depth:] for name in later if name in pending]
+            flow = Activations(scratch / f"stack-{depth}", how.limit)
+            calls: list[list[Call]] = []
+            if ahead:
+                with lent(model, how.dtype, how.device), _computing(model, own[0], parts[own[0]], how):
+                    calls = capture(model.module, stacks[: depth + 1], batches, flow.put, how.device)
+            for index, name in enumerate(own):
+                runs_on = any(later in pending for later in [*own[index + 1 :], *sum(names[depth + 1 :], [])])
+                if name not in holding and not runs_on:
+                    continue
+                step = _Step(model, stacks[depth].blocks[index], flow, [call[index] for call in calls], how)
+                yield from _visit(step, name, parts[name], files[name], chosen, runs_on)
+            stacks[depth].outputs = flow.get
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One block of the walk, and what flows into it."""
+
+    model: Model
+    block: nn.Module
+    flow: Activations
+    calls: list[Call]
+    how: How
+
+    def run_on(self) -> None:
+        """Turn what flows in into what flows out."""
+        for batch, call in enumerate(self.calls):
+            hidden = self.flow.get(batch).to(self.how.device)
+            self.flow.put(batch, call.run(self.block, hidden))
+
+
+def _visit(
+    step: _Step, name: str, names: list[str], file: Path, chosen: Mapping[str, Matrix], runs_on: bool
+) -> Iterator[Block]:
+    model, how = step.model, step.how
+    inside = {m.name: m for m in matrices(model.module, f"{name}.") if m.name in chosen}
+    if not inside:
+        with _computing(model, name, names, how):
+            step.run_on()
+        return
+    if how.feed == "original" and file.is_file() and runs_on:
+        with _computing(model, name, names, how):
+            step.run_on()
+        runs_on = False
+    part = enter(model, name, names, file)
+    if not part.finished or runs_on:
+        with _as_computed(model, part, how) as computing:
+            if not part.finished:
+                collected = None
+                if how.feed == "original":
+                    collected = _all_at_once(step, computing, inside, runs_on)
+                yield Block(part, lambda: _groups(step, computing, inside, collected), computing)
+            if runs_on and how.feed == "compressed":
+                step.run_on()
+    leave(model, part, file)
+
+
+def _all_at_once(
+    step: _Step, computing: dict[str, torch.Tensor], inside: Mapping[str, Matrix], runs_on: bool
+) -> list[Collected]:
+    """Measure all inputs in the pass that also makes the next block's, before anything is changed."""
+    stages = plan_of(step.block, step.flow, step.calls, computing, inside, step.how, sequential=False)
+    (stage,) = stages
+    return collect(step.block, step.flow, step.calls, computing, inside, stage, step.how, keep_outputs=runs_on)
+
+
+def _groups(
+    step: _Step, computing: dict[str, torch.Tensor], inside: Mapping[str, Matrix], collected: list[Collected] | None
+) -> Iterator[Group]:
+    if collected is not None:
+        for found in collected:
+            yield Group(found.matrices, found.statistic)
+        return
+    how = step.how
+    for stage in plan_of(step.block, step.flow, step.calls, computing, inside, how, sequential=how.sequential):
+        found = collect(step.block, step.flow, step.calls, computing, inside, stage, how, keep_outputs=False)
+        while found:
+            group = found.pop(0)
+            yield Group(group.matrices, group.statistic)
+
+
+@contextlib.contextmanager
+def _computing(model: Model, name: str, names: list[str], how: How) -> Iterator[None]:
+    """Give a block its weights to run with, as they are."""
+    with _as_computed(model, model.read(name, names), how):
+        yield
+
+
+@contextlib.contextmanager
+def _as_computed(model: Model, part: Part, how: How) -> Iterator[dict[str, torch.Tensor]]:
+    """Give a block its weights in the arithmetic of the forward pass; afterwards it has what it had before."""
+    tensors = {
+        name: tensor.to(how.device, how.dtype if tensor.is_floating_point() else None)
+        for name, tensor in part.tensors.items()
+    }
+    undo = disk.fill(model.module, tensors)
+    try:
+        yield tensors
+    finally:
+        undo()
+
+
+@contextlib.contextmanager
+def _ready(module: Any, device: str) -> Iterator[None]:
+    """Have a model run without a cache, and experts one after the other, so that each product is seen."""
+    config, held = module.config, {}
+    for name, value in (("use_cache", False), ("_experts_implementation", "eager")):
+        if hasattr(config, name):
+            held[name] = getattr(config, name)
+            setattr(config, name, value)
+    for name, buffer in module.named_buffers():
+        if buffer.device.type not in ("meta", device.partition(":")[0]):
+            disk.fill(module, {name: buffer.to(device)})
+    try:
+        yield
+    finally:
+        for name, value in held.items():
+            setattr(config, name, value)

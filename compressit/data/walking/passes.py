@@ -1,0 +1,134 @@
+"""Passes over all batches through one block that stop as soon as they have shown what they were run for.
+
+A block's products fall into stages: those whose inputs depend on nothing that is still to change. In a Llama block they
+are q, k and v; o; gate and up; down. Each stage is one pass up to its own products, through matrices that have changed
+already. All experts of a block are one stage: which of them a token meets is only known when it gets there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from compressit.data.walking.watch import Key, Stopped, products, watching
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from compressit.data.walking.activations import Activations
+    from compressit.data.walking.blocks import How
+    from compressit.data.walking.capture import Call
+    from compressit.model.matrices import Matrix
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Products that are given the same inputs, and how often in a pass."""
+
+    keys: tuple[Key, ...]
+    calls: int
+
+
+@dataclass(frozen=True)
+class Collected:
+    """Chosen matrices that see the same inputs, and what was measured of these."""
+
+    matrices: tuple[Matrix, ...]
+    statistic: Any
+
+
+Stage = tuple[Shared, ...]
+
+
+def plan_of(
+    block: nn.Module,
+    flow: Activations,
+    calls: Sequence[Call],
+    computing: Mapping[str, torch.Tensor],
+    inside: Mapping[str, Matrix],
+    how: How,
+    *,
+    sequential: bool,
+) -> list[Stage]:
+    """Find the stages of a block, by what happens to the first batch."""
+    seen: dict[Key, list[Hashable]] = {}
+    alive: list[torch.Tensor] = []
+
+    def see(key: Key, inputs: torch.Tensor) -> None:
+        # Kept alive, so that no other tensor comes to lie at the same place.
+        alive.append(inputs)
+        seen.setdefault(key, []).append((inputs.data_ptr(), inputs.shape))
+
+    with watching(products(computing, inside), see):
+        calls[0].run(block, flow.get(0).to(how.device))
+    grouped: dict[tuple[Hashable, ...], list[Key]] = {}
+    for key, inputs in seen.items():
+        grouped.setdefault((key[1] is not None, *inputs), []).append(key)
+    found = [Shared(tuple(keys), len(inputs) - 1) for inputs, keys in grouped.items()]
+    experts = [shared for shared in found if shared.keys[0][1] is not None]
+    # Experts that no token of the first batch met, each by itself.
+    unmet = dict.fromkeys(m.product for m in inside.values() if m.product not in seen)
+    experts += [Shared((key,), 1) for key in unmet]
+    plain = [shared for shared in found if shared.keys[0][1] is None]
+    if not sequential:
+        return [(*plain, *experts)]
+    stages: list[Stage] = [(shared,) for shared in plain]
+    if experts:
+        order = list(seen)
+        start = min((order.index(s.keys[0]) for s in experts if s.keys[0] in seen), default=len(order))
+        place = sum(order.index(shared.keys[0]) < start for shared in plain)
+        stages.insert(place, tuple(experts))
+    return stages
+
+
+def collect(
+    block: nn.Module,
+    flow: Activations,
+    calls: Sequence[Call],
+    computing: Mapping[str, torch.Tensor],
+    inside: Mapping[str, Matrix],
+    stage: Stage,
+    how: How,
+    *,
+    keep_outputs: bool,
+) -> list[Collected]:
+    """Measure the inputs of a stage's products over all batches.
+
+    Args:
+        keep_outputs: Run each pass to its end, and let what comes out flow on.
+
+    Returns:
+        For each set of products that share their inputs, the chosen matrices they multiply and what was measured.
+    """
+    leaders = {shared.keys[0]: shared for shared in stage}
+    stack = any(key[1] is not None for key in leaders)
+    members = {shared.keys[0]: _members(shared, inside) for shared in stage}
+    statistics = {key: how.statistic(_inputs(found[0], computing), how.device) for key, found in members.items()}
+    left: dict[Key, int] = {}
+
+    def see(key: Key, inputs: torch.Tensor) -> None:
+        if key in leaders:
+            statistics[key].add(inputs.reshape(-1, inputs.shape[-1]))
+            left[key] -= 1
+        if not keep_outputs and not stack and not any(left.values()):
+            raise Stopped
+
+    with watching(products(computing, inside), see):
+        for batch, call in enumerate(calls):
+            left.update({key: shared.calls for key, shared in leaders.items()})
+            with contextlib.suppress(Stopped):
+                output = call.run(block, flow.get(batch).to(how.device))
+                if keep_outputs:
+                    flow.put(batch, output)
+    return [Collected(members[key], statistics[key]) for key in leaders]
+
+
+def _members(shared: Shared, inside: Mapping[str, Matrix]) -> tuple[Matrix, ...]:
+    return tuple(matrix for matrix in inside.values() if matrix.product in shared.keys)
+
+
+def _inputs(matrix: Matrix, computing: Mapping[str, torch.Tensor]) -> int:
+    return int(matrix.of(computing).shape[1])

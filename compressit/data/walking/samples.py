@@ -1,0 +1,67 @@
+"""Calibration rows -> batches without padding: rows of one length share a batch, and what was padded is cut off."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from compressit import tasks
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from compressit.model import Model
+
+TOKENS, IMAGES = 4096, 16
+"""About how many tokens, or how many images, are in a batch."""
+NOT_INPUTS = ("labels", "special_tokens_mask")
+
+
+def samples(rows: Dataset, model: Model, max_length: int | None) -> list[dict[str, Any]]:
+    """Prepare rows for the walk.
+
+    Padding could be masked out of attention and out of every statistic; but a sum over more numbers is rounded
+    otherwise, so that only its absence changes no bit. Each batch holds rows of one shape.
+
+    Args:
+        rows: Columns named by role.
+        model: Its task and processor prepare them.
+        max_length: Tokens at which a text is cut.
+
+    Returns:
+        Collated batches of tensors; no labels.
+    """
+    task = tasks.load(model.task)
+    prepared = task.prepare(rows, model.processor, max_length)
+    by_shape: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+    for index in range(len(prepared)):
+        row = _unpadded(prepared[index])
+        by_shape[tuple(sorted((name, _shape(value)) for name, value in row.items()))].append(row)
+    collate = task.collate(model.processor)
+    found = []
+    for _, alike in sorted(by_shape.items(), key=lambda entry: repr(entry[0])):
+        ids = alike[0].get("input_ids")
+        size = IMAGES if ids is None else max(1, TOKENS // max(1, len(ids)))
+        for start in range(0, len(alike), size):
+            batch = collate(alike[start : start + size])
+            found.append({name: value for name, value in batch.items() if name not in NOT_INPUTS})
+    return found
+
+
+def _unpadded(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Cut off what the attention mask hides, in every column that goes along with it."""
+    mask = row.get("attention_mask")
+    if mask is None or all(mask):
+        return dict(row)
+    places = [place for place, real in enumerate(mask) if real]
+    return {
+        name: [value[place] for place in places] if isinstance(value, list) and len(value) == len(mask) else value
+        for name, value in row.items()
+    }
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    if hasattr(value, "shape"):
+        return tuple(value.shape)
+    return (len(value),) if isinstance(value, list) else ()

@@ -1,0 +1,86 @@
+"""What is measured of a layer's inputs, over all batches, in float32."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import torch
+
+SPAN = 512
+"""Inputs in a square of the Gram matrix: only squares on and above the diagonal are computed."""
+
+
+class Statistic(Protocol):
+    """Something measured of inputs.
+
+    Attributes:
+        count: Rows seen.
+    """
+
+    count: int
+
+    def add(self, rows_NI: torch.Tensor) -> None:
+        """Take more rows in."""
+
+
+class Norms:
+    """Each input's sum of squares."""
+
+    def __init__(self, inputs: int, device: str) -> None:
+        import torch
+
+        self.count = 0
+        self.squares_I = torch.zeros(inputs, device=device)
+
+    def add(self, rows_NI: torch.Tensor) -> None:
+        """Take more rows in."""
+        self.count += len(rows_NI)
+        self.squares_I += rows_NI.float().square().sum(0)
+
+
+class Gram:
+    """The Hessian of a layer's squared output error: H = 2 / N * X'X."""
+
+    def __init__(self, inputs: int, device: str) -> None:
+        import torch
+
+        self.count = 0
+        self.sum_II = torch.zeros(inputs, inputs, device=device)
+
+    def add(self, rows_NI: torch.Tensor) -> None:
+        """Take more rows in."""
+        self.count += len(rows_NI)
+        size = rows_NI.shape[1]
+        with _exact(rows_NI) as rows:
+            for top in range(0, size, SPAN):
+                left = rows[:, top : top + SPAN].T
+                self.sum_II[top : top + SPAN, top:].addmm_(left, rows[:, top:])
+
+    def hessian(self) -> torch.Tensor:
+        """Give H: (I, I). What was summed is used up."""
+        size = len(self.sum_II)
+        for top in range(0, size, SPAN):
+            self.sum_II[top + SPAN :, top : top + SPAN] = self.sum_II[top : top + SPAN, top + SPAN :].T
+        return self.sum_II.mul_(2 / max(1, self.count))
+
+
+@contextlib.contextmanager
+def _exact(rows_NI: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Give rows as float32, in arithmetic that loses nothing of them.
+
+    The product of two bfloat16 numbers is exact in float32. So rows that come in bfloat16 may be multiplied by the
+    processor's bfloat16 instructions, which sum in float32. No other rows may be, and TF32 never is used.
+    """
+    import torch
+
+    backend = torch.backends.cuda.matmul if rows_NI.is_cuda else torch.backends.mkldnn.matmul
+    exact = "bf16" if rows_NI.dtype == torch.bfloat16 and not rows_NI.is_cuda else "ieee"
+    before = backend.fp32_precision
+    backend.fp32_precision = exact
+    try:
+        yield rows_NI.float()
+    finally:
+        backend.fp32_precision = before

@@ -1,0 +1,28 @@
+"""What this machine has: memory, and arithmetic that its processor is fast at."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def memory() -> int:
+    """Bytes of main memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def free_memory() -> int:
+    """Bytes of main memory that can be had now without swapping."""
+    table = Path("/proc/meminfo")
+    if table.exists():
+        for line in table.read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable"):
+                return int(line.split()[1]) * 1024
+    return memory() // 2
+
+
+def has_bfloat16() -> bool:
+    """Tell whether the processor multiplies bfloat16 itself; emulated, it is slower than float32."""
+    table = Path("/proc/cpuinfo")
+    flags = table.read_text(encoding="utf-8").split() if table.exists() else []
+    return "avx512_bf16" in flags or "amx_bf16" in flags or "bf16" in flags

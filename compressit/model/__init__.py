@@ -1,0 +1,22 @@
+"""Models: where they come from, their matrices, in memory or left on disk, and how they are saved."""
+
+from __future__ import annotations
+
+from compressit.model.fetching import check_safe, fetch
+from compressit.model.opening import labels, load, positions, processor
+from compressit.model.patterns import matching
+from compressit.model.whole import Model, cast
+from compressit.spec import Location, Spec
+
+__all__ = [
+    "Model", "ModelSpec", "cast", "check_safe", "fetch", "labels", "load", "matching", "positions", "processor",
+]  # fmt: skip
+
+
+class ModelSpec(Spec):
+    """Which model a recipe starts from."""
+
+    path: Location
+    """Hub id, local folder, or demo:NAME."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub."""

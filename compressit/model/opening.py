@@ -1,0 +1,91 @@
+"""Open a model, its processor or its labels from a folder."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from compressit import tasks
+from compressit.errors import MissingExtra, StepError
+from compressit.model import disk
+from compressit.model.fetching import check_safe, explained
+from compressit.model.whole import Model
+
+TOKENIZERS = ("tokenizer*.json", "vocab.*", "*.model", "merges.txt")
+"""Without one of these transformers makes an empty tokenizer up."""
+PADDED_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet")
+
+
+def load(
+    folder: Path, task: str, *, device: str = "cpu", trust_remote_code: bool = False, scratch: Path | None = None
+) -> Model:
+    """Open a trained model and its processor for a task.
+
+    Args:
+        folder: Local folder, as `fetch` gives it.
+        task: Name of the task.
+        device: Where to put it.
+        trust_remote_code: Run Python code that the folder holds. Only ever from a command-line flag.
+        scratch: Leave the weights on disk, and lay out here what can't be read from the folder as it is.
+
+    Raises:
+        StepError: the folder doesn't hold such a model, or its head was never trained for the task.
+        UnsafeError: the weights come as pickle only, or need code of their own.
+    """
+    import transformers
+
+    check_safe(folder)
+    auto_class = getattr(transformers, tasks.load(task).AUTO_CLASS)
+    options = {"use_safetensors": True, "trust_remote_code": trust_remote_code}
+    lies = None
+    with explained(folder):
+        if scratch is None:
+            module, info = auto_class.from_pretrained(folder, output_loading_info=True, **options)
+        else:
+            module, info, lies = disk.opened(auto_class, folder, scratch, **options)
+    if info["missing_keys"]:
+        raise StepError(
+            f"{folder} holds no trained weights for {task}: {', '.join(sorted(info['missing_keys'])[:4])} are missing",
+            hint="compressit compresses a model that is already trained for its task; train it first",
+        )
+    opened = processor(folder, task, trust_remote_code=trust_remote_code)
+    module = module.eval()
+    return Model(module if lies else module.to(device), opened, task, str(folder), lies)
+
+
+def processor(folder: Path, task: str, *, trust_remote_code: bool = False) -> Any:
+    """Open the tokenizer or image processor of a folder."""
+    import transformers
+
+    name = tasks.load(task).PROCESSOR_CLASS
+    if name == "AutoImageProcessor" and find_spec("PIL") is None:
+        raise MissingExtra("pillow", "vision")
+    if name == "AutoTokenizer" and not any(next(folder.glob(pattern), None) for pattern in TOKENIZERS):
+        raise StepError(f"{folder} holds no tokenizer", hint="save it there: AutoTokenizer.from_pretrained(...)")
+    with explained(folder):
+        opened = getattr(transformers, name).from_pretrained(folder, trust_remote_code=trust_remote_code)
+        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    limit = positions(config)
+    if limit is not None and getattr(opened, "model_max_length", 0) > limit:
+        # Many tokenizers don't say how much their model takes.
+        opened.model_max_length = limit
+    return opened
+
+
+def positions(config: Any) -> int | None:
+    """Count the tokens that a model has positions for; None where it sets no limit."""
+    found = getattr(config, "max_position_embeddings", None)
+    if not isinstance(found, int):
+        return None
+    # RoBERTa and its kin number positions from after the padding token's.
+    return found - config.pad_token_id - 1 if config.model_type in PADDED_POSITIONS else found
+
+
+def labels(folder: Path, *, trust_remote_code: bool = False) -> dict[int, str]:
+    """Read a model's labels by id from its config.json."""
+    import transformers
+
+    with explained(folder):
+        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    return dict(config.id2label)

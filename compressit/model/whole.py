@@ -1,0 +1,107 @@
+"""A model: transformers module and processor, where they came from, and where its weights lie."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compressit import anatomy
+from compressit.model import disk as disks
+from compressit.model import saving
+from compressit.model.disk import Disk
+from compressit.model.matrices import Matrix, matrices
+from compressit.model.parts import Part
+from compressit.model.patterns import matching
+from compressit.model.quantized import Quantized
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+@dataclass
+class Model:
+    """A model. Steps change it in place.
+
+    Attributes:
+        module: The transformers model, in eval mode; its weights are on the meta device where they lie on disk.
+        processor: Its tokenizer or image processor.
+        task: Name of the task whose auto class opened it.
+        source: Hub id or folder it came from.
+        disk: Where its weights lie; None where they are in memory.
+        quantized: Matrices that a step has quantized, by name, where they are in memory. The module holds them too,
+            read back.
+    """
+
+    module: Any
+    processor: Any
+    task: str
+    source: str
+    disk: Disk | None = None
+    quantized: dict[str, Quantized] = field(default_factory=dict)
+
+    def blocks(self) -> list[tuple[str, nn.Module]]:
+        """List the transformer blocks as (full name, block), in the order that data walks them."""
+        return [block for stack in anatomy.stacks(self.module) for block in stack]
+
+    def matrices(self, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> dict[str, Matrix]:
+        """Pick weight matrices by glob patterns over their full names.
+
+        Args:
+            include: Patterns of which one must match. Empty: every matrix inside the blocks.
+            exclude: Patterns of which none may match.
+
+        Raises:
+            RecipeError: a pattern matches nothing, or nothing is left.
+        """
+        every = {matrix.name: matrix for matrix in matrices(self.module)}
+        inside = () if include else tuple(f"{name}." for name, _ in self.blocks())
+        return {name: every[name] for name in matching(list(every), include, exclude, lambda n: n.startswith(inside))}
+
+    def parts(self) -> dict[str, list[str]]:
+        """List the names of tensors by part: the full name of each block, and "" for what is outside the blocks."""
+        found: dict[str, list[str]] = {name: [] for name, _ in self.blocks()} | {"": []}
+        for name in self.module.state_dict():
+            found[anatomy.block_name(self.module.config.model_type, name) or ""].append(name)
+        return found
+
+    def read(self, part: str, names: Sequence[str]) -> Part:
+        """Give tensors of a part: those of the module itself, or read from where they lie."""
+        state = self.module.state_dict(keep_vars=True)
+        if self.disk is None:
+            below = f"{part}." if part else ""
+            own = {name: found for name, found in self.quantized.items() if name.startswith(below)}
+            return Part(part, {name: state[name].data for name in names}, own)
+        changed = self.disk.parts.get(part)
+        found = Part.of_file(part, changed, self.module) if changed else Part(part, {}, {})
+        left = [name for name in names if name not in found.tensors]
+        found.tensors.update(disks.read({name: self.disk.places[name] for name in left if name in self.disk.places}))
+        found.tensors.update({name: state[name].data for name in left if name not in self.disk.places})
+        return found
+
+    def bring_in(self, device: str) -> None:
+        """Read all weights into memory; nothing where they are there already."""
+        if self.disk is None:
+            return
+        for part, names in self.parts().items():
+            read = self.read(part, names)
+            disks.fill(self.module, {name: tensor.to(device) for name, tensor in read.tensors.items()})
+            self.quantized.update(read.quantized)
+        self.disk = None
+        self.module.tie_weights()
+        self.module.to(device)
+
+    def save(self, folder: Path) -> None:
+        """Write config, safetensors and processor files; quantized matrices in the compressed-tensors format."""
+        saving.save(self, folder)
+        self.processor.save_pretrained(folder)
+
+
+def cast(module: nn.Module, dtype: torch.dtype) -> None:
+    """Change the type of what a checkpoint holds, in place; what is computed when a model is opened keeps its own."""
+    held = module.state_dict().keys()
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if name in held and tensor.is_floating_point():
+            tensor.data = tensor.data.to(dtype)

@@ -1,0 +1,115 @@
+"""What all steps that quantize weights share: fields, what the plan foresees, what the saved file must hold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from compressit import anatomy, checkpoint, model
+from compressit.algorithms.gptq import Grid, Rounded
+from compressit.errors import MissingExtra, RecipeError
+from compressit.model.matrices import Matrix
+from compressit.model.quantized import Quantized, Scheme
+from compressit.steps import Fact, StepConfig
+from compressit.weights import Weight, Weights
+
+if TYPE_CHECKING:
+    import torch
+
+
+class QuantizingConfig(StepConfig):
+    """Fields of every step that quantizes weights."""
+
+    makes: ClassVar[frozenset[Fact]] = frozenset({Fact.QUANTIZATION})
+    keeps: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY, Fact.DTYPE})
+    streams: ClassVar[bool] = True
+
+    bits: int = Field(8, ge=2, le=8)
+    """Bits of a weight."""
+    group_size: int | None = Field(None, ge=8)
+    """Consecutive inputs that share a scale (default: all inputs of an output channel)."""
+    symmetric: bool = True
+    """Leave out zero points."""
+    clip: Literal["none", "mse"] = "none"
+    """Whether to search for the range of least squared error instead of taking all of it."""
+    include: tuple[str, ...] = ()
+    """Glob patterns of layers to quantize (default: every linear layer inside the blocks)."""
+    exclude: tuple[str, ...] = ()
+    """Glob patterns of layers to leave alone."""
+
+    @property
+    def scheme(self) -> Scheme:
+        """How weights are stored."""
+        return Scheme(self.bits, self.group_size, self.symmetric)
+
+    def grid(self, dtype: torch.dtype) -> Grid:
+        """What weights stored in a type are rounded to."""
+        return Grid(self.bits, self.group_size, self.symmetric, self.clip == "mse", dtype)
+
+
+def chosen(of: model.Model, config: QuantizingConfig) -> dict[str, Matrix]:
+    """Pick the matrices to quantize.
+
+    Raises:
+        RecipeError: the format can't hold one of them.
+        MissingExtra: compressed-tensors is not installed.
+    """
+    if find_spec("compressed_tensors") is None:
+        raise MissingExtra("compressed-tensors", "quantization")
+    found = of.matrices(config.include, config.exclude)
+    state = of.module.state_dict(keep_vars=True)
+    for matrix in found.values():
+        _check(config.scheme, matrix.name, *matrix.of(state).shape, transposed=matrix.transposed)
+    return found
+
+
+def quantized(found: Rounded, scheme: Scheme, dtype: torch.dtype) -> Quantized:
+    """Store a result of the maths: integers as such, scales in the type that the weights had."""
+    import torch
+
+    zero_OG = None if scheme.symmetric else found.zero_OG.to(torch.int8).cpu()
+    return Quantized(scheme, found.whole_OI.to(torch.int8).cpu(), found.scale_OG.to(dtype).cpu(), zero_OG)
+
+
+def foresee(before: Weights, config: QuantizingConfig) -> Weights:
+    """Give the layers' weights their bits, scales included."""
+    linears = before.linears()
+    picked = model.matching(list(linears), config.include, config.exclude, default=before.inside_blocks)
+    stored = {}
+    for name in picked:
+        outputs, inputs = linears[name].shape
+        _check(config.scheme, name, outputs, inputs, transposed=anatomy.is_transposed(before.model_type))
+        stored[f"{name}.weight"] = config.scheme.bits_per_weight(inputs, linears[name].bits)
+    return before.changed(_with_bits(tensor, stored) for tensor in before.tensors)
+
+
+def claim(folder: Path, config: QuantizingConfig) -> str | None:
+    """Find out how the saved files hold the layers."""
+    described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    scheme = checkpoint.quantization(described)
+    if scheme is None:
+        return "config.json names no quantization"
+    if (scheme["input_activations"] is not None) != config.scheme.activations:
+        wanted = "8 bits" if config.scheme.activations else "none"
+        return f"config.json says {scheme['input_activations']} of activations, not {wanted}"
+    held = {stored.kind for stored in checkpoint.tensors(folder)}
+    return None if f"int{config.bits}" in held else f"weights are stored as {', '.join(sorted(held))}"
+
+
+def _with_bits(tensor: Weight, stored: Mapping[str, float]) -> Any:
+    return replace(tensor, bits=stored[tensor.name]) if tensor.name in stored else tensor
+
+
+def _check(scheme: Scheme, name: str, outputs: int, inputs: int, *, transposed: bool) -> None:
+    if transposed:
+        raise RecipeError(
+            f"{name} keeps its weights transposed, in a layer that the compressed-tensors format does not know",
+            hint="this architecture can be pruned and exported to onnx with int8 weights, not quantized by a step",
+        )
+    scheme.check(name, outputs, inputs)
