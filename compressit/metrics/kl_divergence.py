@@ -1,4 +1,4 @@
-"""Mean Kullback-Leibler divergence of the artifact's probabilities, of classes or tokens, from the original's, in nats."""
+"""Mean Kullback-Leibler divergence from the original's probabilities, of classes or tokens, to its own, in nats."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ These are optional:
 * `CHOICES`: groups of roles, of which the data has one;
 * `FIELDS`: fields of the data set that it alone reads, given to `prepare` where the evaluation split is measured;
 * `SETTINGS`: fields of metrics that a recipe doesn't spell out;
+* `scored(logits, labels)`: one row of logits and one label for each prediction, where an example holds many;
 * `timed(batch) -> batch`: what is run for a timing, where that is not the batch as it is measured;
 * `protocol(prepared, rows, processor, max_length, **fields)`: how examples were scored, for the report.
 

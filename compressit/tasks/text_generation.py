@@ -23,11 +23,13 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from compressit.algorithms import likelihood
 from compressit.algorithms.likelihood import NOT_SCORED
 from compressit.errors import DataError
 from compressit.outputs import TokenScores
 
 if TYPE_CHECKING:
+    import torch
     from datasets import Dataset
 
 AUTO_CLASS = "AutoModelForCausalLM"
@@ -92,6 +94,11 @@ def collate(processor: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
         }
 
     return pad
+
+
+def scored(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pick what training learns from: the logits before each scored token, and those tokens."""
+    return likelihood.scored(logits, labels)
 
 
 def timed(batch: dict[str, Any]) -> dict[str, Any]:
