@@ -104,7 +104,7 @@ def _fits(recipe: Recipe) -> Found:
     task: Any = tasks.load(recipe.task)
     spec = recipe.dataset
     if spec is not None:
-        for field in spec.protocol().keys() - set(getattr(task, "FIELDS", ())):
+        for field in spec.task_fields().keys() - set(getattr(task, "FIELDS", ())):
             takers = [name for name in tasks.names() if field in getattr(tasks.load(name), "FIELDS", ())]
             yield ("dataset", field), f"{field} is for {', '.join(takers)}; {recipe.task} has no use for it", None
         if spec.labels is not None and "label" not in task.ROLES:

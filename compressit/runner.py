@@ -95,7 +95,7 @@ class _Work:
         if spec is None:
             return Setting(self.recipe.task, None, self.recipe.seed, None, self.trust)
         rows = str(self.scratch / "rows")
-        return Setting(self.recipe.task, rows, self.recipe.seed, spec.max_length, self.trust, spec.protocol())
+        return Setting(self.recipe.task, rows, self.recipe.seed, spec.max_length, self.trust, spec.task_fields())
 
     def subject(self, folder: Path, runtime: str) -> Subject:
         return Subject(str(folder), runtime, runtimes.load(runtime).place(self.device))

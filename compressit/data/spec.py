@@ -47,7 +47,7 @@ class DatasetSpec(Spec):
     stride: int | None = Field(default=None, ge=1)
     """Tokens from one window of a language model to the next (default: windows don't overlap)."""
 
-    def protocol(self) -> dict[str, str | int]:
+    def task_fields(self) -> dict[str, str | int]:
         """Give the fields that only some tasks read, where they are set."""
         fields = {"packing": self.packing, "stride": self.stride}
         return {name: value for name, value in fields.items() if value is not None}
