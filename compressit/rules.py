@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ def check(written: Written) -> list[Problem]:
     found: list[Problem] = []
     for path, message, hint in (
         *_sources(written),
+        *_fits(written.recipe),
         *_needs(written.recipe),
         *_order(written.recipe),
         *_names(written.recipe),
@@ -41,10 +42,10 @@ def measured(recipe: Recipe) -> tuple[MetricConfig, ...]:
     declared = list(recipe.metrics)
     if not declared:
         defaults = tasks.load(recipe.task).METRICS if recipe.dataset else WITHOUT_DATA
-        declared = [_default(name) for name in defaults]
+        declared = [_default(name, recipe.task) for name in defaults]
     for target in recipe.targets:
         if target.metric not in {config.key for config in declared} and target.metric in metrics.names():
-            declared += [_default(target.metric)] if not _asks(target.metric) else []
+            declared += [_default(target.metric, recipe.task)] if not _asks(target.metric) else []
     return tuple(declared)
 
 
@@ -63,8 +64,10 @@ def _asks(name: str) -> list[str]:
     return [field for field, info in fields.items() if info.is_required() and field != "metric"]
 
 
-def _default(name: str) -> MetricConfig:
-    config: MetricConfig = metrics.load(name).Config(metric=name)
+def _default(name: str, task: str) -> MetricConfig:
+    """Take the task's own settings of a metric that no recipe spells out."""
+    settings = getattr(tasks.load(task), "SETTINGS", {}).get(name, {})
+    config: MetricConfig = metrics.load(name).Config(metric=name, **settings)
     return config
 
 
@@ -94,6 +97,46 @@ def _sources(written: Written) -> Found:
                 yield where, f"{recipe.task} has no role {role!r}{suggest(role, list(roles))}", None
             elif columns.count(column) > 1:
                 yield where, f"column {column!r} serves two roles", None
+
+
+def _fits(recipe: Recipe) -> Found:
+    """Find what is for other tasks than the recipe's."""
+    task: Any = tasks.load(recipe.task)
+    spec = recipe.dataset
+    if spec is not None:
+        for field in spec.task_fields().keys() - set(getattr(task, "FIELDS", ())):
+            takers = [name for name in tasks.names() if field in getattr(tasks.load(name), "FIELDS", ())]
+            yield ("dataset", field), f"{field} is for {', '.join(takers)}; {recipe.task} has no use for it", None
+        if spec.labels is not None and "label" not in task.ROLES:
+            yield ("dataset", "labels"), f"{recipe.task} has no labels", None
+        if spec.stride is not None and spec.max_length is not None and spec.stride > spec.max_length:
+            hint = "leave stride out for windows side by side"
+            yield ("dataset", "stride"), f"stride {spec.stride} is beyond max_length {spec.max_length}", hint
+        yield from _one_choice(spec.columns, getattr(task, "CHOICES", ()), spec.packing)
+    declared = {config.key for config in recipe.metrics}
+    named = [(("metrics", index), config.metric) for index, config in enumerate(recipe.metrics)]
+    named += [(("targets", index), t.metric) for index, t in enumerate(recipe.targets) if t.metric not in declared]
+    for where, name in named:
+        kinds = getattr(metrics.load(name), "READS", ()) if name in metrics.names() else ()
+        if kinds and task.OUTPUT not in kinds:
+            hint = f"for {recipe.task} there are {', '.join(_readers(task.OUTPUT))}"
+            yield where, f"{name} does not fit {recipe.task}", hint
+    for index, export in enumerate(recipe.exports):
+        if export.tasks and recipe.task not in export.tasks:
+            yield ("exports", index), f"{export.export} does not hold models for {recipe.task}", None
+
+
+def _readers(kind: Any) -> list[str]:
+    """List the metrics of what a model says that fit a kind of output."""
+    return [name for name in metrics.names() if kind in getattr(metrics.load(name), "READS", ())]
+
+
+def _one_choice(columns: Mapping[str, str], choices: tuple[tuple[str, ...], ...], packing: str | None) -> Found:
+    named = [group for group in choices if columns.keys() & set(group)]
+    if len(named) > 1:
+        yield ("dataset", "columns"), f"one kind of row at a time: {' or '.join(', '.join(g) for g in named)}", None
+    elif named and packing == "joined" and named != [choices[0]]:
+        yield ("dataset", "packing"), f"packing: joined is for {choices[0][0]}, not for {', '.join(named[0])}", None
 
 
 def _needs(recipe: Recipe) -> Found:

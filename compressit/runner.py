@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,8 +92,10 @@ class _Work:
     @property
     def setting(self) -> Setting:
         spec = self.recipe.dataset
-        rows, longest = (str(self.scratch / "rows"), spec.max_length) if spec else (None, None)
-        return Setting(self.recipe.task, rows, self.recipe.seed, longest, self.trust)
+        if spec is None:
+            return Setting(self.recipe.task, None, self.recipe.seed, None, self.trust)
+        rows = str(self.scratch / "rows")
+        return Setting(self.recipe.task, rows, self.recipe.seed, spec.max_length, self.trust, spec.task_fields())
 
     def subject(self, folder: Path, runtime: str) -> Subject:
         return Subject(str(folder), runtime, runtimes.load(runtime).place(self.device))
@@ -218,7 +220,7 @@ class _Work:
         found = Report(
             name=self.recipe.name,
             task=self.recipe.task,
-            provenance=self.provenance(),
+            provenance=self.provenance(originals.outcomes[ORIGINAL_RUNTIME].protocol),
             original=readings.artifact(
                 "original", ORIGINAL_RUNTIME, self.device, first, None, self.plan.metrics, seed=seed
             ),
@@ -229,13 +231,14 @@ class _Work:
         _write_files(found, self, pairs)
         return found
 
-    def provenance(self) -> report.Provenance:
+    def provenance(self, protocol: Mapping[str, str | int]) -> report.Provenance:
         spec = self.recipe.dataset
         seen: dict[str, str | int] = {}
         if spec is not None:
             ids = data.fingerprints(self.rows[EVALUATION])
             sha256 = hashlib.sha256(ids.tobytes()).hexdigest()
             seen = {"source": spec.path, "split": spec.evaluation, "examples": len(ids), "sha256": sha256}
+            seen |= protocol
             seen |= {f"also in {use}": count for use, count in _repeated(self.rows).items()}
         return report.Provenance(
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -270,6 +273,7 @@ def _begin(plan: Plan, folder: Path, device: str, trust: bool, progress: Progres
         for use, count in _repeated(rows).items():
             progress.say(f"warning: {count:,} examples of the evaluation split are in the {use} split too")
     for config in plan.metrics:
+        metrics.fits(config, rows[EVALUATION].column_names if spec else ())
         getattr(metrics.load(config.metric), "ready", lambda config: None)(config)
     unfinished = stack.enter_context(store.unfinished(_key(plan, source, rows, chosen)))
     return _Work(plan, folder, source, chosen, trust, progress, rows, unfinished, started)
@@ -323,8 +327,7 @@ def _write_files(found: Report, work: _Work, pairs: dict[str, Pair]) -> None:
         examples.mkdir()
         said = {"original": pairs[CHECKPOINT].original, **{name: pair.artifact for name, pair in pairs.items()}}
         for name, one in said.items():
-            arrays = one.predictions
-            np.savez(examples / f"{name}.npz", logits=arrays.logits, labels=arrays.labels, examples=arrays.examples)
+            np.savez(examples / f"{name}.npz", allow_pickle=False, **one.predictions.arrays())
 
 
 @contextmanager

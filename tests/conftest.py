@@ -96,6 +96,85 @@ def save_classifier(folder: Path, rows: list[dict], layers: int = 4) -> None:
     tokens.save_pretrained(folder)
 
 
+def story(count: int, seed: int) -> str:
+    """Short stories, a blank line between them; who does what where hangs together, so there is something to learn."""
+    draw, told = random.Random(seed), []
+    for _ in range(count):
+        who, where, what = draw.choice(WHO), draw.choice(WHERE), draw.choice(WHAT)
+        lines = [f"Once a {who} lived {where}.", f"The {who} wanted a {what}."]
+        lines += [f"It looked {where} for the {what}."] * draw.randint(0, 1)
+        lines.append(draw.choice([f"At last the {who} found the {what}.", f"Nobody gave the {who} a {what}."]))
+        told.append(" ".join(lines))
+    return "\n\n".join(told)
+
+
+WHO = ["fox", "bear", "king", "child", "crow", "miller"]
+WHERE = ["in the wood", "by the river", "under the hill", "near the old mill"]
+WHAT = ["crown", "fish", "song", "golden egg", "friend"]
+
+
+@pytest.fixture(scope="session")
+def storyteller(tmp_path_factory) -> Path:
+    """A folder with train.txt, test.txt and model/, a 4-layer Llama that has learned how such stories go."""
+    folder = tmp_path_factory.mktemp("storyteller")
+    (folder / "train.txt").write_text(story(400, 1))
+    (folder / "test.txt").write_text(story(60, 2))
+    save_storyteller(folder / "model", (folder / "train.txt").read_text())
+    return folder
+
+
+def story_tokenizer(text: str, bos: bool = True):
+    """A byte-level BPE of the stories; with `bos` it puts <s> before every text, as Llama's does."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    special = ["<s>", "</s>"]
+    made.train_from_iterator(
+        [text],
+        trainers.BpeTrainer(vocab_size=320, special_tokens=special, initial_alphabet=alphabet, show_progress=False),
+    )
+    if bos:
+        made.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    return PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<s>", eos_token="</s>", model_max_length=128)
+
+
+def save_storyteller(folder: Path, text: str, layers: int = 4) -> None:
+    """Train a small Llama on the text, seeded, and save it as a checkpoint."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    tokens = story_tokenizer(text)
+    config = LlamaConfig(
+        vocab_size=len(tokens),
+        hidden_size=64,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=128,
+        max_position_embeddings=128,
+        bos_token_id=0,
+        eos_token_id=1,
+        initializer_range=0.08,
+    )
+    model = LlamaForCausalLM(config).train()
+    ids = torch.tensor(tokens(text, verbose=False)["input_ids"])
+    windows = ids[: len(ids) // 64 * 64].view(-1, 64)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
+    for _ in range(4):
+        for some in torch.randperm(len(windows)).split(16):
+            model(input_ids=windows[some], labels=windows[some]).loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+    model.eval().save_pretrained(folder)
+    tokens.save_pretrained(folder)
+
+
 @pytest.fixture
 def write(tmp_path):
     """Write a recipe file from text; give its path."""

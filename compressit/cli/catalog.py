@@ -53,7 +53,14 @@ def describe(room: str, module: Any) -> str:
     """Write the whole documentation of one file: its docstring, then its fields."""
     text = (module.__doc__ or "").strip()
     if room == "tasks":
-        roles = [f"  {role}{'' if required else ' (optional)'}" for role, required in module.ROLES.items()]
+        choices: tuple[tuple[str, ...], ...] = getattr(module, "CHOICES", ())
+        chosen = {role for group in choices for role in group}
+        roles = [f"  {' and '.join(group)}{' or' if group != choices[-1] else ''}" for group in choices]
+        roles += [
+            f"  {role}{'' if required else ' (optional)'}"
+            for role, required in module.ROLES.items()
+            if role not in chosen
+        ]
         return "\n".join([text, "", "Roles of columns:", *roles, "", f"Metrics: {', '.join(module.METRICS)}"])
     if room == "metrics":
         text += f"\n\nUnit: {module.UNIT or 'none'}; {module.BETTER} is better."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from compressit import tasks
@@ -47,9 +48,9 @@ def rows(spec: DatasetSpec, split: str, task: str, id2label: Mapping[int, str], 
         raise DataError(f"split {split!r} of {spec.path} is empty")
     if "image" in roles:
         found = source.images(found, spec, base)
-    for role in roles.keys() & {"text", "text_pair"}:
+    for role in roles.keys() & {"text", "text_pair", "context", "continuation"}:
         _check_text(found[role], role, split)
-    return labels.to_ids(found, id2label, spec.labels, split)
+    return labels.to_ids(found, id2label, spec.labels, split) if "label" in roles else found
 
 
 def batches(
@@ -100,7 +101,7 @@ def _fingerprint(row: Mapping[str, Any]) -> int:
 
 
 def _columns(found: Dataset, spec: DatasetSpec, task: str) -> dict[str, str]:
-    wanted = tasks.load(task).ROLES
+    wanted = _wanted(found, spec, task)
     roles = {}
     for role, required in wanted.items():
         column = spec.columns.get(role, role)
@@ -112,6 +113,27 @@ def _columns(found: Dataset, spec: DatasetSpec, task: str) -> dict[str, str]:
                 hint=f"name it in the recipe: columns: {{{role}: COLUMN}}; there are {', '.join(found.column_names)}",
             )
     return roles
+
+
+def _wanted(found: Dataset, spec: DatasetSpec, task: str) -> dict[str, bool]:
+    """Give the roles to look for; of groups of which the data has one, that one, required."""
+    module = tasks.load(task)
+    roles: dict[str, bool] = module.ROLES
+    choices: tuple[tuple[str, ...], ...] = getattr(module, "CHOICES", ())
+    if not choices:
+        return roles
+    named = [group for group in choices if spec.columns.keys() & set(group)]
+    there = named or [
+        group for group in choices if all(spec.columns.get(role, role) in found.column_names for role in group)
+    ]
+    if len(there) != 1:
+        groups = ", ".join(" and ".join(group) for group in (there or choices))
+        raise DataError(
+            f"{spec.path} has {'more than one kind of row' if there else 'no kind of row'} for {task}: {groups}",
+            hint=f"name the columns in the recipe: columns: {{{choices[0][0]}: COLUMN}}; "
+            f"there are {', '.join(found.column_names)}",
+        )
+    return {role: role in there[0] for role in roles if role in there[0] or role not in set(chain(*choices))}
 
 
 def _check_text(values: Any, role: str, split: str) -> None:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 DEMOS = "compressit.data.demos"
 READERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json", ".parquet": "parquet"}
+TEXT = ".txt"
+"""A text file is one document, as it stands; a slice of it counts lines."""
+FILES = (*READERS, TEXT)
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z")
 
 
@@ -38,26 +41,26 @@ def read(spec: DatasetSpec, split: str, base: Path) -> Dataset:
     name = found["name"]
     builtin = demo(spec.path)
     local = base / home(spec.path)
+    file = None if builtin is not None else _in(local, name)
     if builtin is not None:
         splits = builtin.splits()
         if name not in splits:
             raise DataError(f"{spec.path} has no split {name!r}{suggest(name, list(splits))}")
         whole = splits[name]
-    elif local.is_file():
-        if name != "train":
+    elif file is not None:
+        if file == local and name != "train":
             raise DataError(
                 f"{spec.path} is one file, whose only split is train; there is no {name!r}",
                 hint="take slices of it, train[:80%] and train[80%:], or name the folder and a file for each split",
             )
-        whole = _file(local)
-    elif (local / name).is_file():
-        whole = _file(local / name)
+        whole = _file(file)
     else:
         whole = _open(str(local) if local.is_dir() else spec.path, spec, name)
     start, stop = (_position(found[end], len(whole), default) for end, default in (("start", 0), ("stop", len(whole))))
     if start >= stop:
         raise DataError(f"split {split!r} of {spec.path} is empty: {name} has {len(whole)} examples")
-    return whole.select(range(start, stop))
+    chosen = whole.select(range(start, stop))
+    return _document(chosen) if file is not None and file.suffix.lower() == TEXT else chosen
 
 
 def images(rows: Dataset, spec: DatasetSpec, base: Path) -> Dataset:
@@ -78,11 +81,29 @@ def images(rows: Dataset, spec: DatasetSpec, base: Path) -> Dataset:
     return rows.map(absolute, desc=None).cast_column("image", datasets.Image())
 
 
+def _in(local: Path, split: str) -> Path | None:
+    """Find the one file that holds a split: the place itself, a file of the folder, or its text file of that name."""
+    places = (local, local / split, local / f"{split}{TEXT}")
+    return next((file for file in places if file.is_file()), None)
+
+
+def _document(lines: Dataset) -> Dataset:
+    import datasets
+
+    return datasets.Dataset.from_dict({"text": ["".join(lines["text"])]})
+
+
 def _file(file: Path) -> Dataset:
+    import datasets
+
+    if file.suffix.lower() == TEXT:
+        try:
+            return datasets.Dataset.from_dict({"text": file.read_text(encoding="utf-8").splitlines(keepends=True)})
+        except (OSError, ValueError) as error:
+            raise DataError(f"{file} can't be read: {_first(error)}") from error
     kind = READERS.get(file.suffix.lower())
     if kind is None:
-        raise DataError(f"{file}: unknown kind of file; expected {', '.join(READERS)}")
-    import datasets
+        raise DataError(f"{file}: unknown kind of file; expected {', '.join(FILES)}")
 
     options = {"sep": "\t"} if file.suffix.lower() == ".tsv" else {}
     try:

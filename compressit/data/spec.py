@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -25,7 +25,7 @@ class DatasetSpec(Spec):
     """Where the examples are and which of them serve what."""
 
     path: Location
-    """Hub id, demo:NAME, a local csv, tsv, json lines or parquet file, or a folder of such files or of images."""
+    """Hub id, demo:NAME, a local csv, tsv, json lines, parquet or text file, or a folder of such files or of images."""
     name: str | None = None
     """Configuration of a hub data set, such as `sst2` of `glue`."""
     revision: str | None = None
@@ -41,4 +41,13 @@ class DatasetSpec(Spec):
     labels: dict[str, str] | None = None
     """The model's label for each label of the data, where their names differ."""
     max_length: int | None = Field(default=None, ge=1)
-    """Tokens at which a text is cut (default: the model's limit)."""
+    """Tokens at which a text is cut (default: the model's limit); for text-generation the length of a window."""
+    packing: Literal["joined", "documents"] | None = None
+    """How a language model's windows are cut: from all texts joined (the default), or from each document by itself."""
+    stride: int | None = Field(default=None, ge=1)
+    """Tokens from one window of a language model to the next (default: windows don't overlap)."""
+
+    def task_fields(self) -> dict[str, str | int]:
+        """Give the fields that only some tasks read, where they are set."""
+        fields = {"packing": self.packing, "stride": self.stride}
+        return {name: value for name, value in fields.items() if value is not None}

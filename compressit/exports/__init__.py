@@ -23,6 +23,9 @@ class ExportConfig(Spec):
     carries: ClassVar[frozenset[Fact]] = frozenset()
     """What of the steps' work the format can hold."""
 
+    tasks: ClassVar[frozenset[str]] = frozenset()
+    """Tasks whose models the format can hold; empty: every one."""
+
     export: str
     """Name of the format."""
     name: str | None = Field(None, pattern=r"^[a-z][a-z0-9_-]{0,40}$")

@@ -44,6 +44,8 @@ class Config(ExportConfig):
     runtime: ClassVar[str] = "onnxruntime"
     carries: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY, Fact.DTYPE})
 
+    tasks: ClassVar[frozenset[str]] = frozenset({"image-classification", "text-classification"})
+
     weights: Literal["float32", "int8"] = "float32"
     """How weights are stored; int8 quantizes activations too, as they come."""
     per_channel: bool = True

@@ -9,14 +9,15 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from compressit import tasks
 from compressit.errors import CompressitError, ExitCode, StepError
-from compressit.metrics import Predictions, Timings
+from compressit.metrics import Output, Timings
 from compressit.runtimes import Facts
 
 CHILD = "compressit.measure.child"
@@ -44,6 +45,7 @@ class Setting:
 
     Attributes:
         rows: Folder of the evaluation rows, saved with role names and the model's label ids; None without a data set.
+        fields: Fields of the data set that the task's `prepare` takes besides.
     """
 
     task: str
@@ -51,16 +53,23 @@ class Setting:
     seed: int
     max_length: int | None = None
     trust_remote_code: bool = False
+    fields: Mapping[str, str | int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one artifact did over the evaluation split; `timings` by batch size, empty where none were asked for."""
+    """What one artifact did over the evaluation split.
+
+    Attributes:
+        timings: By batch size; empty where none were asked for.
+        protocol: How the examples were scored, in the words of the task.
+    """
 
     facts: Facts
-    predictions: Predictions
+    predictions: Output
     memory: int
     timings: Mapping[int, Timings]
+    protocol: Mapping[str, str | int]
 
 
 @dataclass(frozen=True)
@@ -78,14 +87,21 @@ class Beside:
     batch_sizes: Sequence[int]
 
 
-def measure(subject: Subject, setting: Setting, beside: Beside | None = None, batch_size: int = 32) -> Outcome:
+def measure(
+    subject: Subject,
+    setting: Setting,
+    beside: Beside | None = None,
+    batch_size: int = 32,
+    original: Subject | None = None,
+) -> Outcome:
     """Run an artifact over the evaluation rows in a process of its own, and time it there.
 
     Args:
         subject: The artifact.
         setting: What all measurements share.
         beside: What to time it next to; None for no timings.
-        batch_size: Examples at once while it runs over the split.
+        batch_size: Examples at once while it runs over the split; fewer where their logits would fill the memory.
+        original: What its output is compared with batch by batch, where the task's kind of output is; None for nothing.
 
     Raises:
         CompressitError: of the kind that the process met.
@@ -97,13 +113,15 @@ def measure(subject: Subject, setting: Setting, beside: Beside | None = None, ba
         "batch_size": batch_size,
         "beside": {"baseline": asdict(beside.baseline), "original": asdict(beside.original)} if beside else None,
         "batch_sizes": list(sizes),
+        "original": asdict(original) if original else None,
     }
     with tempfile.TemporaryDirectory(prefix="compressit-") as scratch:
         said = _child(job, scratch, subject)
         with np.load(Path(scratch) / "arrays.npz") as arrays:
-            predictions = Predictions(arrays["logits"], arrays["labels"], arrays["examples"])
+            kind = tasks.load(setting.task).OUTPUT
+            predictions = kind(**{name: arrays[name] for name in said["output"]}) if setting.rows else kind.empty()
             timings = {size: _timings(size, arrays) for size in sizes}
-    return Outcome(Facts(**said["facts"]), predictions, said["memory"], timings)
+    return Outcome(Facts(**said["facts"]), predictions, said["memory"], timings, said["protocol"])
 
 
 def _timings(size: int, arrays: Mapping[str, Any]) -> Timings:

@@ -7,14 +7,14 @@ import random
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from compressit import data, model, runtimes
+from compressit import data, model, runtimes, tasks
 from compressit.errors import CompressitError
 from compressit.measure.memory import Peak
 from compressit.runtimes import Batch, Session
@@ -23,6 +23,8 @@ WARM_UP = 3
 RUNS = (21, 101)
 SECONDS = 3.0
 """Timed runs of each artifact take about this long at each batch size, within the least and most number of runs."""
+LOGITS = 1 << 26
+"""Logits of one batch at most, 256 MB; a single example may have more."""
 
 
 def main(scratch: Path) -> None:
@@ -42,50 +44,81 @@ def measure(job: Mapping[str, Any], scratch: Path) -> dict[str, Any]:
     facts = runtimes.load(subject["runtime"]).inspect(Path(subject["folder"]))
     if setting["rows"] is None:
         _open(subject, setting)
-        np.savez(scratch / "arrays.npz", logits=np.empty(0), labels=np.empty(0), examples=np.empty(0))
-        return {"facts": asdict(facts), "memory": 0}
-    rows, prepared, batches = _batches(subject["folder"], setting)
-    order = data.by_length(prepared)
+        np.savez(scratch / "arrays.npz")
+        return {"facts": asdict(facts), "memory": 0, "output": [], "protocol": {}}
+    examples = _Examples(Path(subject["folder"]), setting)
     # What reading needs is in memory before the count starts; the last batch is the longest.
-    _, longest, _ = next(batches(order[-job["batch_size"] :], job["batch_size"]))
+    order = data.by_length(examples.prepared)
+    _, longest, labels = next(examples.batches(order[-job["batch_size"] :], job["batch_size"]))
     with Peak(subject["device"]) as peak:
         session = _open(subject, setting)
-        session(longest)
-    said = [(places, session(batch), labels) for places, batch, labels in batches(order, job["batch_size"])]
-    back = np.argsort(np.concatenate([places for places, _, _ in said]))
-    arrays = {
-        "logits": np.concatenate([logits for _, logits, _ in said])[back],
-        "labels": np.concatenate([labels for _, _, labels in said])[back],
-        "examples": data.fingerprints(rows),
-    }
+        size = _affordable(session({name: array[-1:] for name, array in longest.items()}), len(labels))
+        session({name: array[-size:] for name, array in longest.items()})
+    sessions = _Sessions(setting, subject, session)
+    compared = job["original"] if examples.task.OUTPUT.PAIRED else None
+    arrays = examples.gathered(_run(session, sessions(compared) if compared else None, examples, order, size))
+    output = list(arrays)
     if job["beside"]:
-        roles = _roles(session, job["beside"], setting)
+        roles = _roles(session, job["beside"], sessions)
         for size in job["batch_sizes"]:
-            for role, seconds in interleave(roles, rows, batches, size, random.Random(setting["seed"])).items():
+            for role, seconds in interleave(roles, examples, size, random.Random(setting["seed"])).items():
                 arrays[f"{role}_{size}"] = seconds
     np.savez(scratch / "arrays.npz", allow_pickle=False, **arrays)
-    return {"facts": asdict(facts), "memory": peak.bytes}
+    return {"facts": asdict(facts), "memory": peak.bytes, "output": output, "protocol": examples.protocol()}
 
 
-def _roles(session: Session, beside: Mapping[str, Mapping[str, str]], setting: Mapping[str, Any]) -> dict[str, Session]:
+def _affordable(logits: Any, most: int) -> int:
+    """Count the examples whose logits fit a batch, from those of the longest one."""
+    return int(max(1, min(most, LOGITS // max(1, logits.size))))
+
+
+def _run(
+    session: Session, original: Session | None, examples: _Examples, order: list[int], size: int
+) -> dict[str, Any]:
+    """Run over all examples; give what their logits are reduced to, in the order of the examples."""
+    places, reduced = [], []
+    for where, batch, labels in examples.batches(order, size):
+        logits = session(batch)
+        other = (logits if original is session else original(batch)) if original else None
+        places.append(where)
+        reduced.append(examples.task.OUTPUT.reduce(logits, labels, other))
+    back = np.argsort(np.concatenate(places))
+    return {name: np.concatenate([part[name] for part in reduced])[back] for name in reduced[0]}
+
+
+class _Sessions:
+    """Opened artifacts; none is opened twice."""
+
+    def __init__(self, setting: Mapping[str, Any], subject: Mapping[str, str], session: Session) -> None:
+        self.setting = setting
+        self.opened = {tuple(subject.values()): session}
+
+    def __call__(self, subject: Mapping[str, str]) -> Session:
+        key = tuple(subject.values())
+        if key not in self.opened:
+            self.opened[key] = _open(subject, self.setting)
+        return self.opened[key]
+
+
+def _roles(session: Session, beside: Mapping[str, Mapping[str, str]], sessions: _Sessions) -> dict[str, Session]:
     """Open what the artifact is timed beside: the original on its runtime and, where that is another, on torch."""
-    baseline = _open(beside["baseline"], setting)
+    baseline = sessions(beside["baseline"])
     # `again` is the baseline once more: how far two timings of one thing lie apart is the machine's noise.
     roles = {"artifact": session, "baseline": baseline, "again": baseline}
     if beside["original"] != beside["baseline"]:
-        roles["original"] = _open(beside["original"], setting)
+        roles["original"] = sessions(beside["original"])
     return roles
 
 
-def interleave(
-    sessions: Mapping[str, Session], rows: Any, batches: Callable[..., Any], size: int, draw: random.Random
-) -> dict[str, Any]:
+def interleave(sessions: Mapping[str, Session], examples: _Examples, size: int, draw: random.Random) -> dict[str, Any]:
     """Time every session on one batch after the other, side by side."""
+    timed = getattr(examples.task, "timed", lambda batch: batch)
 
     def draw_batch() -> Batch:
-        batch: Batch
-        _, batch, _ = next(batches([draw.randrange(len(rows)) for _ in range(size)], size))
-        return batch
+        some = [draw.randrange(len(examples.prepared)) for _ in range(size)]
+        _, batch, _ = next(examples.batches(some, size))
+        chosen: Batch = timed(batch)
+        return chosen
 
     spent = min(_round(sessions, draw_batch(), draw)[1] for _ in range(WARM_UP))
     runs = int(min(RUNS[1], max(RUNS[0], SECONDS / max(spent, 1e-9))))
@@ -108,26 +141,42 @@ def _open(subject: Mapping[str, str], setting: Mapping[str, Any]) -> Session:
     return opened
 
 
-def _batches(folder: str, setting: Mapping[str, Any]) -> tuple[Any, Any, Callable[..., Any]]:
-    """Read the rows; give them, prepared rows, and a function from places to (places, numpy batch, labels)."""
-    import datasets
+class _Examples:
+    """The evaluation rows, prepared for the model."""
 
-    from compressit import tasks
+    def __init__(self, folder: Path, setting: Mapping[str, Any]) -> None:
+        import datasets
 
-    datasets.disable_progress_bars()
-    rows = datasets.load_from_disk(setting["rows"])
-    task = tasks.load(setting["task"])
-    processor = model.processor(Path(folder), setting["task"], trust_remote_code=setting["trust_remote_code"])
-    prepared = task.prepare(rows, processor, setting["max_length"])
-    collate = task.collate(processor)
+        datasets.disable_progress_bars()
+        self.rows = datasets.load_from_disk(setting["rows"])
+        self.task: Any = tasks.load(setting["task"])
+        self.processor = model.processor(folder, setting["task"], trust_remote_code=setting["trust_remote_code"])
+        self.length, self.fields = setting["max_length"], setting["fields"]
+        self.prepared = self.task.prepare(self.rows, self.processor, self.length, **self.fields)
+        self.collate = self.task.collate(self.processor)
 
-    def batches(order: list[int], size: int) -> Any:
-        for places, batch in data.batched(prepared, collate, order, size):
+    def batches(self, order: list[int], size: int) -> Iterator[tuple[list[int], dict[str, Any], Any]]:
+        """Give (places, numpy batch, labels) in a given order."""
+        for places, batch in data.batched(self.prepared, self.collate, order, size):
             arrays = {name: value.numpy() for name, value in batch.items()}
             labels = arrays.pop("labels")
             yield places, arrays, labels
 
-    return rows, prepared, batches
+    def gathered(self, arrays: dict[str, Any]) -> dict[str, Any]:
+        """Add up the windows of each example, and name each by a hash of its content."""
+        if "example" not in self.prepared.column_names:
+            return {**arrays, "examples": data.fingerprints(self.rows)}
+        arrays = {**arrays, "examples": data.fingerprints(self.prepared)}
+        owners = np.array(self.prepared["example"])
+        sums = {name: np.zeros(owners.max() + 1, values.dtype) for name, values in arrays.items()}
+        for name, values in arrays.items():
+            np.add.at(sums[name], owners, values)
+        return sums
+
+    def protocol(self) -> dict[str, str | int]:
+        """Say how the examples were scored, where the task has something to say."""
+        say = getattr(self.task, "protocol", None)
+        return say(self.prepared, self.rows, self.processor, self.length, **self.fields) if say else {}
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from compressit.measure import Beside, Outcome, Setting, Subject, measure
-from compressit.metrics import Evidence, MetricConfig
+from compressit.metrics import Evidence, MetricConfig, load
 
 ORIGINAL_RUNTIME = "torch"
 
@@ -31,8 +31,11 @@ class Originals:
 def originals(subjects: dict[str, Subject], setting: Setting) -> Originals:
     """Run the original on every runtime, side by side: nothing is timed here."""
     with ThreadPoolExecutor() as pool:
-        outcomes = pool.map(lambda subject: measure(subject, setting), subjects.values())
-        return Originals(subjects, dict(zip(subjects, outcomes, strict=True)))
+        found = pool.map(lambda subject: measure(subject, setting), subjects.values())
+        outcomes = dict(zip(subjects, found, strict=True))
+    own = outcomes[ORIGINAL_RUNTIME]
+    outcomes[ORIGINAL_RUNTIME] = replace(own, predictions=own.predictions.compared_with_itself())
+    return Originals(subjects, outcomes)
 
 
 def pair(subject: Subject, found: Originals, setting: Setting, metrics: Sequence[MetricConfig]) -> Pair:
@@ -42,7 +45,9 @@ def pair(subject: Subject, found: Originals, setting: Setting, metrics: Sequence
     """
     sizes = sorted({size for config in metrics for size in config.batch_sizes()})
     beside = Beside(found.subjects[subject.runtime], found.subjects[ORIGINAL_RUNTIME], sizes)
-    outcome = measure(subject, setting, beside if sizes else None)
+    compares = any(getattr(load(config.metric), "TO_ORIGINAL", False) for config in metrics)
+    original = found.subjects[ORIGINAL_RUNTIME] if compares else None
+    outcome = measure(subject, setting, beside if sizes else None, original=original)
     checkpoint, same = found.outcomes[ORIGINAL_RUNTIME], found.outcomes[subject.runtime]
     before = checkpoint.predictions
     return Pair(

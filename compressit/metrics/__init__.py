@@ -7,27 +7,50 @@
 * `Kind.TIMED`: a figure of repeated timings, `per_run(seconds, config)`; judged by paired, interleaved runs;
 * `Kind.EXACT`: a figure that has no error, such as a file's size.
 
+A metric of what the model says names in `READS` the kinds of `compressit.outputs` that it reads, and in `ROLES` roles
+that the data must have. A mean over predictions, of which an example may hold many, gives their sums in `per_example`
+and their number in `weights(evidence, config)`; where examples differ in it, whole examples are resampled.
+
 `RANGE`, its least and greatest value, and `ON_EXAMPLES`, for an exact figure that still needs examples, are optional. A
 `ready(config)` is optional too: it is called before a run begins, and raises where the metric could not be measured.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import Field
 
 from compressit import registry
+from compressit.errors import RecipeError
+from compressit.outputs import Output, Predictions, TokenScores
 from compressit.runtimes import Facts
 from compressit.spec import Spec
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+__all__ = [
+    "Evidence",
+    "Kind",
+    "MetricConfig",
+    "Output",
+    "Predictions",
+    "Timings",
+    "TokenScores",
+    "fits",
+    "load",
+    "names",
+    "value",
+]
+
+Kept = TypeVar("Kept", bound=Output)
 
 
 class Kind(StrEnum):
@@ -55,31 +78,6 @@ class MetricConfig(Spec):
     def batch_sizes(self) -> tuple[int, ...]:
         """Batch sizes at which the artifact must be timed for this metric."""
         return ()
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """What an artifact said about each example of the evaluation split.
-
-    Attributes:
-        logits: (examples, classes).
-        labels: (examples,), the model's ids.
-        examples: (examples,), a hash of each example's content.
-    """
-
-    logits: NDArray[np.float32]
-    labels: NDArray[np.int64]
-    examples: NDArray[np.uint64]
-
-    @property
-    def choices(self) -> NDArray[np.int64]:
-        """The class chosen for each example."""
-        chosen: NDArray[np.int64] = self.logits.argmax(-1)
-        return chosen
-
-    def take(self, indices: NDArray[np.int64]) -> Predictions:
-        """Keep the examples at `indices`, which may repeat."""
-        return Predictions(self.logits[indices], self.labels[indices], self.examples[indices])
 
 
 @dataclass(frozen=True)
@@ -113,10 +111,15 @@ class Evidence:
     """
 
     facts: Facts
-    predictions: Predictions
-    reference: Predictions
+    predictions: Output
+    reference: Output
     timings: Mapping[int, Timings]
     memory: int
+
+    def said(self, kind: type[Kept]) -> Kept:
+        """Give the predictions as the kind that a metric reads; the rules see to it that they are."""
+        assert isinstance(self.predictions, kind), f"{kind.__name__} are not what this task's models say"
+        return self.predictions
 
     def take(self, indices: NDArray[np.int64]) -> Evidence:
         """Keep the examples at `indices`, for resampling."""
@@ -131,6 +134,13 @@ def names() -> list[str]:
 def load(name: str) -> ModuleType:
     """Import a metric by name; LookupError if there is none."""
     return registry.load(__name__, name)
+
+
+def fits(config: MetricConfig, roles: Sequence[str]) -> None:
+    """Raise RecipeError where the data lacks a role that a metric is about."""
+    missing = [role for role in getattr(load(config.metric), "ROLES", ()) if role not in roles]
+    if missing:
+        raise RecipeError(f"{config.key} is about rows that have {' and '.join(missing)}, which the data has not")
 
 
 def value(evidence: Evidence, config: MetricConfig) -> float:

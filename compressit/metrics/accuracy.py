@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from compressit.metrics import Evidence, Kind, MetricConfig
+from compressit.metrics import Evidence, Kind, MetricConfig, Predictions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 KIND = Kind.MEAN
 BETTER = "higher"
 UNIT = ""
+READS = (Predictions,)
 RANGE = (0, 1)
 
 
@@ -22,7 +23,8 @@ class Config(MetricConfig):
 
 def per_example(evidence: Evidence, config: Config) -> NDArray[np.float64]:
     """1 where the prediction is right: (examples,)."""
-    same: NDArray[np.float64] = (evidence.predictions.choices == evidence.predictions.labels).astype("float64")
+    said = evidence.said(Predictions)
+    same: NDArray[np.float64] = (said.choices == said.labels).astype("float64")
     return same
 
 

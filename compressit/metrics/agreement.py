@@ -1,10 +1,10 @@
-"""Share of examples on which the artifact predicts what the original predicts; needs no labels."""
+"""Share of predictions, of a class or of the next token, that are the original's too; needs no labels."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from compressit.metrics import Evidence, Kind, MetricConfig
+from compressit.metrics import Evidence, Kind, MetricConfig, Predictions, TokenScores
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 KIND = Kind.MEAN
 BETTER = "higher"
 UNIT = ""
+READS = (Predictions, TokenScores)
 RANGE = (0, 1)
 TO_ORIGINAL = True
 
@@ -22,11 +23,15 @@ class Config(MetricConfig):
 
 
 def per_example(evidence: Evidence, config: Config) -> NDArray[np.float64]:
-    """1 where both say the same: (examples,)."""
-    same: NDArray[np.float64] = (evidence.predictions.choices == evidence.reference.choices).astype("float64")
-    return same
+    """How many predictions are the same: (examples,)."""
+    return evidence.predictions.agreements(evidence.reference)
+
+
+def weights(evidence: Evidence, config: Config) -> NDArray[np.int64]:
+    """How many predictions there are: (examples,)."""
+    return evidence.predictions.weights
 
 
 def measure(evidence: Evidence, config: Config) -> float:
-    """Average over the evaluation split."""
-    return float(per_example(evidence, config).mean())
+    """Average over the predictions of the evaluation split."""
+    return float(per_example(evidence, config).sum() / weights(evidence, config).sum())

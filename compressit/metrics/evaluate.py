@@ -16,11 +16,12 @@ from typing import Any
 from pydantic import Field
 
 from compressit.errors import MissingExtra, RetryableError, StepError, UnsafeError
-from compressit.metrics import Evidence, Kind, MetricConfig
+from compressit.metrics import Evidence, Kind, MetricConfig, Predictions
 
 KIND = Kind.CORPUS
 BETTER = "higher"
 UNIT = ""
+READS = (Predictions,)
 RESAMPLES = 200
 """Fewer than for other metrics: the library takes milliseconds for each."""
 
@@ -41,7 +42,7 @@ class Config(MetricConfig):
 
 def measure(evidence: Evidence, config: Config) -> float:
     """Compute it over the evaluation split."""
-    said = evidence.predictions
+    said = evidence.said(Predictions)
     try:
         figures = _library(config.load).compute(predictions=said.choices, references=said.labels)
     except (ValueError, TypeError) as error:

@@ -1,10 +1,10 @@
-"""Mean Kullback-Leibler divergence from the original's class probabilities to the artifact's, in nats."""
+"""Mean Kullback-Leibler divergence from the original's probabilities, of classes or tokens, to its own, in nats."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from compressit.metrics import Evidence, Kind, MetricConfig
+from compressit.metrics import Evidence, Kind, MetricConfig, Predictions, TokenScores
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 KIND = Kind.MEAN
 BETTER = "lower"
 UNIT = ""
+READS = (Predictions, TokenScores)
 TO_ORIGINAL = True
 
 
@@ -21,16 +22,15 @@ class Config(MetricConfig):
 
 
 def per_example(evidence: Evidence, config: Config) -> NDArray[np.float64]:
-    """KL(original || artifact) of each example: (examples,)."""
-    import numpy as np
-    from scipy.special import log_softmax
+    """KL(original || artifact), summed over each example's predictions: (examples,)."""
+    return evidence.predictions.divergences(evidence.reference)
 
-    original = log_softmax(evidence.reference.logits.astype(np.float64), axis=-1)
-    artifact = log_softmax(evidence.predictions.logits.astype(np.float64), axis=-1)
-    divergence: NDArray[np.float64] = (np.exp(original) * (original - artifact)).sum(-1)
-    return np.maximum(divergence, 0.0)
+
+def weights(evidence: Evidence, config: Config) -> NDArray[np.int64]:
+    """How many predictions there are: (examples,)."""
+    return evidence.predictions.weights
 
 
 def measure(evidence: Evidence, config: Config) -> float:
-    """Average over the evaluation split."""
-    return float(per_example(evidence, config).mean())
+    """Average over the predictions of the evaluation split."""
+    return float(per_example(evidence, config).sum() / weights(evidence, config).sum())

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import warnings
 
-from compressit.metrics import Evidence, Kind, MetricConfig
+from compressit.metrics import Evidence, Kind, MetricConfig, Predictions
 
 KIND = Kind.CORPUS
 BETTER = "higher"
 UNIT = ""
+READS = (Predictions,)
 RANGE = (-1, 1)
 
 
@@ -23,4 +24,5 @@ def measure(evidence: Evidence, config: Config) -> float:
     with warnings.catch_warnings():
         # A resample of few examples may hold one label only.
         warnings.simplefilter("ignore")
-        return float(matthews_corrcoef(evidence.predictions.labels, evidence.predictions.choices))
+        said = evidence.said(Predictions)
+        return float(matthews_corrcoef(said.labels, said.choices))

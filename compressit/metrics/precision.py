@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from compressit.metrics import Evidence, Kind, MetricConfig
+from compressit.metrics import Evidence, Kind, MetricConfig, Predictions
 
 KIND = Kind.CORPUS
 BETTER = "higher"
 UNIT = ""
+READS = (Predictions,)
 RANGE = (0, 1)
 
 
@@ -23,5 +24,5 @@ def measure(evidence: Evidence, config: Config) -> float:
     """Compute it with scikit-learn; a label that is never predicted counts 0."""
     from sklearn.metrics import precision_score
 
-    said = evidence.predictions
+    said = evidence.said(Predictions)
     return float(precision_score(said.labels, said.choices, average=config.average, zero_division=0))

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from compressit.data.source import READERS
+from compressit.data.source import FILES
 from compressit.recipe.document import Document, override, read
 from compressit.recipe.models import Recipe, Target
 from compressit.recipe.problems import Problem, RecipeProblems
@@ -82,7 +82,7 @@ def anchored(recipe: Recipe, base: Path) -> Recipe:
 
 def looks_local(path: str) -> bool:
     """Tell whether a path can only mean a place on disk."""
-    return path.startswith((".", "/", "~")) or path.count("/") > 1 or Path(path).suffix.lower() in READERS
+    return path.startswith((".", "/", "~")) or path.count("/") > 1 or Path(path).suffix.lower() in FILES
 
 
 def content(recipe: Recipe) -> dict[str, Any]:

@@ -18,20 +18,29 @@ RESAMPLES = 2_000
 Bounded = tuple[float, Interval]
 
 
+def kind_of(config: MetricConfig, evidence: Evidence) -> Kind:
+    """Tell how a metric is bounded here: a mean over examples of unlike weights is a figure of the whole split."""
+    module: Any = metrics.load(config.metric)
+    kind: Kind = module.KIND
+    if kind is Kind.MEAN and hasattr(module, "weights") and bool((module.weights(evidence, config) != 1).any()):
+        return Kind.CORPUS
+    return kind
+
+
 def value(config: MetricConfig, artifact: Evidence, seed: int = 0) -> Bounded:
     """Bound the metric itself."""
     module: Any = metrics.load(config.metric)
-    found = metrics.value(artifact, config)
-    if module.KIND is Kind.MEAN:
+    found, kind = metrics.value(artifact, config), kind_of(config, artifact)
+    if kind is Kind.MEAN:
         scores = module.per_example(artifact, config)
         if binary(scores):
             return found, statistics.proportion(int(scores.sum()), len(scores))
         return found, statistics.mean(scores, seed=seed)
-    if module.KIND is Kind.CORPUS:
+    if kind is Kind.CORPUS:
         return found, _resampled(
             module, config, artifact, seed, lambda rows: module.measure(artifact.take(rows), config)
         )
-    if module.KIND is Kind.TIMED:
+    if kind is Kind.TIMED:
         timings = artifact.timings[config.batch_sizes()[0]]
         bound = statistics.median(module.per_run(timings.artifact, config), seed=seed)
         noise = statistics.noise(timings.baseline, timings.again, seed=seed)
@@ -43,17 +52,17 @@ def ratio(config: MetricConfig, artifact: Evidence, original: Evidence, seed: in
     """Bound the metric as a multiple of the original's, on the same examples or in the same runs."""
     module: Any = metrics.load(config.metric)
     before, after = metrics.value(original, config), metrics.value(artifact, config)
-    found = after / before if before else float("nan")
-    if module.KIND is Kind.MEAN:
+    found, kind = after / before if before else float("nan"), kind_of(config, artifact)
+    if kind is Kind.MEAN:
         after, bare = module.per_example(artifact, config), module.per_example(original, config)
         if binary(after) and binary(bare) and before:
             # A bootstrap of a few examples that all agree would be sure; the score bound is not.
             bound = statistics.paired_difference(after > 0, bare > 0)
             return found, Interval(1 + bound.low / before, 1 + bound.high / before)
         return found, statistics.paired_mean_ratio(after, bare, seed=seed)
-    if module.KIND is Kind.CORPUS:
+    if kind is Kind.CORPUS:
         return found, _resampled(module, config, artifact, seed, _compare(module, config, artifact, original, _divide))
-    if module.KIND is Kind.TIMED:
+    if kind is Kind.TIMED:
         timings = artifact.timings[config.batch_sizes()[0]]
         bound = statistics.paired_time_ratio(timings.artifact, timings.baseline, seed=seed)
         noise = statistics.noise(timings.baseline, timings.again, seed=seed)
@@ -68,13 +77,13 @@ def ratio(config: MetricConfig, artifact: Evidence, original: Evidence, seed: in
 def difference(config: MetricConfig, artifact: Evidence, original: Evidence, seed: int = 0) -> Bounded:
     """Bound how far the metric lies above the original's, on the same examples; not for timings, which have a ratio."""
     module: Any = metrics.load(config.metric)
-    found = metrics.value(artifact, config) - metrics.value(original, config)
-    if module.KIND is Kind.MEAN:
+    found, kind = metrics.value(artifact, config) - metrics.value(original, config), kind_of(config, artifact)
+    if kind is Kind.MEAN:
         after, before = module.per_example(artifact, config), module.per_example(original, config)
         if binary(after) and binary(before):
             return found, statistics.paired_difference(after > 0, before > 0)
         return found, statistics.paired_mean_difference(after, before, seed=seed)
-    if module.KIND is Kind.CORPUS:
+    if kind is Kind.CORPUS:
         return found, _resampled(
             module, config, artifact, seed, _compare(module, config, artifact, original, _subtract)
         )
@@ -101,7 +110,7 @@ def _resampled(
     module: Any, config: MetricConfig, artifact: Evidence, seed: int, statistic: Callable[[NDArray[np.int64]], float]
 ) -> Interval:
     count = getattr(module, "RESAMPLES", RESAMPLES)
-    return statistics.resampled(statistic, len(artifact.predictions.labels), seed=seed, resamples=count)
+    return statistics.resampled(statistic, len(artifact.predictions), seed=seed, resamples=count)
 
 
 def binary(scores: NDArray[np.float64]) -> bool:

@@ -83,6 +83,8 @@ def _gain(reading: Reading) -> str:
         return (f"{1 / reading.ratio:.1f}x faster" if reading.ratio < 1 else f"{reading.ratio:.1f}x slower") + which
     if reading.metric == "accuracy" and reading.baseline is not None:
         return f"accuracy {reading.value:.4f} ({reading.value - reading.baseline:+.4f})"
+    if reading.metric == "perplexity":
+        return f"perplexity {show(reading.value, reading.unit)} ({reading.ratio:.3f}x)"
     return ""
 
 
@@ -99,6 +101,6 @@ def _with_ratio(reading: Reading) -> str:
     text = _value(reading)
     if reading.ratio is None or reading.value is None or reading.baseline is None:
         return text
-    if reading.unit == "" and reading.metric != "nonzero":
+    if reading.unit == "" and reading.better == "higher":
         return f"{text} ({reading.value - reading.baseline:+.4f})"
     return f"{text} ({reading.ratio:.2f}x)"

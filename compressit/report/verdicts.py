@@ -97,7 +97,7 @@ def _show(value: float, unit: str) -> str:
 def _needed(bound: str, limit: float, config: MetricConfig, artifact: Evidence, original: Evidence) -> int | None:
     """Count the examples that would decide; only shares have a formula."""
     module = metrics.load(config.metric)
-    if module.KIND is not Kind.MEAN:
+    if bounds.kind_of(config, artifact) is not Kind.MEAN:
         return None
     after, before = module.per_example(artifact, config), module.per_example(original, config)
     if not (bounds.binary(after) and bounds.binary(before)):

@@ -9,6 +9,9 @@ from typing import Any
 from compressit import checkpoint, model
 from compressit.runtimes import Batch, Facts, Session
 
+OPTIONAL = ("logits_to_keep",)
+"""Inputs that make a model do less, where it takes them."""
+
 
 def place(device: str) -> str:
     """Run where the user wants."""
@@ -17,13 +20,20 @@ def place(device: str) -> str:
 
 def open(folder: Path, task: str, device: str, trust_remote_code: bool = False) -> Session:
     """Open a checkpoint with transformers; logits come back as float32."""
+    from inspect import signature
+
     import torch
 
     module = model.load(folder, task, device=device, trust_remote_code=trust_remote_code).module
+    if getattr(module.config, "use_cache", False):
+        # Nothing is generated: what was read need not be kept.
+        module.config.use_cache = False
+    takes = signature(module.forward).parameters
 
     def run(batch: Batch) -> Any:
         with torch.inference_mode():
-            inputs = {name: torch.from_numpy(array).to(device) for name, array in batch.items()}
+            known = {name: array for name, array in batch.items() if name in takes or name not in OPTIONAL}
+            inputs = {name: torch.from_numpy(array).to(device) for name, array in known.items()}
             return module(**inputs).logits.float().cpu().numpy()
 
     return run

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     import torch
 
 Loss = Callable[["torch.Tensor", "torch.Tensor", "torch.Tensor | None"], "torch.Tensor"]
-"""(logits (B, C), labels (B,), the teacher's logits (B, C) or None) -> scalar."""
+"""(logits (B, C), labels (B,), the teacher's logits (B, C) or None) -> scalar. B are examples, or scored tokens."""
+
+Scored = Callable[["torch.Tensor", "torch.Tensor"], "tuple[torch.Tensor, torch.Tensor]"]
+"""(logits, labels) as the model gives and the data holds them -> a row of logits and a label for each prediction."""
 
 
 class TrainingConfig(StepConfig):
@@ -51,7 +54,11 @@ class TrainingConfig(StepConfig):
 
 
 def train(
-    model: Model, config: TrainingConfig, context: StepContext, loss: Loss, teacher: torch.Tensor | None = None
+    model: Model,
+    config: TrainingConfig,
+    context: StepContext,
+    loss: Loss,
+    teacher: torch.Tensor | Model | None = None,
 ) -> Notes:
     """Train in place; weights of linear layers and convolutions that are zero stay zero.
 
@@ -60,7 +67,8 @@ def train(
         config: The step's fields.
         context: Its training rows, device and seed; an interrupted training goes on from its scratch folder.
         loss: What is minimised.
-        teacher: The teacher's logits for each training row: (rows, classes).
+        teacher: The teacher's logits for each training row, (rows, classes); or the teacher itself, which reads the
+            same tokens and is run batch by batch.
 
     Raises:
         StepError: the loss became NaN or infinite.
@@ -71,23 +79,29 @@ def train(
     assert context.train is not None, "the plan refuses training without a training split"
     task = tasks.load(model.task)
     prepared = task.prepare(context.train, model.processor, context.max_length)
-    dtype = model.module.dtype
+    dtype, use_cache = model.module.dtype, getattr(model.module.config, "use_cache", None)
+    logits, live = (None, teacher.module) if isinstance(teacher, Model) else (teacher, None)
     cast(model.module, torch.float32)
     updates = math.ceil(math.ceil(len(prepared) / config.batch_size) / config.accumulate * config.epochs)
     with context.progress.bar(config.step, updates) as advance:
-        trainer = _trainer(loss)(
+        trainer = _trainer(loss, getattr(task, "scored", None), live)(
             model=model.module,
             args=_arguments(config, context, "input_ids" in prepared.column_names),
-            train_dataset=_Rows(prepared, teacher),
+            train_dataset=_Rows(prepared, logits),
             data_collator=_collate(task.collate(model.processor)),
             callbacks=[_watcher(_zeros(model.module), advance)],
         )
+        # Each batch's loss is a mean already, which accumulated batches are to average.
+        trainer.model_accepts_loss_kwargs = False
         trainer.remove_callback(PrinterCallback)
         context.scratch.mkdir(parents=True, exist_ok=True)
         left = _last_whole(context.scratch)
         result = trainer.train(resume_from_checkpoint=left)
     cast(model.module.to(context.device), dtype)
     model.module.eval()
+    if use_cache is not None:
+        # The trainer turns it off; generation from the checkpoint wants it as it was.
+        model.module.config.use_cache = use_cache
     if not math.isfinite(result.training_loss):
         raise StepError(
             f"{config.step}: the loss became {result.training_loss}",
@@ -147,7 +161,8 @@ def _arguments(config: TrainingConfig, context: StepContext, text: bool) -> Any:
     )
 
 
-def _trainer(loss: Loss) -> Any:
+def _trainer(loss: Loss, scored: Scored | None, live: Any) -> Any:
+    import torch
     from transformers import Trainer
 
     class WithLoss(Trainer):  # type: ignore[misc]
@@ -155,7 +170,12 @@ def _trainer(loss: Loss) -> Any:
             inputs = dict(inputs)
             labels, teacher = inputs.pop("labels"), inputs.pop("teacher", None)
             outputs = model(**inputs)
-            value = loss(outputs.logits, labels, teacher)
+            logits, targets = scored(outputs.logits, labels) if scored else (outputs.logits, labels)
+            if live is not None:
+                with torch.no_grad():
+                    taught = live(**inputs).logits
+                teacher = scored(taught, labels)[0] if scored else taught
+            value = loss(logits, targets, teacher)
             return (value, outputs) if return_outputs else value
 
     return WithLoss

@@ -1,8 +1,9 @@
-"""Train on what a teacher says of each example, and on the labels.
+"""Train on what a teacher says of each example or next token, and on the labels.
 
-The loss is alpha * CE(student, label) + (1 - alpha) * T^2 * KL(teacher / T || student / T), averaged over examples
-(Hinton et al. 2015, arXiv:1503.02531). The teacher is the model as the recipe found it, or any other of the same
-labels; its logits are computed once for each example, with its own tokenizer or image processor.
+The loss is alpha * CE(student, label) + (1 - alpha) * T^2 * KL(teacher / T || student / T), averaged over examples, or
+over tokens for a language model (Hinton et al. 2015, arXiv:1503.02531). The teacher is the model as the recipe found
+it, or any other of the same labels or vocabulary. Its logits are computed once for each example, with its own tokenizer
+or image processor; those of a language model batch by batch, since a vocabulary has too many to keep.
 
 Recipe::
 
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from compressit import data
+from compressit import data, tasks
 from compressit.errors import StepError
 from compressit.model import Model
 from compressit.spec import Location
@@ -47,14 +48,16 @@ class Config(TrainingConfig):
 def run(model: Model, config: Config, context: StepContext) -> Notes:
     """Train in place."""
     teacher = context.teacher(config.teacher)
-    logits = teach(teacher, model, context)
+    # A vocabulary has too many logits to keep; its teacher answers batch by batch.
+    live = hasattr(tasks.load(model.task), "scored")
+    taught = same_tokens(teacher, model) if live else teach(teacher, model, context)
 
-    def loss(student: torch.Tensor, labels: torch.Tensor, taught: torch.Tensor | None) -> torch.Tensor:
-        assert taught is not None
-        soft = divergence(student, taught, config.temperature)
+    def loss(student: torch.Tensor, labels: torch.Tensor, said: torch.Tensor | None) -> torch.Tensor:
+        assert said is not None
+        soft = divergence(student, said, config.temperature)
         return config.alpha * cross_entropy(student, labels, None) + (1 - config.alpha) * soft
 
-    return {**train(model, config, context, loss, logits), "teacher": config.teacher or "the original"}
+    return {**train(model, config, context, loss, taught), "teacher": config.teacher or "the original"}
 
 
 def divergence(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -83,6 +86,17 @@ def teach(teacher: Model, student: Model, context: StepContext, batch_size: int 
             found[places] = teacher.module(**inputs).logits.float().cpu()[:, order]
             advance(len(batch["labels"]))
     return found
+
+
+def same_tokens(teacher: Model, student: Model) -> Model:
+    """Give the teacher back if it reads the same tokens, so that it can judge what the student reads."""
+    wide, own = teacher.module.config.get_text_config().vocab_size, student.module.config.get_text_config().vocab_size
+    if teacher.processor.get_vocab() != student.processor.get_vocab() or wide != own:
+        raise StepError(
+            f"the teacher {teacher.source} has another vocabulary than the model",
+            hint="a language model learns from a teacher of its own family",
+        )
+    return teacher
 
 
 def _order(teacher: Model, student: Model) -> list[int]:

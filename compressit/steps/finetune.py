@@ -1,4 +1,4 @@
-"""Train on the labels of the training split.
+"""Train on the labels of the training split, or for a language model on its text.
 
 Zeros stay zero and shapes stay as they are, so it heals what a pruning step hurt. It is also the control for `distill`:
 the same student, as many updates, no teacher.

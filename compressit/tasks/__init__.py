@@ -4,9 +4,21 @@ A task's file holds:
 
 * `AUTO_CLASS`, `PROCESSOR_CLASS`: names of the transformers classes that open the model and its processor;
 * `ROLES`: the columns it reads, by role, and whether each is required;
+* `OUTPUT`: the kind of `compressit.outputs` that its model's logits are reduced to, which metrics read;
 * `METRICS`: what is measured when a recipe names no metrics;
 * `prepare(rows, processor, max_length) -> Dataset`: rows with role names -> model inputs and `labels`;
 * `collate(processor) -> Callable`: a list of those -> one padded batch of tensors.
+
+These are optional:
+
+* `CHOICES`: groups of roles, of which the data has one;
+* `FIELDS`: fields of the data set that it alone reads, given to `prepare` where the evaluation split is measured;
+* `SETTINGS`: fields of metrics that a recipe doesn't spell out;
+* `scored(logits, labels)`: one row of logits and one label for each prediction, where an example holds many;
+* `timed(batch) -> batch`: what is run for a timing, where that is not the batch as it is measured;
+* `protocol(prepared, rows, processor, max_length, **fields)`: how examples were scored, for the report.
+
+Where a row gives several examples, or several rows one, `prepare` adds a column `example` that numbers them from 0.
 """
 
 from __future__ import annotations

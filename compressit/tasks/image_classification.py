@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from compressit.outputs import Predictions
+
 if TYPE_CHECKING:
     from datasets import Dataset
 
 AUTO_CLASS = "AutoModelForImageClassification"
 PROCESSOR_CLASS = "AutoImageProcessor"
 ROLES = {"image": True, "label": True}
+OUTPUT = Predictions
 METRICS = ("accuracy", "agreement", "latency", "throughput", "size")
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from compressit.errors import DataError
+from compressit.outputs import Predictions
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 AUTO_CLASS = "AutoModelForSequenceClassification"
 PROCESSOR_CLASS = "AutoTokenizer"
 ROLES = {"text": True, "text_pair": False, "label": True}
+OUTPUT = Predictions
 METRICS = ("accuracy", "agreement", "latency", "throughput", "size")
 
 

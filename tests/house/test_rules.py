@@ -21,6 +21,7 @@ FLOORS = [
     {"rules", "recipe"},
     {"steps", "exports"},
     {"runtimes", "metrics", "tasks", "data", "model", "checkpoint", "weights", "anatomy"},
+    {"outputs"},
     {"algorithms", "errors", "registry", "spec", "progress"},
 ]
 # Neighbours on one floor that are layered among themselves, lower one last.
@@ -143,7 +144,7 @@ ROOMS = {
     "steps": {"Config", "run"},
     "exports": {"Config", "run"},
     "metrics": {"Config", "KIND", "BETTER", "UNIT", "measure"},
-    "tasks": {"AUTO_CLASS", "PROCESSOR_CLASS", "ROLES", "METRICS", "prepare", "collate"},
+    "tasks": {"AUTO_CLASS", "PROCESSOR_CLASS", "ROLES", "OUTPUT", "METRICS", "prepare", "collate"},
     "runtimes": {"open", "inspect"},
 }
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from compressit import metrics
-from compressit.metrics import Evidence, Predictions, Timings
+from compressit.metrics import Evidence, Kind, Predictions, Timings, TokenScores
 from compressit.recipe import Target
 from compressit.report import Outcome, bounds, verdicts
 from compressit.runtimes import Facts
@@ -16,6 +16,16 @@ def predictions(right, total=2000, seed=0):
     choices = np.where(np.arange(total) < right, labels, 1 - labels)
     logits = np.eye(2, dtype=np.float32)[choices] * 4
     return Predictions(logits, labels, np.arange(total, dtype=np.uint64))
+
+
+def windows(worse=0.0, noise=0.001, total=100, tokens=100, seed=0):
+    """What a language model says of windows that differ much, each worse by about as many nats a token."""
+    draw = np.random.default_rng(seed)
+    nll = tokens * (3 + 0.5 * draw.normal(size=total) + worse)
+    nll += tokens * noise * np.random.default_rng(seed + 1).normal(size=total)
+    count = np.full(total, tokens)
+    examples = np.arange(total, dtype=np.uint64)
+    return TokenScores(nll, count, count // 2, examples, count * 9 // 10, count * (0.01 + worse))
 
 
 def timings(artifact=1.0, runs=101, noise=0.02, size=1, seed=0):
@@ -154,7 +164,50 @@ def test_agreement_and_divergence_need_no_labels():
 def test_every_metric_measures_and_bounds_itself(metric):
     module = metrics.load(metric)
     config = module.Config(metric=metric)
-    value, interval = bounds.value(config, evidence())
+    reads = getattr(module, "READS", (Predictions,))
+    value, interval = bounds.value(config, evidence() if Predictions in reads else evidence(windows()))
     assert interval.low <= value <= interval.high or (
         np.isclose(value, interval.low) or np.isclose(value, interval.high)
     )
+
+
+@pytest.mark.parametrize(
+    ("worse", "bound", "outcome"),
+    [
+        (0.01, {"max_ratio": 1.02}, Outcome.PASS),
+        (0.03, {"max_ratio": 1.02}, Outcome.FAIL),
+        (0.0198, {"max_ratio": 1.02}, Outcome.INCONCLUSIVE),
+        # The windows themselves differ much more than the two models do.
+        (0.01, {"max": 21}, Outcome.INCONCLUSIVE),
+        (0.01, {"max": 30}, Outcome.PASS),
+    ],
+)
+def test_perplexity_is_judged_on_the_same_windows(worse, bound, outcome):
+    after, before = windows(worse), windows(0, noise=0)
+    verdict = judge("perplexity", bound, evidence(after, before), evidence(before))
+    assert verdict.outcome is outcome
+    if "max_ratio" in bound:
+        assert verdict.value == pytest.approx(np.exp(worse), rel=1e-3)
+
+
+def test_too_few_windows_tell_nothing():
+    after, before = windows(total=4), windows(total=4)
+    assert judge("perplexity", {"max_ratio": 2}, evidence(after), evidence(before)).outcome is Outcome.INCONCLUSIVE
+
+
+def test_a_model_too_broken_for_a_float_fails():
+    broken, before = windows(worse=1000), windows()
+    for bound in ({"max_ratio": 2}, {"max": 1e9}):
+        assert judge("perplexity", bound, evidence(broken), evidence(before)).outcome is Outcome.FAIL
+    silent = windows(worse=float("nan"))
+    assert judge("perplexity", {"max": 1e9}, evidence(silent), evidence(before)).why == "it is not a number"
+
+
+def test_means_over_tokens_are_resampled_by_window():
+    said = evidence(windows())
+    for name, value in (("agreement", 0.9), ("kl_divergence", 0.01)):
+        config = metrics.load(name).Config(metric=name)
+        assert bounds.kind_of(config, said) is Kind.CORPUS
+        assert bounds.kind_of(config, evidence()) is Kind.MEAN
+        assert bounds.value(config, said)[0] == pytest.approx(value)
+    assert judge("agreement", {"min": 0.89}, said, said).outcome is Outcome.PASS

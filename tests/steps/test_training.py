@@ -1,5 +1,6 @@
 """finetune and distill: the loss, the teacher, the zeros, and going on after a kill."""
 
+import copy
 import math
 from dataclasses import replace
 
@@ -158,3 +159,55 @@ def test_images_train_too(opened, context):
 def test_the_watcher_knows_what_was_zero(opened):
     model: Model = opened("bert")
     assert _training._zeros(model.module) == {}
+
+
+@pytest.fixture
+def stories(storyteller, tmp_path):
+    """A language model with half its blocks, what a step is given for it, and its loss on other stories."""
+    from compressit import anatomy, data, tasks
+    from compressit.progress import Silent
+    from compressit.steps import StepContext
+
+    task = tasks.load("text-generation")
+    spec = data.DatasetSpec(path=str(storyteller), train="train", evaluation="test")
+    train, test = (data.rows(spec, split, "text-generation", {}, storyteller) for split in ("train", "test"))
+    student = models.load(storyteller / "model", "text-generation")
+    anatomy.keep_blocks(student.module, [0, 3])
+
+    def loss(model):
+        found = task.prepare(test, model.processor, 64)
+        batch = task.collate(model.processor)(list(found))
+        with torch.inference_mode():
+            return float(model.module(**batch).loss)
+
+    given = StepContext(
+        train=train, calibration=None, teacher=lambda path: models.load(storyteller / "model", "text-generation"),
+        device="cpu", seed=0, progress=Silent(), scratch=tmp_path / "scratch", max_length=64,
+    )  # fmt: skip
+    return student, given, loss
+
+
+@pytest.mark.parametrize("step", [finetune, distill])
+def test_a_language_model_heals(step, stories):
+    student, given, loss = stories
+    before = loss(student)
+    fields = {"alpha": 0.2} if step is distill else {}
+    step.run(student, settings(step, epochs=2, learning_rate=2e-3, **fields), given)
+    assert loss(student) < 0.5 * before
+    assert student.module.config.use_cache, "the checkpoint still generates at full speed"
+
+
+def test_alpha_one_is_finetuning_for_a_language_model_too(stories, tmp_path):
+    student, given, _ = stories
+    other = models.Model(copy.deepcopy(student.module), student.processor, student.task, student.source)
+    finetune.run(student, settings(finetune), replace(given, scratch=tmp_path / "a"))
+    distill.run(other, settings(distill, alpha=1.0), replace(given, scratch=tmp_path / "b"))
+    assert all(torch.equal(a, b) for a, b in zip(weights(student).values(), weights(other).values(), strict=True))
+
+
+def test_a_teacher_of_another_vocabulary_is_refused(stories):
+    student, given, _ = stories
+    teacher = given.teacher(None)
+    teacher.processor.add_tokens(["once upon a time"])
+    with pytest.raises(StepError, match="another vocabulary"):
+        distill.run(student, settings(distill), replace(given, teacher=lambda path: teacher))

@@ -1,0 +1,241 @@
+"""Go on with a text: a causal language model, judged by how well it predicts the next token.
+
+Roles, one of three kinds of rows: `text`, a document; `messages`, a conversation as a list of {role, content}, written
+out by the tokenizer's own chat template; or `context` and `continuation`, of which only the continuation's tokens are
+scored (LAMBADA's last words; a space goes between the two where neither has one).
+
+Texts are cut into windows of `max_length` tokens (default: the model's limit, at most 2048):
+
+* `packing: joined`, the default for texts, puts a blank line between the rows, tokenizes the whole once, cuts it into
+  windows and leaves out the incomplete one at the end: the protocol behind published WikiText perplexities;
+* `packing: documents`, the default for conversations, cuts every row by itself and keeps its shorter last window.
+
+A window's first token is never scored. With `stride` windows overlap: each starts that many tokens after the one
+before it, and only tokens that no window before it held are scored. A start token (BOS) stands where the tokenizer puts
+one by itself, before the whole or before each document, never twice; end tokens are not added. Training and calibration
+use joined windows.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from compressit.algorithms import likelihood
+from compressit.algorithms.likelihood import NOT_SCORED
+from compressit.errors import DataError
+from compressit.outputs import TokenScores
+
+if TYPE_CHECKING:
+    import torch
+    from datasets import Dataset
+
+AUTO_CLASS = "AutoModelForCausalLM"
+PROCESSOR_CLASS = "AutoTokenizer"
+ROLES = {"text": False, "messages": False, "context": False, "continuation": False}
+CHOICES = (("text",), ("messages",), ("context", "continuation"))
+FIELDS = ("packing", "stride")
+OUTPUT = TokenScores
+METRICS = ("perplexity", "agreement", "kl_divergence", "latency", "throughput", "size")
+SETTINGS = {"throughput": {"batch_size": 4}}
+
+CONTEXT = 2048
+"""Tokens of a window where the recipe names none and the model takes more."""
+Window = tuple[Sequence[int], int]
+"""Tokens, and how many at the start are not scored."""
+Tokenize = Callable[[str], list[int]]
+
+
+def prepare(
+    rows: Dataset, processor: Any, max_length: int | None, packing: str | None = None, stride: int | None = None
+) -> Dataset:
+    """Cut rows into windows: `input_ids`, `labels` (-100 where not scored) and the number of the `example` it is of.
+
+    Raises:
+        DataError: `max_length` is beyond the model's limit, `stride` beyond that, or there is nothing to score.
+    """
+    import datasets
+
+    size = window(processor, max_length)
+    step = stride or size
+    if step > size:
+        raise DataError(f"stride {step} is longer than a window of {size} tokens: tokens between windows would be lost")
+    examples = list(filter(None, _examples(rows, processor, size, step, packing)))
+    if not examples:
+        raise DataError("there is no token to score: every text is empty or a single token")
+    columns: dict[str, list[Any]] = {"input_ids": [], "labels": [], "example": []}
+    for number, windows in enumerate(examples):
+        for tokens, given in windows:
+            columns["input_ids"].append(list(tokens))
+            columns["labels"].append([NOT_SCORED] * given + list(tokens[given:]))
+            columns["example"].append(number)
+    return datasets.Dataset.from_dict(columns)
+
+
+def collate(processor: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
+    """Pad on the right, whatever the tokenizer does: no token sees what comes after it, and positions stay true."""
+    import torch
+
+    filler = next((token for token in (processor.pad_token_id, processor.eos_token_id) if token is not None), 0)
+
+    def pad(examples: list[dict[str, Any]]) -> dict[str, Any]:
+        longest = max(len(example["input_ids"]) for example in examples)
+
+        def filled(rows: list[list[int]], value: int) -> torch.Tensor:
+            return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows])
+
+        tokens = [example["input_ids"] for example in examples]
+        return {
+            "input_ids": filled(tokens, filler),
+            "attention_mask": filled([[1] * len(row) for row in tokens], 0),
+            "labels": filled([example["labels"] for example in examples], NOT_SCORED),
+        }
+
+    return pad
+
+
+def scored(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pick what training learns from: the logits before each scored token, and those tokens."""
+    return likelihood.scored(logits, labels)
+
+
+def timed(batch: dict[str, Any]) -> dict[str, Any]:
+    """Ask for the last token's logits only, as a server does when it has read a prompt."""
+    import numpy as np
+
+    return {**batch, "logits_to_keep": np.array([batch["input_ids"].shape[1] - 1])}
+
+
+def protocol(
+    prepared: Dataset,
+    rows: Dataset,
+    processor: Any,
+    max_length: int | None,
+    packing: str | None = None,
+    stride: int | None = None,
+) -> dict[str, str | int]:
+    """Say how the rows were scored, so that a figure can be compared with others."""
+    how = _packing(rows, packing)
+    start = [] if how == "conversations" else _start(processor)
+    size = window(processor, max_length)
+    said: dict[str, str | int] = {"packing": how, "context length": size}
+    if how in ("joined", "documents", "conversations"):
+        said |= {"stride": stride or size, "windows": len(prepared)}
+    if how == "joined":
+        said["tail"] = "left out"
+    if how != "conversations":
+        said["start token"] = processor.decode(start) if start else "none"
+    scored = sum(token != NOT_SCORED for token in chain.from_iterable(prepared["labels"]))
+    return {**said, "scored tokens": scored}
+
+
+def window(processor: Any, max_length: int | None) -> int:
+    """Tokens of a window.
+
+    Raises:
+        DataError: `max_length` is beyond the model's limit, or leaves nothing to predict.
+    """
+    limit: int = processor.model_max_length
+    if max_length is None:
+        return min(limit, CONTEXT)
+    if max_length > limit:
+        raise DataError(f"max_length {max_length} is beyond the {limit} tokens that the model takes")
+    if max_length < 2:
+        raise DataError("max_length 1 leaves no token to predict")
+    return max_length
+
+
+def _packing(rows: Dataset, packing: str | None) -> str:
+    if "continuation" in rows.column_names or "messages" in rows.column_names:
+        kind = "continuations" if "continuation" in rows.column_names else "conversations"
+        if packing == "joined":
+            raise DataError(f"packing: joined is for plain text; {kind} are scored one by one")
+        return kind
+    return packing or "joined"
+
+
+def _examples(rows: Dataset, processor: Any, size: int, step: int, packing: str | None) -> Iterator[list[Window]]:
+    """Give the windows of each example."""
+    how, tokens = _packing(rows, packing), _tokens(processor)
+    if how == "continuations":
+        for context, continuation in zip(rows["context"], rows["continuation"], strict=True):
+            yield [_continuation(context, continuation, tokens, size)]
+    elif how == "conversations":
+        for messages in rows["messages"]:
+            yield list(_cut(_plain(processor, _written(processor, messages)), size, step))
+    elif how == "documents":
+        for text in rows["text"]:
+            yield list(_cut(tokens(text), size, step))
+    else:
+        whole = tokens("\n\n".join(rows["text"]))
+        for some, given in _cut(whole, size, step):
+            # A text shorter than one window is all there is.
+            yield [(some, given)] if len(some) == size or len(whole) < size else []
+
+
+def _cut(tokens: list[int], size: int, step: int) -> Iterator[Window]:
+    done = 0
+    for start in range(0, len(tokens), step):
+        end = min(start + size, len(tokens))
+        given = max(1, done - start)
+        if end - start > given:
+            yield tokens[start:end], given
+        done = end
+        if end == len(tokens):
+            return
+
+
+def _continuation(context: str, continuation: str, tokens: Tokenize, size: int) -> Window:
+    if not continuation.strip():
+        raise DataError("a continuation is empty: there is nothing to predict")
+    stem = context.rstrip()
+    # Most tokenizers keep a space with the word that follows it.
+    space = context[len(stem) :] or (" " if _spaced(context, continuation) else "")
+    whole = tokens(stem + space + continuation)
+    given = len(tokens(stem))
+    if given >= len(whole):
+        raise DataError(f"the continuation {continuation[:40]!r} has no token of its own")
+    # Of a context that is too long the end counts; a first token has nothing to be predicted from.
+    cut = max(0, len(whole) - size)
+    return whole[cut:], max(1, given - cut)
+
+
+def _spaced(context: str, continuation: str) -> bool:
+    border = context[-1:] + continuation[:1]
+    return bool(context) and not any(c.isspace() or unicodedata.east_asian_width(c) in "WF" for c in border)
+
+
+def _written(processor: Any, messages: Any) -> str:
+    if not getattr(processor, "chat_template", None):
+        raise DataError("the model's tokenizer has no chat template for `messages`", hint="give rows of `text` instead")
+    turns = [{"role": turn["role"], "content": turn["content"]} for turn in messages]
+    try:
+        return str(processor.apply_chat_template(turns, tokenize=False))
+    except Exception as error:  # a template may raise anything
+        raise DataError(f"the chat template refuses a conversation: {' '.join(str(error).split())[:200]}") from error
+
+
+def _tokens(processor: Any) -> Tokenize:
+    """Tokenize with the start token that the tokenizer puts by itself, unless the text holds it already."""
+    start = _start(processor)
+
+    def tokenize(text: str) -> list[int]:
+        tokens = _plain(processor, text)
+        return tokens if start and tokens[: len(start)] == start else [*start, *tokens]
+
+    return tokenize
+
+
+def _plain(processor: Any, text: str) -> list[int]:
+    # `verbose` warns of texts longer than the model's limit, which are cut later.
+    tokens: list[int] = processor(text, add_special_tokens=False, verbose=False)["input_ids"]
+    return tokens
+
+
+def _start(processor: Any) -> list[int]:
+    """Find what the tokenizer puts before every text."""
+    bare, whole = _plain(processor, "a"), processor("a")["input_ids"]
+    places = range(len(whole) - len(bare) + 1)
+    return next((list(whole[:at]) for at in places if whole[at : at + len(bare)] == bare), [])

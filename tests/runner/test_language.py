@@ -1,0 +1,81 @@
+"""A language model through the whole line."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import transformers
+
+import compressit
+from compressit.errors import ExitCode, RecipeError
+
+TEXT = """\
+name: stories
+task: text-generation
+model: {folder}/model
+dataset:
+  path: {folder}
+  evaluation: test.txt
+  max_length: 64
+steps:
+  - step: quantize_rtn
+    bits: 4
+    group_size: 32
+targets:
+  - {{metric: perplexity, max_ratio: 1.2}}
+  - {{metric: agreement, min: 0.8}}
+"""
+
+
+@pytest.fixture(scope="module")
+def run(storyteller, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "r.yaml").write_text(TEXT.format(folder=storyteller))
+    return folder / "out", compressit.apply(folder / "r.yaml", folder / "out")
+
+
+def test_the_report_has_the_figures_of_a_language_model(run):
+    folder, report = run
+    assert report.exit_code is ExitCode.OK, [verdict.why for verdict in report.verdicts]
+    said = json.loads((folder / "report.json").read_text())
+    (artifact,) = said["artifacts"]
+    found = {reading["metric"]: reading for reading in artifact["readings"]}
+    assert [*found] == ["perplexity", "agreement", "kl_divergence", "latency", "throughput", "size"]
+    assert 1 < found["perplexity"]["baseline"] < found["perplexity"]["value"] < 2
+    assert found["perplexity"]["ratio_low"] <= found["perplexity"]["ratio"] <= found["perplexity"]["ratio_high"]
+    assert found["agreement"]["low"] <= found["agreement"]["value"] < 1
+    assert 0 < found["kl_divergence"]["value"] < 0.1
+    original = {reading["metric"]: reading["value"] for reading in said["original"]["readings"]}
+    assert (original["agreement"], original["kl_divergence"]) == (1, 0)
+    data = said["provenance"]["data"]
+    assert (data["packing"], data["context length"], data["tail"], data["start token"]) == (
+        "joined", 64, "left out", "<s>"
+    )  # fmt: skip
+    assert data["scored tokens"] == 63 * data["windows"]
+    assert "perplexity 1." in (folder / "report.md").read_text()
+
+
+def test_the_figures_of_each_window_are_kept(run):
+    folder, report = run
+    with np.load(folder / "examples" / "checkpoint.npz") as said:
+        assert {*said.files} == {"nll", "tokens", "correct", "examples", "agreed", "divergence"}
+        perplexity = math.exp(said["nll"].sum() / said["tokens"].sum())
+    assert report.artifacts[0].readings[0].value == pytest.approx(perplexity)
+
+
+def test_the_checkpoint_goes_on_with_a_story(run, storyteller):
+    folder, _ = run
+    checkpoint = folder / "checkpoint"
+    tokens = transformers.AutoTokenizer.from_pretrained(checkpoint)
+    model = transformers.AutoModelForCausalLM.from_pretrained(checkpoint)
+    start = tokens("Once a bear lived", return_tensors="pt")
+    text = tokens.decode(model.generate(**start, max_new_tokens=60, do_sample=False, pad_token_id=1)[0])
+    assert "The bear wanted a" in text
+    assert compressit.load(checkpoint).task == "text-generation"
+
+
+def test_last_words_need_a_continuation(storyteller, write):
+    text = TEXT.format(folder=storyteller).split("targets")[0] + "metrics: [last_word_accuracy]\n"
+    with pytest.raises(RecipeError, match="last_word_accuracy is about rows that have continuation"):
+        compressit.apply(write(text))
