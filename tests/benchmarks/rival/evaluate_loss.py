@@ -25,7 +25,7 @@ def opened(folder: str):
     if quantized:
         from transformers import CompressedTensorsConfig
 
-        extra["quantization_config"] = CompressedTensorsConfig(run_compressed=False)
+        extra["quantization_config"] = CompressedTensorsConfig(dequantize=True)
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **extra).eval()
 
 
