@@ -48,7 +48,7 @@ def tensors(folder: Path) -> Iterator[Stored]:
 
 def shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """Give each tensor's shape when it is opened, by its name in memory, without reading weights."""
-    found = {}
+    found: dict[str, tuple[int, ...]] = {}
     for file in sorted(folder.glob("*.safetensors")):
         found |= _shapes(file, str(described(folder).get("model_type", "unknown")))
     return found
@@ -70,7 +70,9 @@ def _shapes(file: Path, model_type: str) -> dict[str, tuple[int, ...]]:
             if name.endswith(NOT_WEIGHTS):
                 continue
             packed = leaf == "weight_packed"
-            shape = opened.get_tensor(f"{parent}.weight_shape").tolist() if packed else opened.get_slice(name).get_shape()
+            shape = (
+                opened.get_tensor(f"{parent}.weight_shape").tolist() if packed else opened.get_slice(name).get_shape()
+            )
             found[anatomy.module_name(model_type, f"{parent}.weight" if packed else name)] = tuple(shape)
     return found
 

@@ -5,20 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from compressit import demo, rules, steps, weights
+from compressit import demo, estimates, machine, rules, steps, weights
 from compressit.errors import CompressitError, RecipeError
 from compressit.metrics import MetricConfig
 from compressit.recipe import Problem, RecipeProblems, Written, located
-from compressit.steps import Need, StepConfig
+from compressit.recipe.quantities import show
+from compressit.steps import StepConfig
 from compressit.weights import Weights
-
-LIBRARIES = 900_000_000
-"""Bytes of memory that torch, transformers and datasets take before any model is there."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +39,9 @@ class Plan:
         model: Absolute folder, hub id or demo of the model.
         before: The model's weights; None where their headers can't be read without a download or a training.
         why_not: Why `before` is None.
-        memory: Bytes of main memory at the peak, without activations; None if unknown.
+        memory: Bytes of main memory at the peak; None if unknown.
         disk: Bytes on disk at the peak, the result included; None if unknown.
+        seconds: About how long walks through the blocks take on this machine's processor; None without any.
     """
 
     written: Written
@@ -54,6 +52,13 @@ class Plan:
     why_not: str
     memory: int | None
     disk: int | None
+    seconds: int | None = None
+
+    @property
+    def streams(self) -> bool:
+        """Whether the model's weights can stay on disk, one part in memory at a time."""
+        steps = self.written.recipe.steps
+        return not self.written.recipe.exports and bool(steps) and all(step.streams for step in steps)
 
 
 def plan(written: Written) -> Plan:
@@ -77,8 +82,15 @@ def plan(written: Written) -> Plan:
     planned = _foresee(written, before, problems)
     if problems:
         raise RecipeProblems(problems)
-    memory, disk = _estimate(before, planned, len(recipe.exports)) if before else (None, None)
-    return Plan(written, model, planned, rules.measured(recipe), before, why_not, memory, disk)
+    found = Plan(written, model, planned, rules.measured(recipe), before, why_not, None, None)
+    if before is None:
+        return found
+    cost = estimates.of(recipe, before, [step.after for step in planned], streams=found.streams)
+    if cost.memory > machine.memory():
+        need, have = show(cost.memory, "bytes"), show(machine.memory(), "bytes")
+        problem = f"{model} needs about {need} of memory for this recipe, and this machine has {have}"
+        raise RecipeProblems([written.document.problem(("model",), problem, "use a larger machine or a smaller model")])
+    return replace(found, memory=cost.memory, disk=cost.disk, seconds=cost.seconds)
 
 
 def refuse_quantized(before: Weights, model: str) -> None:
@@ -99,20 +111,6 @@ def _foresee(written: Written, before: Weights | None, problems: list[Problem]) 
                 problems.append(written.document.problem(("steps", index, "step"), error.message, error.hint))
         planned.append(PlannedStep(config, current))
     return tuple(planned)
-
-
-def _estimate(before: Weights, planned: Sequence[PlannedStep], exported: int) -> tuple[int, int]:
-    final = planned[-1].after if planned and planned[-1].after else before
-    full, last = 4 * before.parameters, 4 * final.parameters
-    peaks = [2 * full]
-    for step in planned:
-        size = 4 * (step.after or before).parameters
-        # Weights, gradients and AdamW's two moments; and a teacher beside them.
-        trains, taught = Need.TRAINING in step.config.needs(), Need.TEACHER in step.config.needs()
-        peaks.append(size * (4 if trains else 1) + (full if taught else 0))
-    peaks += [4 * last] * bool(exported)
-    disk = final.bytes + exported * last + (full + last if exported else 0)
-    return LIBRARIES + max(peaks), disk
 
 
 def _weights(model: str, revision: str | None) -> tuple[Weights | None, str]:

@@ -101,8 +101,12 @@ class _Work:
         return Subject(str(folder), runtime, runtimes.load(runtime).place(self.device))
 
     def load(self) -> Model:
+        """Open the model; its weights stay on disk where no step and no export needs all of them in memory."""
         self.progress.say(f"load {self.plan.model}")
-        return models.load(self.source, self.recipe.task, device=self.device, trust_remote_code=self.trust)
+        scratch = self.unfinished / "weights" if self.plan.streams else None
+        return models.load(
+            self.source, self.recipe.task, device=self.device, trust_remote_code=self.trust, scratch=scratch
+        )
 
     def measure_originals(self, model: Model) -> Originals:
         subjects = {ORIGINAL_RUNTIME: self.subject(self.source, ORIGINAL_RUNTIME)}

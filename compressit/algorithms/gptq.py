@@ -1,8 +1,8 @@
-"""GPTQ: round a matrix input by input, later inputs making up for earlier ones (Frantar et al. 2023, arXiv:2210.17323).
+"""GPTQ: round a matrix input by input, later inputs making up for earlier ones.
 
-With two inputs that are nearly the same, H = [[1, 0.9], [0.9, 1]], and a grid of whole numbers, w = [0.4, 0.4]: rounding
-gives [0, 0], an output that is 0.8 short wherever both inputs are 1. GPTQ rounds the first to 0 and hands 0.9 * 0.4 of
-it to the second, which is 0.76 then and becomes 1: [0, 1].
+Frantar et al. 2023, arXiv:2210.17323. With two inputs that are nearly the same, H = [[1, 0.9], [0.9, 1]], and a grid of
+whole numbers, w = [0.4, 0.4]: rounding gives [0, 0], an output that is 0.8 short wherever both inputs are 1. GPTQ
+rounds the first to 0 and hands 0.9 * 0.4 of it to the second, which is 0.76 then and becomes 1: [0, 1].
 """
 
 from __future__ import annotations
@@ -57,7 +57,6 @@ class Rounded:
         """Read it back."""
         groups_OGS = self.whole_OI.unflatten(-1, (self.scale_OG.shape[-1], -1))
         return ((groups_OGS - self.zero_OG[..., None]) * self.scale_OG[..., None]).flatten(-2)
-
 
     def rows(self, start: int, stop: int) -> Rounded:
         """Keep some rows."""
@@ -134,6 +133,7 @@ class Rounding:
         self.least, self.most = -(2 ** (grid.bits - 1)), 2 ** (grid.bits - 1) - 1
 
     def block(self, start: int, rows_BO: torch.Tensor) -> None:
+        """Find the grid of a group that begins here."""
         if self.order_I is None and start % self.size == 0:
             self.fit(start // self.size, self.w_IO[start : start + self.size])
 
@@ -143,6 +143,7 @@ class Rounding:
         self.scale_GO[group], self.point_GO[group] = scale_OG[:, 0], point_OG[:, 0]
 
     def decide(self, index: int, row_O: torch.Tensor) -> torch.Tensor:
+        """Round the weights of one input."""
         import torch
 
         scale_O, point_O = self.scale_GO[self.group[index]], self.point_GO[self.group[index]]
@@ -155,6 +156,7 @@ class Rounding:
         return (whole_O if self.grid.symmetric else whole_O - point_O) * scale_O
 
     def result(self) -> Rounded:
+        """Give everything in the inputs' own order."""
         import torch
 
         whole_OI = self.whole_IO.T

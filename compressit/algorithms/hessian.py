@@ -1,4 +1,4 @@
-"""The Hessian of a layer's squared output error, from the inputs it sees, and the factor that GPTQ and SparseGPT use."""
+"""The Hessian of a layer's squared output error, and the factor of it that GPTQ and SparseGPT use."""
 
 from __future__ import annotations
 

@@ -71,7 +71,11 @@ def error(w_OGS: torch.Tensor, scale_OG: torch.Tensor, zero_OG: torch.Tensor, bi
 
 
 def _searched(
-    w_OGS: torch.Tensor, bits: int, symmetric: bool, dtype: torch.dtype | None, importance_GS: torch.Tensor | None
+    w_OGS: torch.Tensor,
+    bits: int,
+    symmetric: bool,
+    dtype: torch.dtype | None,
+    importance_GS: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     scale_OG, zero_OG = _grid(w_OGS, bits, symmetric, 1.0, dtype)
     least_OG = None
@@ -95,8 +99,9 @@ def _grid(
 
     low_OG, high_OG = w_OGS.amin(-1).clamp(max=0) * shrink, w_OGS.amax(-1).clamp(min=0) * shrink
     if symmetric:
-        # Integers reach one further down than up; a group whose extreme is negative gets the finer step.
-        scale_OG = torch.maximum(-low_OG / 2 ** (bits - 1), high_OG / (2 ** (bits - 1) - 1))
+        # Integers reach one further down than up. The extreme lies half a step beyond the short end: no weight moves
+        # by more than half a step, and no level is left unused, which at 2 bits is one of four.
+        scale_OG = torch.maximum(-low_OG, high_OG) / (2 ** (bits - 1) - 0.5)
     else:
         scale_OG = (high_OG - low_OG) / (2**bits - 1)
     if dtype is not None:

@@ -109,7 +109,7 @@ class _Both:
         self.w_IO = self.rounding.w_IO
         self.pruning = _Pruning(self.w_IO, upper_II, share, kept)
         self.rounding.zero_IO = self.pruning.gone_IO
-        # A group's grid is found at the start of a block, and N:M inside a strip: blocks are groups, strips divide them.
+        # A group's grid is found at the start of a block, N:M inside a strip: blocks are groups, strips divide them.
         self.block_size = self.rounding.span
         self.strip_size = math.gcd(self.block_size, self.pruning.strip_size)
 

@@ -36,8 +36,12 @@ def plan(recipe: RecipeFile, set_: Set = None, json: Json = False) -> None:
     if found.before is None:
         say(f"estimates none: {found.why_not}")
     else:
-        say(f"memory    about {_bytes(found.memory)} at the peak, and what activations take")
+        where = "weights stay on disk" if found.streams else "all weights in memory"
+        say(f"memory    about {_bytes(found.memory)} at the peak ({where})")
         say(f"disk      about {_bytes(found.disk)} at the peak")
+        if found.seconds is not None:
+            minutes = max(1, round(found.seconds / 60))
+            say(f"time      about {minutes} min for walks through the blocks, on this processor")
 
 
 def summary(found: Plan) -> dict[str, Any]:
@@ -59,6 +63,8 @@ def summary(found: Plan) -> dict[str, Any]:
         "metrics": [config.key for config in found.metrics],
         "memory_bytes": found.memory,
         "disk_bytes": found.disk,
+        "walk_seconds": found.seconds,
+        "weights_stay_on_disk": found.streams,
         "why_no_estimates": found.why_not or None,
     }
 

@@ -97,7 +97,9 @@ def write(file: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str
             os.fsync(stream.fileno())
         os.replace(partial, file)
     except SafetensorError as error:
-        raise StepError(f"writing {file} failed: {' '.join(str(error).split())[:200]}", hint="is the disk full?") from error
+        raise StepError(
+            f"writing {file} failed: {' '.join(str(error).split())[:200]}", hint="is the disk full?"
+        ) from error
     finally:
         partial.unlink(missing_ok=True)
 

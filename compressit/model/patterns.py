@@ -8,7 +8,9 @@ from fnmatch import fnmatchcase
 from compressit.errors import RecipeError
 
 
-def matching(names: Sequence[str], include: Sequence[str], exclude: Sequence[str], default: Callable[[str], bool]) -> list[str]:
+def matching(
+    names: Sequence[str], include: Sequence[str], exclude: Sequence[str], default: Callable[[str], bool]
+) -> list[str]:
     """Pick names by glob patterns; a pattern that matches nothing is an error that shows some names.
 
     Args:

@@ -108,7 +108,9 @@ def config(scheme: Scheme, left: list[str]) -> dict[str, Any]:
         group_size=scheme.group_size,
         strategy="group" if scheme.group_size else "channel",
     )
-    inputs = QuantizationArgs(num_bits=8, symmetric=True, strategy="token", dynamic=True) if scheme.activations else None
+    inputs = (
+        QuantizationArgs(num_bits=8, symmetric=True, strategy="token", dynamic=True) if scheme.activations else None
+    )
     group = QuantizationScheme(targets=["Linear"], weights=weights, input_activations=inputs, format=kind)
     described = QuantizationConfig(
         config_groups={"group_0": group}, format=kind, quantization_status="compressed", ignore=left

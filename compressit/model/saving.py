@@ -103,7 +103,9 @@ def _left(module: Any, quantized: set[str]) -> list[str]:
 
     model_type = module.config.model_type
     linear = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
-    routers = [name for name, part in module.named_modules() if anatomy.is_left(model_type, name) and hasattr(part, "weight")]
+    routers = [
+        name for name, part in module.named_modules() if anatomy.is_left(model_type, name) and hasattr(part, "weight")
+    ]
     names = [*linear, *routers, *(matrix.name for matrix in matrices(module))]
     left = [name for name in names if name not in quantized]
     return list(dict.fromkeys(each for name in left for each in (name, anatomy.saved_name(model_type, name))))

@@ -62,7 +62,7 @@ class Model:
 
     def parts(self) -> dict[str, list[str]]:
         """List the names of tensors by part: the full name of each block, and "" for what is outside the blocks."""
-        found: dict[str, list[str]] = {name: [] for name, _ in self.blocks()} | {"": []}
+        found: dict[str, list[str]] = {name: [] for name in (*(name for name, _ in self.blocks()), "")}
         for name in self.module.state_dict():
             found[anatomy.block_name(self.module.config.model_type, name) or ""].append(name)
         return found

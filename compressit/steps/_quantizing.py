@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -36,12 +36,15 @@ class QuantizingConfig(StepConfig):
     """Consecutive inputs that share a scale (default: all inputs of an output channel)."""
     symmetric: bool = True
     """Leave out zero points."""
-    clip: Literal["none", "mse"] = "none"
-    """Whether to search for the range of least squared error instead of taking all of it."""
     include: tuple[str, ...] = ()
     """Glob patterns of layers to quantize (default: every linear layer inside the blocks)."""
     exclude: tuple[str, ...] = ()
     """Glob patterns of layers to leave alone."""
+
+    @property
+    def searches(self) -> bool:
+        """Whether ranges of least error are searched for."""
+        return False
 
     @property
     def scheme(self) -> Scheme:
@@ -50,7 +53,7 @@ class QuantizingConfig(StepConfig):
 
     def grid(self, dtype: torch.dtype) -> Grid:
         """What weights stored in a type are rounded to."""
-        return Grid(self.bits, self.group_size, self.symmetric, self.clip == "mse", dtype)
+        return Grid(self.bits, self.group_size, self.symmetric, self.searches, dtype)
 
 
 def chosen(of: model.Model, config: QuantizingConfig) -> dict[str, Matrix]:

@@ -79,8 +79,8 @@ def _rank(model: Model, chosen: dict[str, Matrix], share: float) -> masks.Rankin
     for _ in range(found.PASSES):
         for part, tensors in parts.items():
             wanted = {matrix.parameter for matrix in chosen.values()} & {*tensors}
-            read = model.read(part, sorted(wanted)) if wanted else None
-            for matrix in read.within(chosen) if read else []:
+            read = model.read(part, sorted(wanted))
+            for matrix in read.within(chosen):
                 found.see(matrix.name, read.weight(matrix).abs())
         found.narrow()
     return found

@@ -23,7 +23,7 @@ from compressit.algorithms.sparsegpt import jointly, sparsegpt
 from compressit.data.walking import Block, Group
 from compressit.data.walking.statistics import Gram
 from compressit.model import Model
-from compressit.steps import Fact, Notes, StepContext, _pruning, _quantizing
+from compressit.steps import Fact, Notes, StepContext, _pruning, _quantizing, quantize_rtn
 from compressit.steps._pruning import PruningConfig
 from compressit.steps._quantizing import QuantizingConfig
 from compressit.steps._walking import WalkingConfig, each_group
@@ -61,7 +61,7 @@ class Config(WalkingConfig, PruningConfig):
         """The fields of the quantization, if any."""
         if self.bits is None:
             return None
-        return QuantizingConfig(
+        return quantize_rtn.Config(
             step=self.step,
             bits=self.bits,
             group_size=self.group_size,
@@ -104,9 +104,7 @@ def claim(folder: Path, config: Config) -> str | None:
     return broken or (_quantizing.claim(folder, config.quantizing) if config.quantizing else None)
 
 
-def _prune(
-    block: Block, group: Group, config: Config, quantizing: QuantizingConfig | None
-) -> list[tuple[int, int]]:
+def _prune(block: Block, group: Group, config: Config, quantizing: QuantizingConfig | None) -> list[tuple[int, int]]:
     """Prune the matrices of a group, as one: rows are independent given H; give zeros and weights of each."""
     import torch
 

@@ -40,12 +40,17 @@ class Config(WalkingConfig, QuantizingConfig):
 
     bits: int = Field(4, ge=2, le=8)
     """Bits of a weight."""
-    clip: Literal["none", "mse"] = "mse"
-    """Whether to search for the range of least error, weighed by the inputs' size, instead of taking all of it."""
+    clip: Literal["auto", "none", "mse"] = "auto"
+    """Whether to search for the range of least error, weighed by the inputs' size; `auto` does from 3 bits up."""
     order: Literal["static", "none"] = "static"
     """Round the inputs that matter most first, on grids found beforehand; or as they lie, on grids found on the way."""
     damping: float = Field(0.01, gt=0, le=1)
     """Share of the Hessian's mean diagonal that is added to it."""
+
+    @property
+    def searches(self) -> bool:
+        """Whether ranges are searched: at 2 bits those of least error are too narrow for weights that make up."""
+        return self.bits > 2 if self.clip == "auto" else self.clip == "mse"
 
 
 def run(model: Model, config: Config, context: StepContext) -> Notes:
@@ -60,7 +65,9 @@ def run(model: Model, config: Config, context: StepContext) -> Notes:
     each_group(model, matrices, config, context, Gram, change)
     notes: dict[str, float | int | str | bool] = {"layers": len(matrices)}
     if starved:
-        context.progress.say(f"warning: {len(starved)} layers saw too few tokens and were rounded to nearest: {starved[0]}")
+        context.progress.say(
+            f"warning: {len(starved)} layers saw too few tokens and were rounded to nearest: {starved[0]}"
+        )
         notes |= {"starved": len(starved), "first_starved": starved[0]}
     if raised:
         notes |= {"damping_raised": len(raised), "largest_damping": max(raised.values())}

@@ -32,6 +32,8 @@ __all__ = ["Config", "claim", "foresee", "run"]
 class Config(QuantizingConfig):
     """Fields of the step."""
 
+    clip: Literal["none", "mse"] = "none"
+    """Whether to search for the range of least squared error instead of taking all of it."""
     activations: Literal["none", "int8"] = "none"
     """Quantize the layers' inputs too, each token by its own largest value when it comes."""
 
@@ -40,6 +42,11 @@ class Config(QuantizingConfig):
         if self.activations == "int8" and (self.bits != 8 or self.group_size is not None):
             raise ValueError("activations: int8 goes with bits: 8 and one scale for each channel (no group_size)")
         return self
+
+    @property
+    def searches(self) -> bool:
+        """Whether ranges of least error are searched for."""
+        return self.clip == "mse"
 
     @property
     def scheme(self) -> Scheme:
@@ -60,7 +67,11 @@ def run(model: Model, config: Config, context: StepContext) -> Notes:
     if config.scheme.activations and model.disk is None:
         _round_activations(model, matrices)
     # A run that went on knows nothing of what the killed one had done.
-    return {"layers": len(matrices), "relative_error": float(f"{lost / power:.3g}")} if power else {"layers": len(matrices)}
+    return (
+        {"layers": len(matrices), "relative_error": float(f"{lost / power:.3g}")}
+        if power
+        else {"layers": len(matrices)}
+    )
 
 
 def _quantize(part: Part, matrix: Matrix, config: Config) -> tuple[float, float]:

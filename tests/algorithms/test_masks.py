@@ -61,6 +61,5 @@ def test_a_ranking_in_passes_marks_what_one_look_at_everything_would(share, step
         for index, score in enumerate(scores):
             found.see(str(index), score)
         found.narrow()
-    assert all(torch.equal(one, other) for one, other in zip(
-        [found.mark(str(index), score) for index, score in enumerate(scores)], masks.smallest(scores, share), strict=True
-    ))  # fmt: skip
+    marked = [found.mark(str(index), score) for index, score in enumerate(scores)]
+    assert all(torch.equal(one, other) for one, other in zip(marked, masks.smallest(scores, share), strict=True))

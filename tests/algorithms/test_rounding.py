@@ -17,7 +17,7 @@ def brute(values, bits, symmetric):
     low, high = min([*values, 0.0]), max([*values, 0.0])
     least, most = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
     if symmetric:
-        scale, zero = max(low / least, high / most), 0
+        scale, zero = max(-low, high) / (most + 0.5), 0
     else:
         scale = (high - low) / (most - least)
         zero = round(least - low / scale)
@@ -36,7 +36,8 @@ def test_rounding_against_brute_force(bits, symmetric, group_size):
     wanted = [
         [x for at in range(0, 8, size) for x in brute(row[at : at + size], bits, symmetric)] for row in w_OI.tolist()
     ]
-    assert torch.allclose(found, torch.tensor(wanted), atol=1e-6)
+    # The extreme lies midway between two levels, and may go to either.
+    assert torch.allclose((found - w_OI).abs(), (torch.tensor(wanted) - w_OI).abs(), atol=1e-5)
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
@@ -66,7 +67,7 @@ def test_the_search_of_the_clip_finds_the_least_error_there_is():
     scale, zero = rounding.grid(groups, 4, symmetric=True, search=True)
     found = rounding.error(groups, scale, zero, 4)
     for row in range(6):
-        full = max(-groups[row].min().item() / 8, groups[row].max().item() / 7)
+        full = groups[row].abs().max().item() / 7.5
         tried = [
             rounding.error(groups[row : row + 1], torch.tensor([[full * shrink]]), torch.zeros(1, 1), 4).item()
             for shrink in rounding.SHRINKS

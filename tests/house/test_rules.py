@@ -17,17 +17,19 @@ FILES = sorted(path for path in ROOT.rglob("*.py"))
 FLOORS = [
     {"cli"},
     {"runner"},
-    {"plan", "report", "store", "measure", "demo", "provenance"},
+    {"plan", "report", "store", "measure", "demo", "provenance", "estimates"},
     {"rules", "recipe"},
     {"steps", "exports"},
     {"runtimes", "metrics", "tasks", "data", "model", "checkpoint", "weights", "anatomy"},
     {"outputs"},
-    {"algorithms", "errors", "registry", "spec", "progress"},
+    {"algorithms", "errors", "registry", "spec", "progress", "machine"},
 ]
 # Neighbours on one floor that are layered among themselves, lower one last.
 MAY = {
-    ("plan", "demo"), ("demo", "store"), ("provenance", "store"), ("rules", "recipe"), ("exports", "steps"),
+    ("plan", "demo"), ("plan", "estimates"), ("demo", "store"), ("provenance", "store"), ("rules", "recipe"),
+    ("exports", "steps"),
     ("checkpoint", "anatomy"), ("weights", "anatomy"), ("model", "anatomy"), ("model", "tasks"), ("data", "tasks"),
+    ("data", "anatomy"), ("algorithms", "errors"),
     ("data", "model"), ("runtimes", "model"), ("runtimes", "checkpoint"), ("metrics", "runtimes"),
 }  # fmt: skip
 

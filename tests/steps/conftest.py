@@ -36,6 +36,10 @@ def tiny(name, folder):
     torch.manual_seed(0)
     tokens = tokenizer()
     text = {"vocab_size": len(tokens), "num_labels": 2, "pad_token_id": 0}
+    decoder = {
+        "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "intermediate_size": 64, "max_position_embeddings": 64, "bos_token_id": 2, "eos_token_id": 3,
+    }  # fmt: skip
     builders = {
         "distilbert": lambda: transformers.DistilBertForSequenceClassification(
             transformers.DistilBertConfig(**text, dim=32, n_layers=4, n_heads=4, hidden_dim=64)
@@ -58,6 +62,26 @@ def tiny(name, folder):
                 intermediate_size=64, num_labels=10,
             )
         ),
+        "qwen": lambda: transformers.Qwen2ForSequenceClassification(transformers.Qwen2Config(**text, **decoder)),
+        "mixtral": lambda: transformers.MixtralForSequenceClassification(
+            transformers.MixtralConfig(**text, **decoder, num_local_experts=4, num_experts_per_tok=2)
+        ),
+        "gpt2": lambda: transformers.GPT2ForSequenceClassification(
+            transformers.GPT2Config(**text, n_embd=32, n_layer=4, n_head=4, n_positions=64, bos_token_id=2,
+                                    eos_token_id=3)
+        ),
+        "opt": lambda: transformers.OPTForSequenceClassification(
+            transformers.OPTConfig(
+                **text, hidden_size=32, num_hidden_layers=4, num_attention_heads=4, ffn_dim=64, word_embed_proj_dim=32,
+                max_position_embeddings=64, bos_token_id=2, eos_token_id=3,
+            )
+        ),
+        "t5": lambda: transformers.T5ForSequenceClassification(
+            transformers.T5Config(
+                **text, d_model=32, d_ff=64, num_layers=4, num_heads=4, d_kv=8, eos_token_id=3,
+                decoder_start_token_id=0, classifier_dropout=0.0,
+            )
+        ),
     }  # fmt: skip
     module = builders[name]()
     # Outputs that hang on the weights, as a trained model's do.
@@ -77,7 +101,7 @@ TASKS = {"vit": "image-classification"}
 @pytest.fixture
 def opened(family):
     """Open a tiny model of a family."""
-    return lambda name: models.load(family(name), TASKS.get(name, "text-classification"))
+    return lambda name, **more: models.load(family(name), TASKS.get(name, "text-classification"), **more)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,9 +12,11 @@ from safetensors.torch import load_file
 
 from compressit import model as models
 from compressit import steps, weights
+from compressit.errors import RecipeError
 from compressit.steps import Fact, Need
 from tests.conftest import linears
 
+STREAMING = [name for name in steps.names() if steps.load(name).Config.streams]
 FAMILIES = ["bert", "distilbert", "modernbert", "llama", "vit"]
 
 
@@ -45,6 +48,40 @@ def digest(folder):
 @pytest.fixture(params=steps.names())
 def step(request):
     return example(request.param)
+
+
+@pytest.mark.parametrize("name", ["llama", "vit"])
+@pytest.mark.parametrize("step", STREAMING, indirect=True)
+def test_weights_left_on_disk_make_no_difference(step, name, opened, context, tmp_path):
+    module, config = step
+    digests = []
+    for more in ({}, {"scratch": tmp_path / "weights"}):
+        model = opened(name, **more)
+        take(module, config, model, context(model))
+        model.save(tmp_path / f"saved-{len(digests)}")
+        tensors = [load_file(file) for file in (tmp_path / f"saved-{len(digests)}").glob("*.safetensors")]
+        digests.append({key: tensor for part in tensors for key, tensor in part.items()})
+    assert digests[0].keys() == digests[1].keys()
+    assert all(torch.equal(tensor, digests[1][key]) for key, tensor in digests[0].items())
+
+
+@pytest.mark.parametrize("name", ["qwen", "mixtral", "opt", "t5", "gpt2"])
+@pytest.mark.parametrize("step", STREAMING, indirect=True)
+def test_steps_of_the_walk_take_every_family(step, name, opened, context, logits, tmp_path):
+    module, config = step
+    model = opened(name, scratch=tmp_path / "weights")
+    given = context(model)
+    if name == "gpt2" and Fact.QUANTIZATION in config.made():
+        with pytest.raises(RecipeError, match="transposed"):
+            take(module, config, model, given)
+        return
+    take(module, config, model, given)
+    model.save(tmp_path / "saved")
+    assert module.claim(tmp_path / "saved", config) is None
+    again = models.load(tmp_path / "saved", model.task)
+    assert bool(torch.isfinite(logits(again, given)).all())
+    changed = weights.read(tmp_path / "saved")
+    assert changed.blocks() == weights.read(Path(model.source)).blocks()
 
 
 @pytest.mark.parametrize("name", FAMILIES)

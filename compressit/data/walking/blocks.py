@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -118,9 +119,9 @@ def walk(
             calls: list[list[Call]] = []
             if ahead:
                 with lent(model, how.dtype, how.device), _computing(model, own[0], parts[own[0]], how):
-                    calls = capture(model.module, stacks[: depth + 1], batches, flow.put, how.device)
+                    calls = capture(model.module, stacks[: depth + 1], batches, flow.put, how.device, how.dtype)
             for index, name in enumerate(own):
-                runs_on = any(later in pending for later in [*own[index + 1 :], *sum(names[depth + 1 :], [])])
+                runs_on = any(later in pending for later in [*own[index + 1 :], *chain(*names[depth + 1 :])])
                 if name not in holding and not runs_on:
                     continue
                 step = _Step(model, stacks[depth].blocks[index], flow, [call[index] for call in calls], how)
@@ -184,8 +185,7 @@ def _groups(
     step: _Step, computing: dict[str, torch.Tensor], inside: Mapping[str, Matrix], collected: list[Collected] | None
 ) -> Iterator[Group]:
     if collected is not None:
-        for found in collected:
-            yield Group(found.matrices, found.statistic)
+        yield from (Group(each.matrices, each.statistic) for each in collected)
         return
     how = step.how
     for stage in plan_of(step.block, step.flow, step.calls, computing, inside, how, sequential=how.sequential):

@@ -52,8 +52,8 @@ class Stack:
     Attributes:
         blocks: In order.
         outputs: What the last block gives for a batch; None until the stack is done with.
-        rest: What the first block handed on besides the hidden states, for the batch it ran last; None where blocks give
-            a tensor.
+        rest: What the first block handed on besides the hidden states, for the batch it ran last; None where blocks
+            give a tensor.
         learnt: Whether `rest` is known.
     """
 
@@ -73,6 +73,7 @@ def capture(
     batches: Sequence[Mapping[str, torch.Tensor]],
     keep: Callable[[int, torch.Tensor], None],
     device: str,
+    dtype: torch.dtype,
 ) -> list[list[Call]]:
     """Learn what each block of the last of some stacks is called with.
 
@@ -82,6 +83,7 @@ def capture(
         batches: Inputs of the model.
         keep: Told what the first block of the last stack gets, batch by batch.
         device: Where the model computes.
+        dtype: In which arithmetic; pixels come in it.
 
     Returns:
         By batch, the call of each block of the last stack.
@@ -91,14 +93,26 @@ def capture(
     with contextlib.ExitStack() as context:
         for stack in stacks[:-1]:
             for block in stack.blocks:
-                context.enter_context(_replaced(block, lambda *args, of=stack, **kw: of.like(of.outputs(len(found) - 1))))
+                context.enter_context(
+                    _replaced(block, lambda *args, of=stack, **kw: of.like(of.outputs(len(found) - 1)))
+                )
         for index, block in enumerate(stacks[-1].blocks):
             context.enter_context(_replaced(block, _stand_in(stacks[-1], index, block.forward, shared, found, keep)))
         for batch in batches:
             found.append([])
             with contextlib.suppress(Captured):
-                module(**{name: value.to(device) for name, value in batch.items()})
+                module(**{name: _to(value, device, dtype) for name, value in batch.items()})
     return found
+
+
+def _to(value: torch.Tensor, device: str, dtype: torch.dtype) -> torch.Tensor:
+    return value.to(device, dtype if value.is_floating_point() else None)
+
+
+def _done(stack: Stack, found: list[list[Call]]) -> Callable[..., Any]:
+    assert stack.outputs is not None, "the stack is done with"
+    outputs = stack.outputs
+    return lambda *args, **kwargs: stack.like(outputs(len(found) - 1))
 
 
 def _stand_in(

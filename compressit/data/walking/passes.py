@@ -97,11 +97,8 @@ def collect(
 ) -> list[Collected]:
     """Measure the inputs of a stage's products over all batches.
 
-    Args:
-        keep_outputs: Run each pass to its end, and let what comes out flow on.
-
-    Returns:
-        For each set of products that share their inputs, the chosen matrices they multiply and what was measured.
+    For each set of products that share their inputs it gives the chosen matrices they multiply and what was measured.
+    With `keep_outputs` each pass runs to its end, and what comes out flows on.
     """
     leaders = {shared.keys[0]: shared for shared in stage}
     stack = any(key[1] is not None for key in leaders)

@@ -1,0 +1,106 @@
+"""What a run will take, foreseen from the recipe and the table of weights alone: memory, disk, time."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from compressit import anatomy, machine
+from compressit.recipe import Recipe
+from compressit.steps import Need, StepConfig
+from compressit.weights import Weight, Weights
+
+LIBRARIES = 900_000_000
+"""Bytes of memory that torch, transformers and datasets take before any model is there."""
+TOKENS = 512
+"""Tokens of a calibration text where the recipe doesn't cut it."""
+FASTER = 2.5
+"""How much faster than float32 a processor with bfloat16 multiplies, measured on AVX-512."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Estimates: bytes at the peak, bytes on disk at the peak, seconds of walks (None without any)."""
+
+    memory: int
+    disk: int
+    seconds: int | None
+
+
+def of(recipe: Recipe, before: Weights, after: Sequence[Weights | None], *, streams: bool) -> Cost:
+    """Estimate a run.
+
+    Args:
+        recipe: What is done.
+        before: The model's weights.
+        after: They after each step; None where they can't be foreseen.
+        streams: Weights stay on disk.
+    """
+    final = after[-1] if after and after[-1] else before
+    tables = [before, *(table or before for table in after)]
+    peaks = [0 if streams else before.bytes]
+    for step, table in zip(recipe.steps, tables, strict=False):
+        held = 0 if streams else table.bytes
+        peaks.append(held + (_walk(recipe, table) if step.streams else _training(step, table, before)))
+    peaks += [8 * final.parameters] * bool(recipe.exports)
+    # Measuring opens an artifact, unpacked, and the original beside it.
+    unpacked = round(final.parameters * before.bytes / max(1, before.parameters))
+    peaks += [before.bytes + unpacked] * bool(recipe.dataset)
+    exported = 4 * final.parameters * len(recipe.exports)
+    disk = final.bytes + exported + (4 * before.parameters + 4 * final.parameters if exported else 0)
+    disk += sum(table.bytes for step, table in zip(recipe.steps, tables, strict=False) if step.streams)
+    walked = [step for step in recipe.steps if step.streams and Need.CALIBRATION in step.needs()]
+    seconds = round(sum(_seconds(recipe, before) for _ in walked)) if walked else None
+    return Cost(LIBRARIES + max(peaks), disk, seconds)
+
+
+def _training(step: StepConfig, table: Weights, before: Weights) -> int:
+    # Weights, gradients and AdamW's two moments; and a teacher beside them.
+    trains, taught = Need.TRAINING in step.needs(), Need.TEACHER in step.needs()
+    return 4 * table.parameters * (3 if trains else 1) + (4 * before.parameters if taught else 0)
+
+
+def _walk(recipe: Recipe, table: Weights) -> int:
+    """Two blocks, the largest Hessian and its factor, embeddings, and what flows between blocks."""
+    blocks: dict[str | None, list[Weight]] = defaultdict(list)
+    for tensor in table.tensors:
+        blocks[anatomy.block_name(table.model_type, tensor.name)].append(tensor)
+    outside = sum(tensor.elements * tensor.bits / 8 for tensor in blocks.pop(None, []))
+    largest = max((sum(tensor.elements for tensor in block) for block in blocks.values()), default=0)
+    inputs = max((weight.shape[1] for weight in table.linears().values()), default=0)
+    width = min((weight.shape[1] for weight in table.linears().values()), default=0)
+    flowing = _tokens(recipe) * width * (2 if machine.has_bfloat16() else 4)
+    return round(2 * 4 * largest + 6 * 4 * inputs**2 + outside + min(flowing, machine.free_memory() // 3))
+
+
+def _tokens(recipe: Recipe) -> int:
+    """Count calibration tokens, as far as the recipe tells."""
+    spec = recipe.dataset
+    if spec is None or spec.calibration is None:
+        return 0
+    found = re.search(r"\[(\d*):(\d+)\]", spec.calibration)
+    rows = int(found[2]) - int(found[1] or 0) if found else TOKENS
+    return rows * (spec.max_length or TOKENS)
+
+
+def _seconds(recipe: Recipe, table: Weights) -> float:
+    """Time a walk: two to three passes through all blocks, at the speed that this processor multiplies with."""
+    weights = sum(t.elements for t in table.tensors if anatomy.block_name(table.model_type, t.name))
+    speed = _flops() * (FASTER if machine.has_bfloat16() else 1)
+    return 2.5 * 2 * weights * _tokens(recipe) / speed
+
+
+def _flops() -> float:
+    """Measure how many float32 operations a second numpy multiplies with, in a twentieth of a second."""
+    import numpy as np
+
+    square = np.ones((512, 512), np.float32)
+    square @ square
+    begun, times = time.perf_counter(), 0
+    while time.perf_counter() - begun < 0.05:
+        square @ square
+        times += 1
+    return times * 2 * 512**3 / (time.perf_counter() - begun)

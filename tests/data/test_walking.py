@@ -1,0 +1,177 @@
+"""The walk against plain forward passes, and what may never change its results."""
+
+import shutil
+
+import pytest
+import torch
+from datasets import Dataset
+
+from compressit import model as models
+from compressit.data import walking
+from compressit.data.walking import How
+from compressit.data.walking.activations import Activations
+from compressit.data.walking.statistics import Gram, Norms
+from compressit.steps import load
+
+TASK = "text-generation"
+
+
+def how(**changed):
+    settings = {"statistic": Gram, "sequential": False, "feed": "compressed", "device": "cpu", "dtype": torch.float32}
+    return How(**{**settings, "limit": 1 << 30, **changed})
+
+
+def windows(count=12, length=24):
+    draw = torch.Generator().manual_seed(0)
+    return [{"input_ids": torch.randint(2, 300, (count // 3, length), generator=draw)} for _ in range(3)]
+
+
+@pytest.fixture
+def model(storyteller):
+    return models.load(storyteller / "model", TASK)
+
+
+def measured(model, batches, scratch, settings):
+    """Walk without changing anything; give H by matrix."""
+    found = {}
+    for block in walking.walk(model, batches, model.matrices(), scratch, settings):
+        for group in block.groups():
+            hessian = group.statistic.hessian()
+            found |= {matrix.name: hessian for matrix in group.matrices}
+    return found
+
+
+@pytest.mark.parametrize("sequential", [True, False])
+@pytest.mark.parametrize("feed", ["compressed", "original"])
+def test_each_matrix_is_shown_what_it_sees_in_the_model(sequential, feed, model, tmp_path):
+    batches, wanted, hooks = windows(), {}, []
+    for name in model.matrices():
+
+        def see(layer, inputs, name=name):
+            rows = inputs[0].reshape(-1, inputs[0].shape[-1]).double()
+            total, count = wanted.get(name, (0, 0))
+            wanted[name] = (total + rows.T @ rows, count + len(rows))
+
+        hooks.append(model.module.get_submodule(name).register_forward_pre_hook(see))
+    with torch.no_grad():
+        for batch in batches:
+            model.module(**batch)
+    for hook in hooks:
+        hook.remove()
+    found = measured(model, batches, tmp_path, how(sequential=sequential, feed=feed))
+    assert found.keys() == wanted.keys()
+    for name, (total, count) in wanted.items():
+        assert torch.allclose(found[name].double(), 2 / count * total, rtol=1e-4, atol=1e-5), name
+    for part in ("q", "k", "v"):
+        assert found[f"model.layers.1.self_attn.{part}_proj"] is found["model.layers.1.self_attn.q_proj"]
+
+
+def test_later_matrices_see_what_earlier_ones_have_become(model, tmp_path):
+    batches = windows()
+    plain = measured(model, batches, tmp_path / "a", how())
+    seen = {}
+    for block in walking.walk(model, batches, model.matrices(), tmp_path / "b", how(sequential=True)):
+        for group in block.groups():
+            hessian = group.statistic.hessian()
+            for matrix in group.matrices:
+                seen[matrix.name] = hessian
+                block.put(matrix, block.weight(matrix) * 0.5)
+    assert torch.equal(seen["model.layers.0.self_attn.q_proj"], plain["model.layers.0.self_attn.q_proj"])
+    # Half a value projection, half the input of the output projection.
+    assert torch.allclose(
+        seen["model.layers.0.self_attn.o_proj"].diagonal().sum() * 4,
+        plain["model.layers.0.self_attn.o_proj"].diagonal().sum(),
+        rtol=0.2,
+    )
+    assert not torch.allclose(seen["model.layers.1.mlp.up_proj"], plain["model.layers.1.mlp.up_proj"], rtol=0.01)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_changes_no_bit(side, sentiment, tmp_path):
+    """However long, whatever is written there, on whichever side: it is cut off before anything is computed."""
+    model = models.load(sentiment / "model", "text-classification")
+    rows = Dataset.from_dict({"text": ["the film was good", "a bad plot and music", "fine"], "label": [1, 0, 1]})
+    plain = walking.samples(rows, model, None)
+    model.processor.padding_side = side
+
+    class Padding:
+        """A processor that pads every row with junk."""
+
+        model_max_length, pad = model.processor.model_max_length, model.processor.pad
+
+        def __call__(self, texts, **kwargs):
+            found = model.processor(texts, **kwargs)
+            for key in found:
+                pad = [0 if key == "attention_mask" else 7] * 5
+                found[key] = [[*pad, *row] if side == "left" else [*row, *pad] for row in found[key]]
+            return found
+
+    padded = walking.samples(rows, models.Model(model.module, Padding(), model.task, model.source), None)
+    assert len(plain) == len(padded)
+    for one, other in zip(plain, padded, strict=True):
+        assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_what_does_not_fit_in_memory_goes_to_files_and_comes_back_the_same(model, tmp_path):
+    batches = windows()
+    roomy = measured(model, batches, tmp_path / "a", how())
+    tight = measured(model, batches, tmp_path / "b", how(limit=0))
+    assert all(torch.equal(roomy[name], tight[name]) for name in roomy)
+    held = Activations(tmp_path / "c", limit=100)
+    held.put(0, torch.arange(20.0))
+    held.put(1, torch.arange(20).to(torch.bfloat16))
+    held.put(0, torch.arange(20.0) + 1)
+    assert held.get(0).tolist() == list(range(1, 21))
+    assert held.get(1).dtype is torch.bfloat16
+    assert len(held) == 2
+
+
+def test_bfloat16_rows_are_summed_without_loss():
+    rows = torch.randn(300, 700, generator=torch.Generator().manual_seed(0)).bfloat16()
+    gram, norms = Gram(700, "cpu"), Norms(700, "cpu")
+    for some in rows.split(100):
+        gram.add(some)
+        norms.add(some)
+    exact = rows.double()
+    assert torch.allclose(gram.hessian().double(), 2 / 300 * exact.T @ exact, rtol=1e-4, atol=1e-5)
+    assert torch.allclose(norms.squares_I.double(), exact.square().sum(0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["quantize_gptq", "prune_sparsegpt", "prune_wanda"])
+@pytest.mark.parametrize("kept", [1, 3])
+@pytest.mark.parametrize("feed", ["compressed", "original"])
+def test_a_walk_that_goes_on_ends_with_the_same_bytes(name, kept, feed, storyteller, context_of, tmp_path):
+    step = load(name)
+    amount = {} if name == "quantize_gptq" else {"sparsity": 0.5}
+    config = step.Config(step=name, feed=feed, **amount)
+    digests = []
+    for attempt, again in (("whole", False), ("resumed", True)):
+        scratch = tmp_path / attempt
+        if again:
+            scratch.mkdir()
+            files = sorted((tmp_path / "whole").glob("0*.safetensors"))
+            assert len(files) == 4
+            for file in files[:kept]:
+                shutil.copy(file, scratch)
+            (scratch / ".00003.safetensors.partial").write_bytes(b"half")
+        model = models.load(storyteller / "model", TASK, scratch=tmp_path / f"weights-{attempt}")
+        step.run(model, config, context_of(model, scratch))
+        model.save(tmp_path / f"saved-{attempt}")
+        files = sorted((tmp_path / f"saved-{attempt}").glob("*.safetensors"))
+        digests.append([file.read_bytes() for file in files])
+    assert digests[0] == digests[1]
+
+
+@pytest.fixture
+def context_of(storyteller):
+    from compressit.data import DatasetSpec, rows
+    from compressit.progress import Silent
+    from compressit.steps import StepContext
+
+    spec = DatasetSpec(path=str(storyteller), evaluation="test.txt", max_length=32)
+    some = rows(spec, "train.txt[:60]", TASK, {}, storyteller)
+
+    def made(model, scratch):
+        return StepContext(None, some, lambda path: model, "cpu", 0, Silent(), scratch, 32)
+
+    return made
