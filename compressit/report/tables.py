@@ -67,6 +67,20 @@ def gains(artifact: Artifact) -> str:
     return f"speed of the uncompressed original on {_where(artifact)} over torch: {', '.join(ratios)}"
 
 
+def caveats(artifact: Artifact) -> list[str]:
+    """Say what an artifact saves that doesn't make it faster."""
+    found = []
+    packed = sorted(kind for kind in artifact.dtypes if kind.startswith("int"))
+    if packed and artifact.runtime == "torch":
+        found.append(
+            f"{artifact.name}: {' and '.join(packed)} weights save disk, not time or memory, in PyTorch, which unpacks "
+            "them when it opens the file; servers such as vLLM compute with them"
+        )
+    if artifact.nonzero < 0.9 * artifact.parameters:
+        found.append(f"{artifact.name}: zeros among the weights take the same room and time on {artifact.runtime}")
+    return found
+
+
 def _where(artifact: Artifact) -> str:
     return artifact.runtime if artifact.device == "cpu" else f"{artifact.runtime}, {artifact.device}"
 

@@ -1,4 +1,4 @@
-"""Zero the weights whose |weight| x input norm is smallest, row by row.
+"""Zero the weights whose size times the norm of their input is smallest, row by row.
 
 Sun et al. 2023, arXiv:2306.11695. Needs no training and no gradients; at 50% it is nearly as good as SparseGPT on large
 models, and worse on small ones and for N:M. Zeros alone make nothing smaller or faster on most runtimes.

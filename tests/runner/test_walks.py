@@ -44,6 +44,9 @@ def test_pruned_and_quantized_block_by_block_and_opened_by_plain_transformers(fi
     assert made.dtypes["int4"] > made.dtypes["float32"]
     assert {reading.metric: reading.value for reading in made.readings}["nonzero"] < 0.75
     assert found.steps[0].notes["sparsity"] == 0.5
+    said = (tmp_path / "out" / "report.md").read_text()
+    assert "int4 weights save disk, not time or memory" in said
+    assert "zeros among the weights take the same room and time" in said
     from transformers import AutoModelForCausalLM
 
     module = AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "checkpoint")

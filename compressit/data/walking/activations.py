@@ -31,7 +31,8 @@ class Activations:
         """Keep a batch's tensor in place of the one before."""
         import torch
 
-        tensor = tensor.detach()
+        # A GPU has better uses for its memory.
+        tensor = tensor.detach().cpu()
         size = tensor.numel() * tensor.element_size()
         before = self.held.pop(batch, None)
         self.bytes -= before.numel() * before.element_size() if before is not None else 0
@@ -41,7 +42,7 @@ class Activations:
             self.bytes += size
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        tensor.cpu().contiguous().view(torch.uint8).numpy().tofile(self._file(batch))
+        tensor.contiguous().view(torch.uint8).numpy().tofile(self._file(batch))
         self.written[batch] = tensor.shape, tensor.dtype
 
     def get(self, batch: int) -> torch.Tensor:

@@ -112,10 +112,11 @@ def walk(
     pending = [name for name in parts if name in holding and not files[name].is_file()]
     stacks = [Stack([block for _, block in stack]) for stack in anatomy.stacks(model.module)]
     names = [[name for name, _ in stack] for stack in anatomy.stacks(model.module)]
-    with torch.no_grad(), _ready(model.module, how.device):
+    with contextlib.ExitStack() as flows, torch.no_grad(), _ready(model.module, how.device):
         for depth, own in enumerate(names):
             ahead = [name for later in names[depth:] for name in later if name in pending]
             flow = Activations(scratch / f"stack-{depth}", how.limit)
+            flows.callback(flow.clear)
             calls: list[list[Call]] = []
             if ahead:
                 with lent(model, how.dtype, how.device), _computing(model, own[0], parts[own[0]], how):
