@@ -87,7 +87,7 @@ def test_validate_says_what_is_wrong_where_and_exits_2(cli, quick):
         (["apply", "RECIPE", "--set", "steps.0.kep=1"], "unknown key 'kep'; did you mean 'keep'?"),
         (["apply", "RECIPE", "--set", "nonsense"], "nonsense"),
         (["apply", "RECIPE", "--device", "tpu"], "expected auto, cpu or cuda"),
-        (["steps", "show", "prune_magnitud"], "did you mean 'prune_magnitude'?"),
+        (["steps", "show", "prune_magnitud"], "did you mean 'prune_magnitude'"),
         (["aply"], "aply"),
         (["verify", "nowhere"], "there is no folder nowhere"),
         (["init", "recipe.schema.json"], "is the schema's own name"),
