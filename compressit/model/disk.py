@@ -61,7 +61,10 @@ def opened(auto_class: Any, folder: Path, scratch: Path, **options: Any) -> tupl
 
 
 def read(places: Mapping[str, Place]) -> dict[str, torch.Tensor]:
-    """Read tensors into memory, each file opened once and closed again, so that nothing of it stays mapped."""
+    """Give tensors out of their files, which stay mapped as long as the tensors live.
+
+    The mapping is private: what is written to a tensor never reaches the file.
+    """
     from safetensors import safe_open
 
     by_file: dict[Path, list[str]] = defaultdict(list)
@@ -71,7 +74,7 @@ def read(places: Mapping[str, Place]) -> dict[str, torch.Tensor]:
     for file, names in by_file.items():
         with safe_open(file, framework="pt") as stream:
             for name in names:
-                found[name] = stream.get_tensor(places[name].key).clone()
+                found[name] = stream.get_tensor(places[name].key)
     return found
 
 
@@ -81,7 +84,7 @@ def contents(file: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 
     with safe_open(file, framework="pt") as stream:
         names = stream.keys()
-        return {name: stream.get_tensor(name).clone() for name in names}, stream.metadata() or {}
+        return {name: stream.get_tensor(name) for name in names}, stream.metadata() or {}
 
 
 def write(file: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +89,19 @@ class Quantized:
             beside["weight_zero_point"] = pack_to_int32(self.zero_OG, self.scheme.bits, packed_dim=0).contiguous()
         shape = torch.tensor(self.whole_OI.shape)
         return {"weight_packed": pack_to_int32(self.whole_OI, self.scheme.bits), "weight_shape": shape, **beside}
+
+
+def stacked(parts: Sequence[Quantized]) -> Quantized:
+    """Put rows that were quantized apart one below the other."""
+    import torch
+
+    zeros = [part.zero_OG for part in parts if part.zero_OG is not None]
+    return Quantized(
+        parts[0].scheme,
+        torch.cat([part.whole_OI for part in parts]),
+        torch.cat([part.scale_OG for part in parts]),
+        torch.cat(zeros) if zeros else None,
+    )
 
 
 def config(scheme: Scheme, left: list[str]) -> dict[str, Any]:

@@ -22,11 +22,15 @@ from compressit.errors import StepError
 from compressit.model import Model
 from compressit.model.matrices import Matrix
 from compressit.model.parts import Part, visits
-from compressit.model.quantized import Scheme
+from compressit.model.quantized import Scheme, stacked
 from compressit.steps import Notes, StepContext
 from compressit.steps._quantizing import QuantizingConfig, chosen, claim, foresee, quantized
 
 __all__ = ["Config", "claim", "foresee", "run"]
+
+
+SLAB = 1 << 20
+"""Weights that are rounded at once."""
 
 
 class Config(QuantizingConfig):
@@ -82,9 +86,14 @@ def _quantize(part: Part, matrix: Matrix, config: Config) -> tuple[float, float]
     if not bool(torch.isfinite(weight_OI).all()):
         raise StepError(f"{matrix.name} holds weights that are not finite")
     dtype = part.tensors[matrix.parameter].dtype
-    found = nearest(weight_OI, config.grid(dtype))
-    part.quantize(matrix, quantized(found, config.scheme, dtype))
-    return float((found.weight_OI - weight_OI).square().sum()), float(weight_OI.square().sum())
+    found, error = [], 0.0
+    # Rows know nothing of each other: a few at a time keep what is made on the way small.
+    for rows_OI in weight_OI.split(max(1, SLAB // weight_OI.shape[1])):
+        rounded = nearest(rows_OI, config.grid(dtype))
+        error += float((rounded.weight_OI - rows_OI).square_().sum())
+        found.append(quantized(rounded, config.scheme, dtype))
+    part.quantize(matrix, stacked(found))
+    return error, float(weight_OI.square().sum())
 
 
 def _round_activations(model: Model, matrices: dict[str, Matrix]) -> None:
