@@ -25,6 +25,9 @@ __all__ = ["Config", "claim", "foresee", "run"]
 class Config(WalkingConfig, PruningConfig):
     """Fields of the step."""
 
+    sequential: bool = False
+    """Let the matrices of a block see what those before them in the block have become: nothing here makes up for it."""
+
 
 def run(model: Model, config: Config, context: StepContext) -> Notes:
     """Prune block by block."""
