@@ -126,7 +126,7 @@ def keep_blocks(module: Any, keep: Sequence[int]) -> None:
 
 def module_name(model_type: str, saved: str) -> str:
     """Spell a checkpoint's tensor name as the module in memory does."""
-    return _respelled(saved, [pair for pair in _known(model_type).saved])
+    return _respelled(saved, _known(model_type).saved)
 
 
 def saved_name(model_type: str, name: str) -> str:

@@ -81,18 +81,6 @@ class Model:
         found.tensors.update({name: state[name].data for name in left if name not in self.disk.places})
         return found
 
-    def bring_in(self, device: str) -> None:
-        """Read all weights into memory; nothing where they are there already."""
-        if self.disk is None:
-            return
-        for part, names in self.parts().items():
-            read = self.read(part, names)
-            disks.fill(self.module, {name: tensor.to(device) for name, tensor in read.tensors.items()})
-            self.quantized.update(read.quantized)
-        self.disk = None
-        self.module.tie_weights()
-        self.module.to(device)
-
     def save(self, folder: Path) -> None:
         """Write config, safetensors and processor files; quantized matrices in the compressed-tensors format."""
         saving.save(self, folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib.util import find_spec
@@ -94,8 +93,7 @@ def foresee(before: Weights, config: QuantizingConfig) -> Weights:
 
 def claim(folder: Path, config: QuantizingConfig) -> str | None:
     """Find out how the saved files hold the layers."""
-    described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    scheme = checkpoint.quantization(described)
+    scheme = checkpoint.quantization(checkpoint.described(folder))
     if scheme is None:
         return "config.json names no quantization"
     if (scheme["input_activations"] is not None) != config.scheme.activations:

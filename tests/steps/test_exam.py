@@ -161,3 +161,23 @@ def _inputs(model):
     if model.task == "image-classification":
         return {"pixel_values": torch.zeros(1, 3, 8, 8)}
     return dict(model.processor(["the film was good"], return_tensors="pt"))
+
+
+def test_the_readmes_example_is_a_step(opened, context):
+    readme = Path(__file__).parents[2] / "README.md"
+    (text,) = [
+        block for block in re.findall(r"```python\n(.*?)```", readme.read_text(), re.S) if "class Config" in block
+    ]
+    step = {}
+    exec(text, step)
+    model, before = opened("bert"), linears(opened("bert"))
+    assert step["run"](model, step["Config"](step="halve"), context(model)) == {"changed": len(before)}
+    assert all(torch.equal(layer.weight, before[name].weight * 0.5) for name, layer in linears(model).items())
+
+
+def test_experts_that_saw_too_few_tokens_are_rounded_to_nearest_and_counted(opened, context):
+    module, config = example("quantize_gptq")
+    model = opened("mixtral")
+    notes = take(module, config, model, context(model, count=1))
+    assert notes["starved"] >= 1
+    assert ".experts." in notes["first_starved"]

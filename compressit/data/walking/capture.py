@@ -93,9 +93,7 @@ def capture(
     with contextlib.ExitStack() as context:
         for stack in stacks[:-1]:
             for block in stack.blocks:
-                context.enter_context(
-                    _replaced(block, lambda *args, of=stack, **kw: of.like(of.outputs(len(found) - 1)))
-                )
+                context.enter_context(_replaced(block, _done(stack, found)))
         for index, block in enumerate(stacks[-1].blocks):
             context.enter_context(_replaced(block, _stand_in(stacks[-1], index, block.forward, shared, found, keep)))
         for batch in batches:
