@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from compressit import anatomy, machine
+from compressit.data.walking.blocks import WAITING
 from compressit.recipe import Recipe
 from compressit.steps import Need, StepConfig
 from compressit.weights import Weight, Weights
@@ -44,7 +45,7 @@ def of(recipe: Recipe, before: Weights, after: Sequence[Weights | None], *, stre
     peaks = [0 if streams else before.bytes]
     for step, table in zip(recipe.steps, tables, strict=False):
         held = 0 if streams else table.bytes
-        peaks.append(held + (_walk(recipe, table) if step.streams else _training(step, table, before)))
+        peaks.append(held + (_walk(recipe, step, table) if step.streams else _training(step, table, before)))
     peaks += [8 * final.parameters] * bool(recipe.exports)
     # Measuring opens an artifact, unpacked, and the original beside it.
     unpacked = round(final.parameters * before.bytes / max(1, before.parameters))
@@ -53,7 +54,7 @@ def of(recipe: Recipe, before: Weights, after: Sequence[Weights | None], *, stre
     disk = final.bytes + exported + (4 * before.parameters + 4 * final.parameters if exported else 0)
     disk += sum(table.bytes for step, table in zip(recipe.steps, tables, strict=False) if step.streams)
     walked = [step for step in recipe.steps if step.streams and Need.CALIBRATION in step.needs()]
-    seconds = round(sum(_seconds(recipe, before) for _ in walked)) if walked else None
+    seconds = round(sum(_seconds(recipe, step, before) for step in walked)) if walked else None
     return Cost(LIBRARIES + max(peaks), disk, seconds)
 
 
@@ -63,8 +64,8 @@ def _training(step: StepConfig, table: Weights, before: Weights) -> int:
     return 4 * table.parameters * (3 if trains else 1) + (4 * before.parameters if taught else 0)
 
 
-def _walk(recipe: Recipe, table: Weights) -> int:
-    """Two blocks, the largest Hessian and its factor, embeddings, and what flows between blocks."""
+def _walk(recipe: Recipe, step: StepConfig, table: Weights) -> int:
+    """Two blocks, the largest Hessian and its factor, embeddings, what flows between blocks, and passes that wait."""
     blocks: dict[str | None, list[Weight]] = defaultdict(list)
     for tensor in table.tensors:
         blocks[anatomy.block_name(table.model_type, tensor.name)].append(tensor)
@@ -73,6 +74,7 @@ def _walk(recipe: Recipe, table: Weights) -> int:
     inputs = max((weight.shape[1] for weight in table.linears().values()), default=0)
     width = min((weight.shape[1] for weight in table.linears().values()), default=0)
     flowing = _tokens(recipe) * width * (2 if machine.has_bfloat16() else 4)
+    flowing *= 1 + WAITING if getattr(step, "sequential", False) else 1
     return round(2 * 4 * largest + 6 * 4 * inputs**2 + outside + min(flowing, machine.free_memory() // 3))
 
 
@@ -86,11 +88,18 @@ def _tokens(recipe: Recipe) -> int:
     return rows * (spec.max_length or TOKENS)
 
 
-def _seconds(recipe: Recipe, table: Weights) -> float:
-    """Time a walk: two to three passes through all blocks, at the speed that this processor multiplies with."""
-    weights = sum(t.elements for t in table.tensors if anatomy.block_name(table.model_type, t.name))
-    speed = _flops() * (FASTER if machine.has_bfloat16() else 1)
-    return 2.5 * 2 * weights * _tokens(recipe) / speed
+def _seconds(recipe: Recipe, step: StepConfig, table: Weights) -> float:
+    """Time a walk at the speed that this processor multiplies with.
+
+    A pass takes about twice what its products do. Steps that let the matrices of a block see what those before have
+    become make one pass and half of each Hessian, which is symmetric; the others make two passes.
+    """
+    inside = {name: weight for name, weight in table.linears().items() if table.inside_blocks(name)}
+    weights = sum(weight.elements for weight in inside.values())
+    float32 = _flops()
+    products = 2 * 2 * weights / (float32 * (FASTER if machine.has_bfloat16() else 1))
+    hessians = sum(weight.shape[1] ** 2 for weight in inside.values()) / float32
+    return _tokens(recipe) * (products + hessians if getattr(step, "sequential", False) else 2 * products)
 
 
 def _flops() -> float:

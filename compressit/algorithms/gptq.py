@@ -98,7 +98,7 @@ def better(one: Rounded, other: Rounded, w_OI: torch.Tensor, gram_II: torch.Tens
     """Take of two results, row by row, the one with less error on H."""
     import torch
 
-    less_O = hessian.loss(one.weight_OI - w_OI, gram_II) < hessian.loss(other.weight_OI - w_OI, gram_II)
+    less_O = hessian.less(one.weight_OI - w_OI, other.weight_OI - w_OI, gram_II)
     pairs = (
         (one.whole_OI, other.whole_OI), (one.scale_OG, other.scale_OG), (one.zero_OG, other.zero_OG)
     )  # fmt: skip

@@ -50,6 +50,9 @@ def factor(gram_II: torch.Tensor, damping: float) -> tuple[torch.Tensor, float]:
     raise StepError("the Hessian of a layer can't be factored at any damping")
 
 
-def loss(off_OI: torch.Tensor, gram_II: torch.Tensor) -> torch.Tensor:
-    """Squared output error of each row of a change to a matrix, as far as H tells: (O,)."""
-    return (off_OI @ gram_II).mul_(off_OI).sum(-1)
+def less(one_OI: torch.Tensor, other_OI: torch.Tensor, gram_II: torch.Tensor) -> torch.Tensor:
+    """Tell which of two changes a and b to a matrix costs less output error, row by row: aHa < bHb, (O,).
+
+    One product tells: aHa - bHb = (a - b)H(a + b).
+    """
+    return ((one_OI - other_OI) @ gram_II).mul_(one_OI + other_OI).sum(-1) < 0

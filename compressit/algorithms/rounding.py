@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-SHRINKS = tuple(1 - step / 50 for step in range(31))
+SHRINKS = tuple(1 - step / 25 for step in range(16))
 """Ranges that the search of the clip tries, as shares of the full one."""
 CHUNK = 1 << 17
 """Weights that the search looks at together: what it makes of them stays in the processor's cache."""

@@ -31,7 +31,7 @@ class QuantizingConfig(StepConfig):
 
     bits: int = Field(8, ge=2, le=8)
     """Bits of a weight."""
-    group_size: int | None = Field(None, ge=8)
+    group_size: int | None = Field(None, gt=1)
     """Consecutive inputs that share a scale (default: all inputs of an output channel)."""
     symmetric: bool = True
     """Leave out zero points."""

@@ -37,7 +37,7 @@ class Config(WalkingConfig, PruningConfig):
     """Share of the Hessian's mean diagonal that is added to it."""
     bits: int | None = Field(None, ge=2, le=8)
     """Round the weights that stay to so many bits, too."""
-    group_size: int | None = Field(None, ge=8)
+    group_size: int | None = Field(None, gt=1)
     """Consecutive inputs that share a scale, where `bits` is given (default: all inputs of an output channel)."""
     symmetric: bool = True
     """Leave out zero points, where `bits` is given."""

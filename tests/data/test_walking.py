@@ -5,12 +5,16 @@ import shutil
 import pytest
 import torch
 from datasets import Dataset
+from torch.overrides import TorchFunctionMode
 
 from compressit import model as models
 from compressit.data import walking
 from compressit.data.walking import How
 from compressit.data.walking.activations import Activations
+from compressit.data.walking.capture import Call
+from compressit.data.walking.runs import Runs
 from compressit.data.walking.statistics import Gram, Norms
+from compressit.data.walking.watch import Stopped
 from compressit.steps import load
 
 TASK = "text-generation"
@@ -175,3 +179,82 @@ def context_of(storyteller):
         return StepContext(None, some, lambda path: model, "cpu", 0, Silent(), scratch, 32)
 
     return made
+
+
+class Counting(TorchFunctionMode):
+    """Counts attentions."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        self.count += function is torch.nn.functional.scaled_dot_product_attention
+        return function(*args, **(kwargs or {}))
+
+
+def halved(model, scratch, settings):
+    """Walk, halve every matrix on the way; give what each saw, and how often attention was computed."""
+    seen = {}
+    with Counting() as attentions:
+        for block in walking.walk(model, windows(), model.matrices(), scratch, settings):
+            for group in block.groups():
+                hessian = group.statistic.hessian()
+                for matrix in group.matrices:
+                    seen[matrix.name] = hessian
+                    block.put(matrix, block.weight(matrix) * 0.5)
+    return seen, attentions.count
+
+
+def test_a_pass_goes_on_where_it_stopped_and_nothing_is_computed_twice(storyteller, tmp_path, monkeypatch):
+    blocks = len(models.load(storyteller / "model", TASK).blocks())
+    found = {}
+    for waiting in (0, 4, 100):
+        monkeypatch.setattr(walking.blocks, "WAITING", waiting)
+        model = models.load(storyteller / "model", TASK)
+        found[waiting] = halved(model, tmp_path / str(waiting), how(sequential=True))
+    # Three batches through each block, and the first once more to learn from; once to see what a block hands on.
+    assert found[100][1] == 4 * blocks + 1
+    assert found[0][1] > found[4][1] >= found[100][1]
+    for waiting in (4, 100):
+        assert all(torch.equal(found[waiting][0][name], seen) for name, seen in found[0][0].items())
+
+
+def test_a_pass_that_turns_out_otherwise_than_the_first_begins_anew(storyteller, tmp_path, monkeypatch):
+    """What batches share is not promised by anyone: here some look back at their inputs where the first did not."""
+
+    class Turning(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)
+
+        def forward(self, hidden):
+            doubled = hidden * 2
+            made = self.second(self.first(doubled).relu())
+            return made + doubled if bool(hidden.sum() > 0) else made
+
+    torch.manual_seed(0)
+    block = Turning()
+    inputs = [torch.full((2, 4), value) for value in (-1.0, 1.0, -2.0)]
+    flow = Activations(tmp_path, 1 << 20)
+    for index, hidden in enumerate(inputs):
+        flow.put(index, hidden)
+    known = {block.first.weight.data_ptr(): ("first", None), block.second.weight.data_ptr(): ("second", None)}
+    calls = [Call((), {}, named=False)] * 3
+    runs = Runs(block, flow, calls, known, "cpu", 1 << 20, torch.empty(0))
+    stops = {}
+    with torch.no_grad():
+        runs.learn(lambda key, inputs, call: stops.setdefault(key, call))
+        told = []
+
+        def see(key, inputs):
+            told.append(key)
+            if key == ("second", None):
+                raise Stopped
+
+        for batch in range(3):
+            assert runs.go(batch, see, stops["second", None]) is None
+        assert len(runs.waiting) == 3
+        runs.finish()
+        for index, hidden in enumerate(inputs):
+            assert torch.equal(flow.get(index), block(hidden))

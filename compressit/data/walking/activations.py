@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
+
+APART = 1 << 20
+"""Bytes from which a tensor gets memory of its own."""
 
 
 class Activations:
@@ -27,12 +31,15 @@ class Activations:
     def __len__(self) -> int:
         return len(self.held) + len(self.written)
 
+    def __contains__(self, batch: int) -> bool:
+        return batch in self.held or batch in self.written
+
     def put(self, batch: int, tensor: torch.Tensor) -> None:
         """Keep a batch's tensor in place of the one before."""
         import torch
 
         # A GPU has better uses for its memory.
-        tensor = tensor.detach().cpu()
+        tensor = apart(tensor.detach().cpu())
         size = tensor.numel() * tensor.element_size()
         before = self.held.pop(batch, None)
         self.bytes -= before.numel() * before.element_size() if before is not None else 0
@@ -55,6 +62,13 @@ class Activations:
         shape, dtype = self.written[batch]
         return torch.from_numpy(np.fromfile(self._file(batch), dtype=np.uint8)).view(dtype).reshape(shape)
 
+    def forget(self, batch: int) -> None:
+        """Let go of a batch's tensor."""
+        before = self.held.pop(batch, None)
+        self.bytes -= before.numel() * before.element_size() if before is not None else 0
+        if self.written.pop(batch, None) is not None:
+            self._file(batch).unlink()
+
     def clear(self) -> None:
         """Forget everything, files too."""
         for batch in self.written:
@@ -63,3 +77,17 @@ class Activations:
 
     def _file(self, batch: int) -> Path:
         return self.folder / f"{batch:06}.activations"
+
+
+def apart(tensor: torch.Tensor) -> torch.Tensor:
+    """Copy a tensor that will be kept into memory of its own.
+
+    Among what a forward pass takes and lets go again it would leave holes that nothing fits into.
+    """
+    import torch
+
+    size = tensor.numel() * tensor.element_size()
+    if tensor.device.type != "cpu" or size < APART or not tensor.is_contiguous():
+        return tensor
+    kept = torch.frombuffer(mmap.mmap(-1, size), dtype=tensor.dtype).view(tensor.shape)
+    return kept.copy_(tensor)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from compressit import anatomy
+from compressit import anatomy, machine
 from compressit.data.walking.activations import Activations
 from compressit.data.walking.capture import Call, Stack, capture
 from compressit.data.walking.lending import lent
 from compressit.data.walking.passes import Collected, collect, plan_of
+from compressit.data.walking.runs import Runs
 from compressit.data.walking.statistics import Statistic
+from compressit.data.walking.watch import products
 from compressit.model import disk
 from compressit.model.matrices import Matrix, matrices
 from compressit.model.parts import Part, enter, leave
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
 
     from compressit.model import Model
     from compressit.model.quantized import Quantized
+
+WAITING = 4
+"""How much passes that wait may hold in memory, in units of what flows between blocks."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +127,8 @@ def walk(
             if ahead:
                 with lent(model, how.dtype, how.device), _computing(model, own[0], parts[own[0]], how):
                     calls = capture(model.module, stacks[: depth + 1], batches, flow.put, how.device, how.dtype)
+            gc.collect()
+            machine.give_back()
             for index, name in enumerate(own):
                 runs_on = any(later in pending for later in [*own[index + 1 :], *chain(*names[depth + 1 :])])
                 if name not in holding and not runs_on:
@@ -146,6 +154,16 @@ class _Step:
             hidden = self.flow.get(batch).to(self.how.device)
             self.flow.put(batch, call.run(self.block, hidden))
 
+    def runs(self, computing: Mapping[str, torch.Tensor], inside: Mapping[str, Matrix]) -> Runs:
+        """Make passes that can be stopped at the products with some matrices."""
+        import torch
+
+        room = min(self.how.limit - self.flow.bytes, WAITING * self.flow.bytes)
+        if self.how.device.startswith("cuda"):
+            room = torch.cuda.mem_get_info(self.how.device)[0] // 2
+        known = products(computing, inside)
+        return Runs(self.block, self.flow, self.calls, known, self.how.device, room, torch.empty(0))
+
 
 def _visit(
     step: _Step, name: str, names: list[str], file: Path, chosen: Mapping[str, Matrix], runs_on: bool
@@ -163,34 +181,39 @@ def _visit(
     part = enter(model, name, names, file)
     if not part.finished or runs_on:
         with _as_computed(model, part, how) as computing:
+            runs = step.runs(computing, inside)
             if not part.finished:
                 collected = None
                 if how.feed == "original":
-                    collected = _all_at_once(step, computing, inside, runs_on)
-                yield Block(part, lambda: _groups(step, computing, inside, collected), computing)
+                    collected = _all_at_once(runs, computing, inside, how, runs_on)
+                yield Block(part, lambda: _groups(runs, computing, inside, how, collected), computing)
             if runs_on and how.feed == "compressed":
-                step.run_on()
+                runs.finish()
+                machine.give_back()
     leave(model, part, file)
 
 
 def _all_at_once(
-    step: _Step, computing: dict[str, torch.Tensor], inside: Mapping[str, Matrix], runs_on: bool
+    runs: Runs, computing: dict[str, torch.Tensor], inside: Mapping[str, Matrix], how: How, runs_on: bool
 ) -> list[Collected]:
     """Measure all inputs in the pass that also makes the next block's, before anything is changed."""
-    stages = plan_of(step.block, step.flow, step.calls, computing, inside, step.how, sequential=False)
-    (stage,) = stages
-    return collect(step.block, step.flow, step.calls, computing, inside, stage, step.how, keep_outputs=runs_on)
+    (stage,) = plan_of(runs, inside, sequential=False)
+    return collect(runs, computing, inside, stage, how, keep_outputs=runs_on)
 
 
 def _groups(
-    step: _Step, computing: dict[str, torch.Tensor], inside: Mapping[str, Matrix], collected: list[Collected] | None
+    runs: Runs,
+    computing: dict[str, torch.Tensor],
+    inside: Mapping[str, Matrix],
+    how: How,
+    collected: list[Collected] | None,
 ) -> Iterator[Group]:
     if collected is not None:
         yield from (Group(each.matrices, each.statistic) for each in collected)
         return
-    how = step.how
-    for stage in plan_of(step.block, step.flow, step.calls, computing, inside, how, sequential=how.sequential):
-        found = collect(step.block, step.flow, step.calls, computing, inside, stage, how, keep_outputs=False)
+    for stage in plan_of(runs, inside, sequential=how.sequential):
+        found = collect(runs, computing, inside, stage, how, keep_outputs=False)
+        machine.give_back()
         while found:
             group = found.pop(0)
             yield Group(group.matrices, group.statistic)

@@ -2,25 +2,23 @@
 
 A block's products fall into stages: those whose inputs depend on nothing that is still to change. In a Llama block they
 are q, k and v; o; gate and up; down. Each stage is one pass up to its own products, through matrices that have changed
-already. All experts of a block are one stage: which of them a token meets is only known when it gets there.
+already, from where the stage before stopped. All experts of a block are one stage: which of them a token meets is only
+known when it gets there.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from compressit.data.walking.watch import Key, Stopped, products, watching
+from compressit.data.walking.runs import Runs
+from compressit.data.walking.watch import Key, Stopped
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
-    from compressit.data.walking.activations import Activations
     from compressit.data.walking.blocks import How
-    from compressit.data.walking.capture import Call
     from compressit.model.matrices import Matrix
 
 
@@ -40,30 +38,32 @@ class Collected:
     statistic: Any
 
 
-Stage = tuple[Shared, ...]
+@dataclass(frozen=True)
+class Stage:
+    """What one pass measures.
+
+    Attributes:
+        products: By the inputs they share.
+        stop: The call that makes the first of them; 0 where a pass runs beyond it before it has seen all.
+    """
+
+    products: tuple[Shared, ...]
+    stop: int
 
 
-def plan_of(
-    block: nn.Module,
-    flow: Activations,
-    calls: Sequence[Call],
-    computing: Mapping[str, torch.Tensor],
-    inside: Mapping[str, Matrix],
-    how: How,
-    *,
-    sequential: bool,
-) -> list[Stage]:
+def plan_of(runs: Runs, inside: Mapping[str, Matrix], *, sequential: bool) -> list[Stage]:
     """Find the stages of a block, by what happens to the first batch."""
     seen: dict[Key, list[Hashable]] = {}
+    first: dict[Key, int] = {}
     alive: list[torch.Tensor] = []
 
-    def see(key: Key, inputs: torch.Tensor) -> None:
+    def see(key: Key, inputs: torch.Tensor, call: int) -> None:
         # Kept alive, so that no other tensor comes to lie at the same place.
         alive.append(inputs)
         seen.setdefault(key, []).append((inputs.data_ptr(), inputs.shape))
+        first.setdefault(key, call)
 
-    with watching(products(computing, inside), see):
-        calls[0].run(block, flow.get(0).to(how.device))
+    runs.learn(see)
     grouped: dict[tuple[Hashable, ...], list[Key]] = {}
     for key, inputs in seen.items():
         grouped.setdefault((key[1] is not None, *inputs), []).append(key)
@@ -74,20 +74,18 @@ def plan_of(
     experts += [Shared((key,), 1) for key in unmet]
     plain = [shared for shared in found if shared.keys[0][1] is None]
     if not sequential:
-        return [(*plain, *experts)]
-    stages: list[Stage] = [(shared,) for shared in plain]
+        return [Stage((*plain, *experts), 0)]
+    stages = [Stage((shared,), first[shared.keys[0]] if shared.calls == 1 else 0) for shared in plain]
     if experts:
         order = list(seen)
         start = min((order.index(s.keys[0]) for s in experts if s.keys[0] in seen), default=len(order))
         place = sum(order.index(shared.keys[0]) < start for shared in plain)
-        stages.insert(place, tuple(experts))
+        stages.insert(place, Stage(tuple(experts), 0))
     return stages
 
 
 def collect(
-    block: nn.Module,
-    flow: Activations,
-    calls: Sequence[Call],
+    runs: Runs,
     computing: Mapping[str, torch.Tensor],
     inside: Mapping[str, Matrix],
     stage: Stage,
@@ -100,9 +98,9 @@ def collect(
     For each set of products that share their inputs it gives the chosen matrices they multiply and what was measured.
     With `keep_outputs` each pass runs to its end, and what comes out flows on.
     """
-    leaders = {shared.keys[0]: shared for shared in stage}
+    leaders = {shared.keys[0]: shared for shared in stage.products}
     stack = any(key[1] is not None for key in leaders)
-    members = {shared.keys[0]: _members(shared, inside) for shared in stage}
+    members = {shared.keys[0]: _members(shared, inside) for shared in stage.products}
     statistics = {key: how.statistic(_inputs(found[0], computing), how.device) for key, found in members.items()}
     left: dict[Key, int] = {}
 
@@ -113,13 +111,11 @@ def collect(
         if not keep_outputs and not stack and not any(left.values()):
             raise Stopped
 
-    with watching(products(computing, inside), see):
-        for batch, call in enumerate(calls):
-            left.update({key: shared.calls for key, shared in leaders.items()})
-            with contextlib.suppress(Stopped):
-                output = call.run(block, flow.get(batch).to(how.device))
-                if keep_outputs:
-                    flow.put(batch, output)
+    for batch in range(len(runs.calls)):
+        left.update({key: shared.calls for key, shared in leaders.items()})
+        output = runs.go(batch, see, stage.stop)
+        if keep_outputs and output is not None:
+            runs.flow.put(batch, output)
     return [Collected(members[key], statistics[key]) for key in leaders]
 
 

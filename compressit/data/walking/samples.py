@@ -39,12 +39,16 @@ def samples(rows: Dataset, model: Model, max_length: int | None) -> list[dict[st
         row = _unpadded(prepared[index])
         by_shape[tuple(sorted((name, _shape(value)) for name, value in row.items()))].append(row)
     collate = task.collate(model.processor)
-    found = []
+    found: list[dict[str, Any]] = []
     for _, alike in sorted(by_shape.items(), key=lambda entry: repr(entry[0])):
         ids = alike[0].get("input_ids")
         size = IMAGES if ids is None else max(1, TOKENS // max(1, len(ids)))
-        for start in range(0, len(alike), size):
-            batch = collate(alike[start : start + size])
+        # The first sample of all goes alone: the walk runs it once more in each block, to learn how that computes.
+        alone = alike[: 0 if found else 1]
+        rest = alike[len(alone) :]
+        parts = [alone, *(rest[start : start + size] for start in range(0, len(rest), size))]
+        for part in filter(None, parts):
+            batch = collate(part)
             found.append({name: value for name, value in batch.items() if name not in NOT_INPUTS})
     return found
 

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import torch
 
-SPAN = 512
+SPAN = 128
 """Inputs in a square of the Gram matrix: only squares on and above the diagonal are computed."""
+CHUNK = 2048
+"""Rows that are read as float32 at a time."""
 
 
 class Statistic(Protocol):
@@ -53,11 +55,12 @@ class Gram:
     def add(self, rows_NI: torch.Tensor) -> None:
         """Take more rows in."""
         self.count += len(rows_NI)
-        size = rows_NI.shape[1]
-        with _exact(rows_NI) as rows:
-            for top in range(0, size, SPAN):
-                left = rows[:, top : top + SPAN].T
-                self.sum_II[top : top + SPAN, top:].addmm_(left, rows[:, top:])
+        with _exact(rows_NI):
+            for part_NI in rows_NI.split(CHUNK):
+                rows = part_NI.float()
+                for top in range(0, rows.shape[1], SPAN):
+                    left = rows[:, top : top + SPAN].T
+                    self.sum_II[top : top + SPAN, top:].addmm_(left, rows[:, top:])
 
     def hessian(self) -> torch.Tensor:
         """Give H: (I, I). What was summed is used up."""
@@ -68,8 +71,8 @@ class Gram:
 
 
 @contextlib.contextmanager
-def _exact(rows_NI: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Give rows as float32, in arithmetic that loses nothing of them.
+def _exact(rows_NI: torch.Tensor) -> Iterator[None]:
+    """Multiply float32 in arithmetic that loses nothing of the rows.
 
     The product of two bfloat16 numbers is exact in float32. So rows that come in bfloat16 may be multiplied by the
     processor's bfloat16 instructions, which sum in float32. No other rows may be, and TF32 never is used.
@@ -81,6 +84,6 @@ def _exact(rows_NI: torch.Tensor) -> Iterator[torch.Tensor]:
     before = backend.fp32_precision
     backend.fp32_precision = exact
     try:
-        yield rows_NI.float()
+        yield
     finally:
         backend.fp32_precision = before

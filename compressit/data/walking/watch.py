@@ -6,8 +6,9 @@ transposed ones, one expert out of a stack. A matrix is known by where its weigh
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import torch
@@ -32,8 +33,30 @@ def products(tensors: Mapping[str, torch.Tensor], matrices: Mapping[str, Matrix]
     return found
 
 
-def watching(known: Mapping[int, Key], see: Callable[[Key, torch.Tensor], None]) -> Any:
-    """Give a context in which `see` is told of every product before it is made: its key and the inputs (..., I)."""
+class Calls(Protocol):
+    """Answers calls instead of their being made, and takes down those that are."""
+
+    def answer(self, function: Any, given: Any) -> tuple[bool, Any]:
+        """Give whether a call is answered, and with what."""
+
+    def note(self, function: Any, given: Any, output: Any) -> None:
+        """Take down a call that was made."""
+
+
+def watching(known: Mapping[int, Key], see: Callable[[Key, torch.Tensor], None], calls: Calls) -> Any:
+    """Give a context in which `see` is told of every product before it is made: its key and the inputs (..., I).
+
+    Args:
+        known: From `products`.
+        see: Told of products.
+        calls: Told of every function call.
+    """
+    return _mode()(known, see, calls)
+
+
+@functools.cache
+def _mode() -> Any:
+    """Make the class; once, for a class holds on to itself, and to what it closes over, until garbage is collected."""
     import torch
     from torch.nn import functional
     from torch.overrides import TorchFunctionMode
@@ -42,12 +65,21 @@ def watching(known: Mapping[int, Key], see: Callable[[Key, torch.Tensor], None])
     where = {functional.linear: (0, 1), torch.addmm: (1, 2)}
 
     class Watching(TorchFunctionMode):  # type: ignore[misc]
+        def __init__(self, known: Mapping[int, Key], see: Callable[[Key, torch.Tensor], None], calls: Calls) -> None:
+            super().__init__()
+            self.known, self.see, self.calls = known, see, calls
+
         def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            answered, output = self.calls.answer(function, (args, kwargs))
+            if answered:
+                return output
             places = where.get(function)
             if places is not None:
-                key = known.get(args[places[1]].data_ptr())
+                key = self.known.get(args[places[1]].data_ptr())
                 if key is not None:
-                    see(key, args[places[0]])
-            return function(*args, **(kwargs or {}))
+                    self.see(key, args[places[0]])
+            output = function(*args, **(kwargs or {}))
+            self.calls.note(function, (args, kwargs), output)
+            return output
 
-    return Watching()
+    return Watching

@@ -6,6 +6,7 @@ import resource
 import shutil
 import tempfile
 import time
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -36,12 +37,19 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     transformers.utils.logging.set_verbosity_error()
+    # What opening a model and the step would import, so that the peak can be told from it.
+    import_module("transformers.models.llama.modeling_llama")
+    import_module("accelerate")
+    import_module("compressed_tensors")
     imported = rss()
     ids = torch.from_numpy(np.load(given.ids).astype(np.int64))
-    batches = [{"input_ids": some} for some in ids.split(BATCH)]
+    # As `samples` does: the first window alone, for each block runs it once more to learn what it does.
+    batches = [{"input_ids": some} for some in (ids[:1], *ids[1:].split(BATCH))]
     # Both tools see the very same ids: no text is read or cut here.
     _walking.samples = lambda *unused: batches
-    amounts = {"bits": given.bits, "group_size": given.group_size, "sparsity": given.sparsity, "pattern": given.pattern}
+    amounts = {"pattern": given.pattern} if given.pattern else {"sparsity": given.sparsity}
+    if given.method in ("rtn", "gptq"):
+        amounts = {"bits": given.bits, "group_size": given.group_size}
     step = load(STEPS[given.method])
     config = step.Config(
         step=STEPS[given.method], **{key: value for key, value in amounts.items() if value is not None}

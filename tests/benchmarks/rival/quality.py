@@ -1,4 +1,4 @@
-"""Every method and setting of llm-compressor on one model, judged on held-out ids: a JSON list and a Markdown table.
+"""Every method and setting on one model, ours and llm-compressor's, judged on held-out ids: a JSON list and a table.
 
     python quality.py --model FOLDER --ids FOLDER --name code-llama --rival RIVAL_VENV/bin/python --out FOLDER
 
@@ -7,6 +7,7 @@ the same command goes on where it was stopped.
 """
 
 import argparse
+import itertools
 import json
 import statistics
 import subprocess
@@ -22,16 +23,21 @@ ZEROS = [
     ("2:4", ["--pattern", "2:4", "--sparsity", "0.5"]),
 ]
 CALIBRATED = {"gptq": BITS, "sparsegpt": ZEROS, "wanda": ZEROS}
-DATA_FREE = {"rtn": BITS, "magnitude": ZEROS, "magnitude-events": ZEROS}
+DATA_FREE = {"rtn": BITS, "magnitude": ZEROS}
+TOOLS = ("ours", "rival")
+# Its `oneshot` of a magnitude modifier prunes nothing; this sends it the events of training, which it listens to.
+NAMES = {("rival", "magnitude"): "magnitude-events"}
 
 
-def compress(asked: argparse.Namespace, method: str, setting: str, flags: list[str], seed: int | None) -> dict:
-    """One run of the rival, or what it left in an earlier one."""
+def compress(asked: argparse.Namespace, tool: str, method: str, setting: str, flags: list[str], seed: int | None):
+    """One run of a tool, or what it left in an earlier one."""
     label = setting.replace(" ", "").replace("%", "").replace(":", "of")
-    folder = asked.out / f"{asked.name}-{method}-{label}-{'any' if seed is None else seed}"
+    method_of_tool = NAMES.get((tool, method), method)
+    folder = asked.out / f"{tool}-{asked.name}-{method}-{label}-{'any' if seed is None else seed}"
     note = folder.with_suffix(".json")
     if not note.exists():
-        command = [asked.rival, HERE / "llm_compressor.py", "--model", asked.model, "--out", folder, "--method", method]
+        command = [sys.executable, HERE / "ours.py"] if tool == "ours" else [asked.rival, HERE / "llm_compressor.py"]
+        command += ["--model", asked.model, "--out", folder, "--method", method_of_tool]
         command += ["--ids", asked.ids / f"{asked.name}-seed{seed or 0}.npy", "--group-size", str(asked.group_size)]
         command += [*flags, "--threads", str(asked.threads)]
         done = subprocess.run(command, capture_output=True, text=True)
@@ -41,7 +47,7 @@ def compress(asked: argparse.Namespace, method: str, setting: str, flags: list[s
         note.write_text(printed[-1] if printed else json.dumps({"error": failed.strip()}))
         print(note.name, note.read_text(), file=sys.stderr, flush=True)
     ran = json.loads(note.read_text())
-    record = {"model": asked.name, "method": method, "setting": setting, "seed": seed}
+    record = {"tool": tool, "model": asked.name, "method": method, "setting": setting, "seed": seed}
     return record | {"folder": str(folder), "seconds": ran.get("seconds"), "error": ran.get("error")}
 
 
@@ -64,22 +70,18 @@ def judge(asked: argparse.Namespace, records: list[dict]) -> None:
 
 
 def table(records: list[dict]) -> str:
-    """A row for each method and setting: the increase of each seed, and their mean."""
-    lines = [
-        "| model | method | setting | loss increase by seed | mean | zeros | 2:4 |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for model, method, setting in dict.fromkeys((r["model"], r["method"], r["setting"]) for r in records):
-        same = [r for r in records if (r["model"], r["method"], r["setting"]) == (model, method, setting)]
-        if same[0]["error"]:
-            lines.append(f"| {model} | {method} | {setting} | {same[0]['error']} | | | |")
-            continue
-        rises = [r["increase"] for r in same]
-        each = ", ".join(f"{rise:.4f}" for rise in rises)
-        share, fours = same[0]["sparsity"], "yes" if same[0]["two_four"] else "no"
-        lines.append(
-            f"| {model} | {method} | {setting} | {each} | {statistics.mean(rises):.4f} | {share:.1%} | {fours} |"
-        )
+    """A row for each method and setting: the increase of each seed, ours beside theirs."""
+    head = "| method | setting | ours, by seed | mean | llm-compressor, by seed | mean |"
+    lines = [head, "|---|---|---|---|---|---|"]
+    for method, setting in dict.fromkeys((record["method"], record["setting"]) for record in records):
+        cells = []
+        for tool in TOOLS:
+            same = [r for r in records if (r["tool"], r["method"], r["setting"]) == (tool, method, setting)]
+            rises = [r["increase"] for r in same if not r["error"]]
+            errors = " ".join(r["error"] for r in same if r["error"])
+            cells += [", ".join(f"{rise:.4f}" for rise in rises) or errors or "-"]
+            cells += [f"{statistics.mean(rises):.4f}" if rises else "-"]
+        lines.append(f"| {method} | {setting} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -97,8 +99,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="threads of each run")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
-    runs = [(m, s, flags, None) for m, settings in DATA_FREE.items() for s, flags in settings]
-    runs += [(m, s, flags, seed) for seed in asked.seeds for m, settings in CALIBRATED.items() for s, flags in settings]
+    runs = [(t, m, s, flags, None) for t in TOOLS for m, ways in DATA_FREE.items() for s, flags in ways]
+    runs += [
+        (t, m, s, flags, seed)
+        for t, seed in itertools.product(TOOLS, asked.seeds)
+        for m, ways in CALIBRATED.items()
+        for s, flags in ways
+    ]
     with ThreadPoolExecutor(asked.workers) as pool:
         records = list(pool.map(lambda run: compress(asked, *run), runs))
     judge(asked, records)
