@@ -36,11 +36,19 @@ class Weight:
 
 @dataclass(frozen=True)
 class Weights:
-    """Every tensor of a checkpoint, the architecture they belong to, and whether it is quantized already."""
+    """Every tensor of a checkpoint.
+
+    Attributes:
+        model_type: The architecture they belong to.
+        tensors: By their names in memory.
+        quantized: Whether the checkpoint is already.
+        head_dim: Width of an attention head; None where config.json or the anatomy doesn't say.
+    """
 
     model_type: str
     tensors: tuple[Weight, ...]
     quantized: bool = False
+    head_dim: int | None = None
 
     @property
     def bytes(self) -> int:
@@ -99,7 +107,7 @@ def table(config: Mapping[str, Any], headers: Iterable[Mapping[str, Any]]) -> We
         for name, entry in head.items()
         if name != "__metadata__"
     ]
-    return Weights(model_type, tuple(tensors), "quantization_config" in config)
+    return Weights(model_type, tuple(tensors), "quantization_config" in config, anatomy.head_dim(config))
 
 
 def header(file: Path) -> dict[str, Any]:

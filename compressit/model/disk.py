@@ -37,8 +37,17 @@ class Disk:
     parts: dict[str, Path] = field(default_factory=dict)
 
 
-def opened(auto_class: Any, folder: Path, scratch: Path, **options: Any) -> tuple[Any, dict[str, Any], Disk]:
+def opened(
+    auto_class: Any, opener: Any, folder: Path, scratch: Path, **options: Any
+) -> tuple[Any, dict[str, Any], Disk]:
     """Open a transformers model whose weights stay in its files; those that transformers lays out anew go to `scratch`.
+
+    Args:
+        auto_class: Of the task.
+        opener: The class whose `from_pretrained` opens the folder.
+        folder: Of the checkpoint.
+        scratch: A folder for weights that can't stay as they lie.
+        options: For `from_pretrained`.
 
     Returns:
         The module, its weights on the meta device; what transformers says of the loading; where the weights lie.
@@ -51,7 +60,7 @@ def opened(auto_class: Any, folder: Path, scratch: Path, **options: Any) -> tupl
     with torch.device("meta"):
         shell = auto_class.from_config(config, trust_remote_code=options.get("trust_remote_code", False))
     scratch.mkdir(parents=True, exist_ok=True)
-    module, info = auto_class.from_pretrained(
+    module, info = opener.from_pretrained(
         folder, device_map=_device_map(shell), offload_folder=scratch, output_loading_info=True, **options
     )
     index = _index(module)
@@ -133,7 +142,7 @@ def _owner(module: Any, name: str) -> tuple[Any, str]:
 
 def _device_map(shell: Any) -> dict[str, str]:
     """Send everything to disk but the smallest module outside the blocks: transformers wants one in memory."""
-    stacks = [blocks[0][0].rpartition(".")[0] for blocks in anatomy.stacks(shell)]
+    stacks = list(dict.fromkeys(name.rpartition(".")[0] for name, _ in anatomy.blocks(shell)))
     outside = {
         name: sum(parameter.numel() for parameter in part.parameters(recurse=False))
         for name, part in shell.named_modules()

@@ -52,7 +52,7 @@ def matrices(module: Any, prefix: str = "") -> Iterator[Matrix]:
     from transformers.pytorch_utils import Conv1D
 
     model_type = module.config.model_type
-    experts = anatomy.FAMILIES[model_type].experts if model_type in anatomy.FAMILIES else None
+    experts = anatomy.known(model_type).experts
     for name, part in module.named_modules():
         if not f"{name}.".startswith(prefix) or anatomy.is_left(model_type, name):
             continue

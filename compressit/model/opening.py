@@ -8,7 +8,7 @@ from typing import Any
 
 from compressit import tasks
 from compressit.errors import MissingExtra, StepError
-from compressit.model import disk
+from compressit.model import disk, fitting
 from compressit.model.fetching import check_safe, explained
 from compressit.model.whole import Model
 
@@ -40,10 +40,12 @@ def load(
     options = {"use_safetensors": True, "trust_remote_code": trust_remote_code}
     lies = None
     with explained(folder):
+        opener = fitting.opener(auto_class, folder, trust_remote_code=trust_remote_code)
         if scratch is None:
-            module, info = auto_class.from_pretrained(folder, output_loading_info=True, **options)
+            module, info = opener.from_pretrained(folder, output_loading_info=True, **options)
         else:
-            module, info, lies = disk.opened(auto_class, folder, scratch, **options)
+            module, info, lies = disk.opened(auto_class, opener, folder, scratch, **options)
+        fitting.forget(module)
     if info["missing_keys"]:
         raise StepError(
             f"{folder} holds no trained weights for {task}: {', '.join(sorted(info['missing_keys'])[:4])} are missing",

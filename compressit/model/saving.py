@@ -1,4 +1,7 @@
-"""Write a model as a checkpoint that plain transformers opens, part by part where its weights lie on disk."""
+"""Write a model as a checkpoint that transformers opens, part by part where its weights lie on disk.
+
+Where config.json can't say the shapes of a model that was cut, it says so, and `load` fits the modules to the tensors.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,7 @@ def save(model: Model, folder: Path) -> None:
     from safetensors import SafetensorError
 
     folder.mkdir(parents=True, exist_ok=True)
+    anatomy.settle(model.module)
     if model.disk is None and not model.quantized:
         try:
             model.module.save_pretrained(folder)

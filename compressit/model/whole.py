@@ -43,8 +43,8 @@ class Model:
     quantized: dict[str, Quantized] = field(default_factory=dict)
 
     def blocks(self) -> list[tuple[str, nn.Module]]:
-        """List the transformer blocks as (full name, block), in the order that data walks them."""
-        return [block for stack in anatomy.stacks(self.module) for block in stack]
+        """List the transformer blocks as (full name, block), each once, in the order that data walks them."""
+        return anatomy.blocks(self.module)
 
     def matrices(self, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> dict[str, Matrix]:
         """Pick weight matrices by glob patterns over their full names.

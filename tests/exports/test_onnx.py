@@ -18,7 +18,7 @@ from compressit.data import DatasetSpec
 from compressit.errors import StepError
 from compressit.exports import onnx
 from compressit.runtimes import load
-from tests.steps.conftest import tiny
+from tests import tiny
 
 
 def config(**fields):
@@ -101,7 +101,7 @@ def test_the_model_is_left_as_it_was(classifier, examples, exported):
 
 
 def test_images_and_16_bit_models_export(tmp_path):
-    tiny("vit", tmp_path / "model")
+    tiny.save("vit", tmp_path / "model")
     model = models.load(tmp_path / "model", "image-classification")
     models.cast(model.module, torch.bfloat16)
     labels = {index: str(index) for index in range(10)}

@@ -28,7 +28,8 @@ FLOORS = [
 MAY = {
     ("plan", "demo"), ("plan", "estimates"), ("demo", "store"), ("provenance", "store"), ("rules", "recipe"),
     ("exports", "steps"),
-    ("checkpoint", "anatomy"), ("weights", "anatomy"), ("model", "anatomy"), ("model", "tasks"), ("data", "tasks"),
+    ("checkpoint", "anatomy"), ("weights", "anatomy"), ("model", "anatomy"), ("model", "tasks"),
+    ("model", "checkpoint"), ("data", "tasks"),
     ("data", "anatomy"), ("algorithms", "errors"),
     ("data", "model"), ("runtimes", "model"), ("runtimes", "checkpoint"), ("metrics", "runtimes"),
 }  # fmt: skip
@@ -148,6 +149,7 @@ ROOMS = {
     "metrics": {"Config", "KIND", "BETTER", "UNIT", "measure"},
     "tasks": {"AUTO_CLASS", "PROCESSOR_CLASS", "ROLES", "OUTPUT", "METRICS", "prepare", "collate"},
     "runtimes": {"open", "inspect"},
+    "anatomy.families": {"FAMILY"},
 }
 
 

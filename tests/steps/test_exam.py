@@ -65,7 +65,7 @@ def test_weights_left_on_disk_make_no_difference(step, name, opened, context, tm
     assert all(torch.equal(tensor, digests[1][key]) for key, tensor in digests[0].items())
 
 
-@pytest.mark.parametrize("name", ["qwen", "mixtral", "opt", "t5", "gpt2"])
+@pytest.mark.parametrize("name", ["qwen2", "mixtral", "opt", "t5", "gpt2"])
 @pytest.mark.parametrize("step", STREAMING, indirect=True)
 def test_steps_of_the_walk_take_every_family(step, name, opened, context, logits, tmp_path):
     module, config = step

@@ -1,0 +1,164 @@
+"""Cut neurons and heads out of a module in memory.
+
+What a cut neuron or head would have added to the block's output is gone; nothing makes up for it. One whose outgoing
+weights are zero adds nothing, so cutting it changes no output.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from compressit.anatomy import naming, parts
+from compressit.anatomy.describing import Attention
+from compressit.anatomy.parts import Heads
+from compressit.errors import StepError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+MARK = "compressit"
+BY_TENSORS = {"shapes": "tensors"}
+"""What config.json says under `MARK` where only the tensors tell how large everything is."""
+
+
+def cut_neurons(module: Any, block_name: str, keep: Sequence[int]) -> None:
+    """Cut a block's feed-forward network down to some of its neurons, in place; they keep their order.
+
+    Call `settle` when all blocks are cut.
+
+    Args:
+        module: A transformers model, its weights in memory.
+        block_name: Full name of the block.
+        keep: Which neurons stay, counted from 0.
+
+    Raises:
+        StepError: none would stay, or there is no such neuron; or the anatomy doesn't say where they are.
+    """
+    ffn, count = parts.ffn(module, block_name), parts.neurons(module, block_name)
+    kept = _checked(keep, count, f"neurons of {block_name}")
+    if len(kept) == count:
+        return
+    block = module.get_submodule(block_name)
+    rows = [*kept, *(count + index for index in kept)] if ffn.halves else kept
+    for path in ffn.up:
+        _keep_outputs(block.get_submodule(path), rows)
+    _keep_inputs(block.get_submodule(ffn.down), kept)
+    _set(block, ffn.counts, len(kept))
+    _mark(module)
+
+
+def cut_heads(module: Any, block_name: str, keep: Sequence[int], kind: str = "self") -> None:
+    """Cut a block's attention down to some of its heads, in place; they keep their order.
+
+    Where query heads share key-value heads, `keep` counts the key-value heads, and each goes or stays with the query
+    heads that it serves. Call `settle` when all blocks are cut.
+
+    Args:
+        module: A transformers model, its weights in memory.
+        block_name: Full name of the block.
+        keep: Which (key-value) heads stay, counted from 0.
+        kind: "self" or "cross"; see `attentions`.
+
+    Raises:
+        StepError: none would stay, or there is no such head; or blocks of this architecture can't differ in them.
+    """
+    described, heads = parts.attention(module, block_name, kind), parts.heads(module, block_name, kind)
+    kept = _checked(keep, heads.groups, f"heads of {block_name}")
+    if len(kept) == heads.groups:
+        return
+    reason = naming.refusal(module.config.to_dict())
+    if reason:
+        raise StepError(f"heads of {module.config.model_type} can't be cut: {reason}")
+    block = module.get_submodule(block_name)
+    left = Heads(len(kept) * heads.shared, len(kept), heads.head_dim)
+    _keep_heads(block, described, heads, kept)
+    _set_heads(block.get_submodule(described.module), described, left)
+    _mark(module)
+
+
+def _keep_heads(block: nn.Module, described: Attention, heads: Heads, kept: list[int]) -> None:
+    holder = block.get_submodule(described.module)
+    query = _rows(kept, heads.shared * heads.head_dim)
+    key_value = _rows(kept, heads.head_dim)
+    held = {name for name, _ in holder.named_modules()}
+    for path in held.intersection(described.query):
+        _keep_outputs(holder.get_submodule(path), query)
+    for path in held.intersection(described.key_value):
+        _keep_outputs(holder.get_submodule(path), key_value)
+    if described.fused:
+        keys, values = heads.count * heads.head_dim, (heads.count + heads.groups) * heads.head_dim
+        one_below_the_other = [*query, *(keys + row for row in key_value), *(values + row for row in key_value)]
+        rows = _rows(kept, 3 * heads.head_dim) if described.interleaved else one_below_the_other
+        _keep_outputs(holder.get_submodule(described.fused), rows)
+    _keep_inputs(block.get_submodule(described.output), query)
+    for path in described.tables:
+        owner, _, leaf = path.rpartition(".")
+        if any(name == owner for name, _ in block.named_modules()):
+            _keep(block.get_submodule(owner), leaf, 1, _rows(kept, heads.shared))
+
+
+def _set_heads(holder: Any, described: Attention, left: Heads) -> None:
+    _set(holder, described.counts, left.count)
+    _set(holder, described.key_value_counts, left.groups)
+    _set(holder, described.widths, left.count * left.head_dim)
+    if described.reads:
+        holder.config = copy.copy(holder.config)
+        setattr(holder.config, described.reads, left.count)
+
+
+def _rows(kept: Iterable[int], each: int) -> list[int]:
+    return [index * each + row for index in kept for row in range(each)]
+
+
+def _checked(keep: Sequence[int], count: int, what: str) -> list[int]:
+    kept = sorted({*keep})
+    if not kept:
+        raise StepError(f"none of the {count} {what} would stay", hint="keep one at least")
+    if kept[0] < 0 or kept[-1] >= count or len(kept) != len(keep):
+        raise StepError(f"there are {count} {what}; those to keep are not different ones of them: {list(keep)[:8]}")
+    return kept
+
+
+def _set(holder: Any, attributes: Iterable[str], value: int) -> None:
+    for path in attributes:
+        owner, _, leaf = path.rpartition(".")
+        place = holder.get_submodule(owner)
+        assert hasattr(place, leaf), f"{type(place).__name__} has no {leaf}"
+        setattr(place, leaf, value)
+
+
+def _keep_outputs(part: Any, rows: list[int]) -> None:
+    from torch import nn
+
+    parts.weight(part)
+    linear = isinstance(part, nn.Linear)
+    _keep(part, "weight", 0 if linear else 1, rows)
+    _keep(part, "bias", 0, rows)
+    setattr(part, "out_features" if linear else "nf", len(rows))
+
+
+def _keep_inputs(part: Any, columns: list[int]) -> None:
+    from torch import nn
+
+    parts.weight(part)
+    linear = isinstance(part, nn.Linear)
+    _keep(part, "weight", 1 if linear else 0, columns)
+    setattr(part, "in_features" if linear else "nx", len(columns))
+
+
+def _keep(part: Any, leaf: str, axis: int, indices: list[int]) -> None:
+    import torch
+
+    whole = getattr(part, leaf)
+    if whole is None:
+        return
+    chosen = torch.tensor(indices, device=whole.device)
+    taken = whole.detach().index_select(axis, chosen).contiguous()
+    setattr(part, leaf, torch.nn.Parameter(taken, whole.requires_grad))
+
+
+def _mark(module: Any) -> None:
+    # Until `settle` has found that config.json can say it.
+    setattr(module.config, MARK, dict(BY_TENSORS))

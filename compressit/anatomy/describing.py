@@ -1,0 +1,137 @@
+"""The words in which an architecture is described; the descriptions are in `families`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class FFN:
+    """Where a block keeps its feed-forward network. Paths are below the block.
+
+    Attributes:
+        up: Matrices whose outputs are the neurons.
+        down: The matrix whose inputs are the neurons.
+        size: Key of config.json that says how many there are; None where none does.
+        halves: Each matrix of `up` holds two, one below the other, with a row for each neuron.
+        times: Key of the number that `size` counts multiples of, where it does.
+        counts: Attributes that repeat the number of neurons.
+    """
+
+    up: tuple[str, ...]
+    down: str
+    size: str | None = "intermediate_size"
+    halves: bool = False
+    times: str | None = None
+    counts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Keys:
+    """What config.json says of heads.
+
+    Attributes:
+        heads: Key of the number of (query) heads.
+        key_value: Key of the number of key-value heads, where it may differ.
+        head_dim: Key of the width of a head. None where there is none, or where the output matrix stays as wide as the
+            model: then a number of heads that doesn't divide the model's width as before can't be said.
+        width: Key of the width of the model.
+    """
+
+    heads: str = "num_attention_heads"
+    key_value: str | None = None
+    head_dim: str | None = None
+    width: str = "hidden_size"
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Where a block keeps an attention. Matrices that a model doesn't have are passed over.
+
+    Attributes:
+        module: Path of the module that computes it, below the block.
+        output: Path of the output matrix, below the block. Its inputs are heads x head width.
+        tables: Paths of parameters with a column for each head, below the block.
+        query: Matrices of that module with rows for each query head.
+        key_value: Matrices of that module with rows for each key-value head.
+        fused: Its matrix with the rows of query, key and value one below the other.
+        interleaved: `fused` holds them head by head: query, key and value of the first, then of the second.
+        head_dim: Its attribute that holds the width of a head.
+        counts: Attributes that hold the number of query heads.
+        key_value_counts: Attributes that hold the number of key-value heads.
+        widths: Attributes that hold query heads x head width.
+        reads: Key of the number of heads that the module reads in its config whenever it computes.
+        keys: What config.json says.
+        kind: "self" or "cross".
+        refused: Why no head can be taken out of one block; None where it can.
+        refused_if: Key of config.json that has to be true for `refused` to hold.
+    """
+
+    module: str
+    output: str
+    tables: tuple[str, ...] = ()
+    query: tuple[str, ...] = ()
+    key_value: tuple[str, ...] = ()
+    fused: str | None = None
+    interleaved: bool = False
+    head_dim: str = "head_dim"
+    counts: tuple[str, ...] = ()
+    key_value_counts: tuple[str, ...] = ()
+    widths: tuple[str, ...] = ()
+    reads: str | None = None
+    keys: Keys = Keys()
+    kind: str = "self"
+    refused: str | None = None
+    refused_if: str | None = None
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A list of transformer blocks, and what each of them holds.
+
+    Attributes:
+        path: Path of the list below the base model; `*` stands for a number.
+        ffn: The ways in which its blocks may keep their feed-forward network; the first that a block has holds.
+        attention: Attentions of a block; those that it doesn't have are passed over.
+    """
+
+    path: str
+    ffn: tuple[FFN, ...] = ()
+    attention: tuple[Attention, ...] = ()
+
+
+@dataclass(frozen=True)
+class Experts:
+    """How a mixture of experts is spelled, where transformers stacks all experts of a block in two parameters.
+
+    Attributes:
+        module: Name of the module that holds them.
+        gate_up: Names of the two matrices that lie one below the other in `gate_up_proj`, as checkpoints spell them.
+        down: Name of the one in `down_proj`.
+    """
+
+    module: str = "experts"
+    gate_up: tuple[str, str] = ("gate_proj", "up_proj")
+    down: str = "down_proj"
+
+
+@dataclass(frozen=True)
+class Family:
+    """Where one architecture keeps its parts.
+
+    Attributes:
+        stacks: Its lists of transformer blocks, in the order that data walks them.
+        saved: Parts of names as checkpoints spell them, and as the module in memory does, where they differ.
+        transposed: Whether its matrices lie as (inputs, outputs), as GPT-2's do.
+        experts: How its experts are spelled, where it has any.
+        left: Glob patterns of two-dimensional weights inside the blocks that are no matrices of linear layers, or that
+            nobody compresses: routers, tables of position biases.
+        repeated: Whether data walks the same blocks again and again, as ALBERT's layers do.
+    """
+
+    stacks: tuple[Stack, ...]
+    saved: tuple[tuple[str, str], ...] = ()
+    transposed: bool = False
+    experts: Experts | None = None
+    left: tuple[str, ...] = ()
+    repeated: bool = False

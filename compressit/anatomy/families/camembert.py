@@ -1,0 +1,5 @@
+"""CamemBERT (Martin et al. 2020, arXiv:1911.03894): BERT's blocks."""
+
+from compressit.anatomy.families.bert import FAMILY
+
+__all__ = ["FAMILY"]

@@ -1,0 +1,15 @@
+"""Llama (Touvron et al. 2023, arXiv:2302.13971)."""
+
+from __future__ import annotations
+
+from compressit.anatomy.describing import FFN, Attention, Family, Keys, Stack
+
+SELF = Attention(
+    module="self_attn",
+    output="self_attn.o_proj",
+    query=("q_proj",),
+    key_value=("k_proj", "v_proj"),
+    keys=Keys(key_value="num_key_value_heads", head_dim="head_dim"),
+)
+GATED = FFN(("mlp.gate_proj", "mlp.up_proj"), "mlp.down_proj", counts=("mlp.intermediate_size",))
+FAMILY = Family((Stack("layers", (GATED,), (SELF,)),))

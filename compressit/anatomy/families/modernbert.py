@@ -1,0 +1,8 @@
+"""ModernBERT (Warner et al. 2024, arXiv:2412.13663)."""
+
+from __future__ import annotations
+
+from compressit.anatomy.describing import FFN, Attention, Family, Stack
+
+SELF = Attention(module="attn", output="attn.Wo", fused="Wqkv")
+FAMILY = Family((Stack("layers", (FFN(("mlp.Wi",), "mlp.Wo", halves=True),), (SELF,)),))

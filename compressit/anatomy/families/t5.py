@@ -1,0 +1,32 @@
+"""T5 (Raffel et al. 2020, arXiv:1910.10683)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from compressit.anatomy.describing import FFN, Attention, Family, Keys, Stack
+
+SELF = Attention(
+    module="layer.0.SelfAttention",
+    output="layer.0.SelfAttention.o",
+    query=("q",),
+    key_value=("k", "v"),
+    head_dim="key_value_proj_dim",
+    counts=("n_heads",),
+    widths=("inner_dim",),
+    keys=Keys("num_heads", head_dim="d_kv", width="d_model"),
+    refused="every block of a stack adds the same position biases, which its first block computes for all heads",
+)
+CROSS = replace(SELF, module="layer.1.EncDecAttention", output="layer.1.EncDecAttention.o", kind="cross")
+ENCODER = (
+    FFN(("layer.1.DenseReluDense.wi",), "layer.1.DenseReluDense.wo", "d_ff"),
+    FFN(("layer.1.DenseReluDense.wi_0", "layer.1.DenseReluDense.wi_1"), "layer.1.DenseReluDense.wo", "d_ff"),
+)
+DECODER = (
+    FFN(("layer.2.DenseReluDense.wi",), "layer.2.DenseReluDense.wo", "d_ff"),
+    FFN(("layer.2.DenseReluDense.wi_0", "layer.2.DenseReluDense.wi_1"), "layer.2.DenseReluDense.wo", "d_ff"),
+)
+FAMILY = Family(
+    (Stack("encoder.block", ENCODER, (SELF,)), Stack("decoder.block", DECODER, (SELF, CROSS))),
+    left=("*.relative_attention_bias",),
+)

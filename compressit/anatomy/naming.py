@@ -1,0 +1,183 @@
+"""What the name of a tensor says: which block it belongs to, how checkpoints spell it, what a cut takes from it."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from compressit.anatomy import families
+from compressit.anatomy.describing import Family, Stack
+from compressit.errors import StepError
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a name leads to: a stack, the full name of a block in it, its number, and the rest below the block."""
+
+    stack: Stack
+    block: str
+    index: int
+    below: str
+
+
+def family(model_type: str) -> Family:
+    """Look a family up; an error that says how to add it if it isn't there."""
+    if not known(model_type).stacks:
+        raise StepError(
+            f"the anatomy of model type {model_type!r} is not known",
+            hint=f"add it: {file(model_type)}; known: {', '.join(families.names())}",
+        )
+    return known(model_type)
+
+
+@functools.cache
+def known(model_type: str) -> Family:
+    """Look a family up; one without stacks if it isn't there."""
+    try:
+        found: Family = families.load(model_type).FAMILY
+    except LookupError:
+        return Family(())
+    return found
+
+
+def file(model_type: str) -> str:
+    """Name the file that describes a family."""
+    return f"compressit/anatomy/families/{model_type.replace('-', '_')}.py"
+
+
+def place(model_type: str, name: str) -> Place | None:
+    """Find what a name in memory leads to; None outside the blocks. A block's own name leads to it."""
+    for stack in known(model_type).stacks:
+        path = re.escape(stack.path).replace(r"\*", r"\d+")
+        found = re.search(rf"(?:^|\.){path}\.(?P<index>\d+)(?:\.|$)", name)
+        if found:
+            return Place(stack, name[: found.end("index")], int(found.group("index")), name[found.end() :])
+    return None
+
+
+def inner(model_type: str, name: str) -> str:
+    """Take off a name what comes before the list of blocks, which depends on what is built around the base model."""
+    found = place(model_type, name)
+    if found is None:
+        return name
+    levels = found.stack.path.count(".") + 2
+    return ".".join([*found.block.split(".")[-levels:], *([found.below] if found.below else [])])
+
+
+def module_name(model_type: str, saved: str) -> str:
+    """Spell a checkpoint's tensor name as the module in memory does."""
+    return _respelled(saved, known(model_type).saved)
+
+
+def saved_name(model_type: str, name: str) -> str:
+    """Spell a name in memory as checkpoints do."""
+    return _respelled(name, [(memory, saved) for saved, memory in known(model_type).saved])
+
+
+def block_index(model_type: str, name: str) -> int | None:
+    """Find which block a tensor belongs to, by its name in memory; None outside the blocks.
+
+    Blocks are counted within their stack.
+    """
+    found = place(model_type, name)
+    return found.index if found else None
+
+
+def block_name(model_type: str, name: str) -> str | None:
+    """Find the full name of the block that a tensor belongs to; None outside the blocks."""
+    found = place(model_type, name)
+    return found.block if found else None
+
+
+def neuron_axis(model_type: str, name: str) -> int | None:
+    """Say along which axis of a tensor the neurons of its block's feed-forward network lie; None along none.
+
+    Its size along that axis is in proportion to their number.
+    """
+    found = place(model_type, name)
+    if found is None:
+        return None
+    owner, _, leaf = found.below.rpartition(".")
+    outputs = {path for ffn in found.stack.ffn for path in ffn.up}
+    return _axis(model_type, owner, leaf, outputs, {ffn.down for ffn in found.stack.ffn})
+
+
+def head_axis(model_type: str, name: str, kind: str = "self") -> int | None:
+    """Say along which axis of a tensor the heads of its block's attention lie; None along none.
+
+    Its size along that axis is in proportion to their number, where key-value heads go with their query heads.
+    """
+    found = place(model_type, name)
+    if found is None:
+        return None
+    owner, _, leaf = found.below.rpartition(".")
+    attentions = [attention for attention in found.stack.attention if attention.kind == kind]
+    if any(found.below in attention.tables for attention in attentions):
+        return 1
+    outputs = {
+        f"{attention.module}.{path}"
+        for attention in attentions
+        for path in (*attention.query, *attention.key_value, *([attention.fused] if attention.fused else []))
+    }
+    return _axis(model_type, owner, leaf, outputs, {attention.output for attention in attentions})
+
+
+def head_dim(config: Mapping[str, Any]) -> int | None:
+    """Read the width of a head in a parsed config.json; None where it, or the anatomy, doesn't say."""
+    stacks = known(str(config.get("model_type"))).stacks
+    keys = [attention.keys for stack in stacks for attention in stack.attention]
+    if not keys:
+        return None
+    said = config.get(keys[0].head_dim) if keys[0].head_dim else None
+    width, heads = config.get(keys[0].width), config.get(keys[0].heads)
+    return said or (width // heads if width and heads else None)
+
+
+def refusal(config: Mapping[str, Any]) -> str | None:
+    """Say why heads can't be cut out of a model with this parsed config.json; None where they can.
+
+    Raises:
+        StepError: the architecture is not known.
+    """
+    model_type = str(config["model_type"])
+    attentions = [attention for stack in family(model_type).stacks for attention in stack.attention]
+    if not attentions:
+        return f"where {model_type} keeps its heads is not described: add an Attention to {file(model_type)}"
+    holding = [each for each in attentions if each.refused_if is None or config.get(each.refused_if)]
+    return next((each.refused for each in holding if each.refused), None)
+
+
+def is_left(model_type: str, name: str) -> bool:
+    """Tell whether a two-dimensional weight is not one that is compressed."""
+    return any(fnmatchcase(name, pattern) for pattern in known(model_type).left)
+
+
+def is_transposed(model_type: str) -> bool:
+    """Tell whether the matrices inside the blocks lie as (inputs, outputs)."""
+    return known(model_type).transposed
+
+
+def is_embedding(name: str) -> bool:
+    """Tell an embedding by the name of the module that holds it."""
+    return "embed" in name or name.rpartition(".")[2] in ("wte", "wpe", "shared")
+
+
+def _axis(model_type: str, owner: str, leaf: str, outputs: set[str], inputs: set[str]) -> int | None:
+    if owner in outputs and leaf in ("weight", "bias"):
+        return int(is_transposed(model_type) and leaf == "weight")
+    if owner in inputs and leaf == "weight":
+        return int(not is_transposed(model_type))
+    return None
+
+
+def _respelled(name: str, pairs: Sequence[tuple[str, str]]) -> str:
+    for old, new in pairs:
+        # A path that starts inside a name may also start it.
+        start = re.escape(old) if old.startswith(".") else rf"(?:(?<=\.)|^){re.escape(old)}"
+        follow = r"(?=\d)" if not old.startswith(".") else ""
+        name = re.sub(start + follow, new, name)
+    return name

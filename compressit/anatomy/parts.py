@@ -1,0 +1,146 @@
+"""The neurons and the heads of a block in memory: how many there are, and which matrices they lie between."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from compressit.anatomy import naming
+from compressit.anatomy.describing import FFN, Attention, Stack
+from compressit.errors import StepError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Heads:
+    """The heads of an attention.
+
+    Attributes:
+        count: Query heads.
+        groups: Key-value heads; each serves `count / groups` query heads that follow each other.
+        head_dim: Width of a head.
+    """
+
+    count: int
+    groups: int
+    head_dim: int
+
+    @property
+    def shared(self) -> int:
+        """How many query heads a key-value head serves."""
+        return self.count // self.groups
+
+
+def neurons(module: Any, block_name: str) -> int:
+    """Count the neurons of a block's feed-forward network."""
+    return inputs(module.get_submodule(down(module, block_name)))
+
+
+def down(module: Any, block_name: str) -> str:
+    """Name the matrix whose inputs are the neurons of a block: its full name, without ".weight"."""
+    return f"{block_name}.{ffn(module, block_name).down}"
+
+
+def up(module: Any, block_name: str) -> tuple[str, ...]:
+    """Name the matrices whose outputs are the neurons of a block: full names, without ".weight".
+
+    A gated network has two; where they lie in one, its rows are those of the one, then those of the other.
+    """
+    return tuple(f"{block_name}.{path}" for path in ffn(module, block_name).up)
+
+
+def attentions(module: Any, block_name: str) -> tuple[str, ...]:
+    """List the kinds of attention in a block: "self", and "cross" in some decoders."""
+    block = module.get_submodule(block_name)
+    return tuple(each.kind for each in _described(module, block_name).attention if _has(block, each.output))
+
+
+def heads(module: Any, block_name: str, kind: str = "self") -> Heads:
+    """Count the heads of a block's attention."""
+    described = attention(module, block_name, kind)
+    block = module.get_submodule(block_name)
+    holder = block.get_submodule(described.module)
+    width = int(getattr(holder, described.head_dim))
+    count = inputs(block.get_submodule(described.output)) // width
+    if described.key_value:
+        return Heads(count, outputs(holder.get_submodule(described.key_value[0])) // width, width)
+    assert described.fused is not None, "heads have matrices of their own, or one for all"
+    groups = (outputs(holder.get_submodule(described.fused)) // width - count) // 2
+    return Heads(count, groups, width)
+
+
+def output(module: Any, block_name: str, kind: str = "self") -> str:
+    """Name the matrix whose inputs are heads x head width, head by head: its full name, without ".weight"."""
+    return f"{block_name}.{attention(module, block_name, kind).output}"
+
+
+def has_ffn(module: Any, block_name: str) -> bool:
+    """Tell whether it is described where a block keeps its feed-forward network."""
+    return bool(_described(module, block_name).ffn)
+
+
+def ffn(module: Any, block_name: str) -> FFN:
+    """Find the description of a block's feed-forward network."""
+    block = module.get_submodule(block_name)
+    for each in _described(module, block_name).ffn:
+        if all(_has(block, path) for path in (*each.up, each.down)):
+            return each
+    model_type = module.config.model_type
+    raise StepError(
+        f"where {block_name} of {model_type} keeps its feed-forward network is not described",
+        hint=f"add an FFN to {naming.file(model_type)}",
+    )
+
+
+def attention(module: Any, block_name: str, kind: str = "self") -> Attention:
+    """Find the description of a block's attention."""
+    block = module.get_submodule(block_name)
+    for each in _described(module, block_name).attention:
+        if each.kind == kind and _has(block, each.output):
+            return each
+    model_type = module.config.model_type
+    raise StepError(
+        f"where {block_name} of {model_type} keeps its {kind}-attention is not described",
+        hint=f"add an Attention to {naming.file(model_type)}",
+    )
+
+
+def inputs(part: nn.Module) -> int:
+    """Count the inputs of a matrix."""
+    return int(weight(part).shape[1 - _output_axis(part)])
+
+
+def outputs(part: nn.Module) -> int:
+    """Count the outputs of a matrix."""
+    return int(weight(part).shape[_output_axis(part)])
+
+
+def weight(part: nn.Module) -> Any:
+    """Give the weight of a matrix, as its module holds it."""
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    if not isinstance(part, nn.Linear | Conv1D) or not hasattr(part, "weight"):
+        raise StepError(f"{type(part).__name__} is no layer that heads or neurons can be cut out of")
+    return part.weight
+
+
+def _output_axis(part: nn.Module) -> int:
+    from torch import nn
+
+    return 0 if isinstance(part, nn.Linear) else 1
+
+
+def _described(module: Any, block_name: str) -> Stack:
+    model_type = module.config.model_type
+    naming.family(model_type)
+    found = naming.place(model_type, block_name)
+    if found is None or found.below:
+        raise StepError(f"{block_name} is no transformer block of this {model_type}")
+    return found.stack
+
+
+def _has(block: nn.Module, path: str) -> bool:
+    return any(name == path for name, _ in block.named_modules())

@@ -1,0 +1,61 @@
+"""Models whose biases matter too, and what is done to all of them."""
+
+import pytest
+import torch
+
+from compressit import anatomy
+from compressit.model import Model
+from tests import tiny
+
+FAMILIES = [name for name in (*tiny.TEXTS, *tiny.PICTURES) if name != "mixtral"]
+ONE_TABLE = {"mpnet", "t5", "t5-gated"}
+HEADED = [name for name in FAMILIES if name not in ONE_TABLE]
+SAYABLE = {"llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3", "vit", "deit", "beit",
+           "dinov2", "dinov2-gated"}  # fmt: skip
+"""Those whose config.json has a width of heads that doesn't hang on their number."""
+
+
+@pytest.fixture
+def built():
+    def build(name, **more):
+        module = tiny.build(name, **more)
+        for key, parameter in module.named_parameters():
+            if key.endswith("bias"):
+                torch.nn.init.normal_(parameter, std=0.15)
+        return Model(module, tiny.processor(name), tiny.task(name), name)
+
+    return build
+
+
+def logits(module):
+    """What a model says of two rows, one of them padded."""
+    torch.manual_seed(1)
+    if "pixel_values" in module.main_input_name:
+        inputs = {"pixel_values": torch.randn(2, 3, 8, 8)}
+    else:
+        rows = [[2, 5, 6, 7, 8, 9, 3], [2, 7, 9, 11, 13, 3, 0]]
+        inputs = {"input_ids": torch.tensor(rows), "attention_mask": (torch.tensor(rows) != 0).long()}
+    with torch.inference_mode():
+        return module(**inputs).logits.float()
+
+
+def all_but(count, dropped):
+    return [index for index in range(count) if index not in dropped]
+
+
+def cut_differently(module, heads=True):
+    """Take other numbers of neurons and heads out of each block but the first."""
+    for number, (block, _) in enumerate(anatomy.blocks(module)):
+        count = anatomy.neurons(module, block)
+        anatomy.cut_neurons(module, block, all_but(count, range(3, 3 + 5 * number)))
+        for kind in anatomy.attentions(module, block) if heads else ():
+            groups = anatomy.heads(module, block, kind).groups
+            anatomy.cut_heads(module, block, all_but(groups, {0} if number % 2 else ()), kind)
+
+
+def cut_in_half(module, heads):
+    """Take every other neuron, and every other head, out of every block."""
+    for block, _ in anatomy.blocks(module):
+        anatomy.cut_neurons(module, block, range(0, anatomy.neurons(module, block), 2))
+        for kind in anatomy.attentions(module, block) if heads else ():
+            anatomy.cut_heads(module, block, range(0, anatomy.heads(module, block, kind).groups, 2), kind)

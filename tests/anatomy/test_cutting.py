@@ -1,0 +1,147 @@
+"""What adds nothing can be cut out, in every family, and nothing else changes."""
+
+import pytest
+import torch
+
+from compressit import anatomy
+from compressit.errors import StepError
+from tests.anatomy.conftest import FAMILIES, HEADED, all_but, logits
+from tests.conftest import tokenizer
+
+
+def silence(module, name, inputs):
+    """Zero some inputs of a matrix, whichever way it lies."""
+    part = module.get_submodule(name)
+    with torch.no_grad():
+        (part.weight if isinstance(part, torch.nn.Linear) else part.weight.T)[:, inputs] = 0
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_neurons_that_nobody_listens_to_can_go(name, built):
+    module = built(name).module
+    counts = {block: anatomy.neurons(module, block) for block, _ in anatomy.blocks(module)}
+    dropped = {block: {1, 5, 6 + number, count - 1} for number, (block, count) in enumerate(counts.items())}
+    untouched = logits(module)
+    for block, some in dropped.items():
+        silence(module, anatomy.down(module, block), sorted(some))
+    before = logits(module)
+    assert not torch.allclose(before, untouched, atol=1e-3)
+    for block, some in dropped.items():
+        anatomy.cut_neurons(module, block, all_but(counts[block], some))
+        assert anatomy.neurons(module, block) == counts[block] - len(some)
+        for up in anatomy.up(module, block):
+            outputs = module.get_submodule(up)(torch.zeros(1, module.config.hidden_size)).shape[-1]
+            assert outputs in (anatomy.neurons(module, block), 2 * anatomy.neurons(module, block))
+    torch.testing.assert_close(logits(module), before, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", HEADED)
+def test_heads_that_nobody_listens_to_can_go(name, built):
+    module = built(name).module
+    found = [(block, kind) for block, _ in anatomy.blocks(module) for kind in anatomy.attentions(module, block)]
+    untouched = logits(module)
+    dropped = {}
+    for number, (block, kind) in enumerate(found):
+        heads = anatomy.heads(module, block, kind)
+        dropped[block, kind] = number % heads.groups
+        width = heads.shared * heads.head_dim
+        first = dropped[block, kind] * width
+        silence(module, anatomy.output(module, block, kind), list(range(first, first + width)))
+    before = logits(module)
+    assert not torch.allclose(before, untouched, atol=1e-3)
+    for (block, kind), gone in dropped.items():
+        heads = anatomy.heads(module, block, kind)
+        anatomy.cut_heads(module, block, all_but(heads.groups, {gone}), kind)
+        left = anatomy.heads(module, block, kind)
+        assert (left.count, left.groups) == (heads.count - heads.shared, heads.groups - 1)
+        assert (left.head_dim, left.shared) == (heads.head_dim, heads.shared)
+    torch.testing.assert_close(logits(module), before, atol=1e-5, rtol=1e-5)
+
+
+def test_blocks_may_keep_different_numbers(built):
+    model = built("bart")
+    assert [anatomy.attentions(model.module, block) for block, _ in model.blocks()] == [("self",)] * 2 + [
+        ("self", "cross")
+    ] * 2
+    anatomy.cut_heads(model.module, "model.decoder.layers.1", [2], "cross")
+    assert anatomy.heads(model.module, "model.decoder.layers.1", "cross").count == 1
+    assert anatomy.heads(model.module, "model.decoder.layers.1").count == 4
+    assert bool(torch.isfinite(logits(model.module)).all())
+
+
+def test_types_and_frozen_parameters_stay_what_they_are(built):
+    module = built("gpt2").module.to(torch.bfloat16).requires_grad_(False)
+    ffn = module.get_submodule("transformer.h.0.mlp")
+    ffn.c_fc.bias.requires_grad_(True)
+    anatomy.cut_neurons(module, "transformer.h.0", range(10))
+    assert {parameter.dtype for parameter in ffn.parameters()} == {torch.bfloat16}
+    assert [name for name, parameter in ffn.named_parameters() if parameter.requires_grad] == ["c_fc.bias"]
+    assert (ffn.c_fc.nf, ffn.c_fc.nx, ffn.c_proj.nf, ffn.c_proj.nx) == (10, 32, 32, 10)
+    llama = built("llama").module
+    anatomy.cut_neurons(llama, "model.layers.1", range(7))
+    mlp = llama.model.layers[1].mlp
+    assert (mlp.up_proj.out_features, mlp.down_proj.in_features, mlp.intermediate_size) == (7, 7, 7)
+
+
+def test_a_cut_decoder_still_generates(built):
+    import transformers
+
+    module = built("llama").module
+    decoder = transformers.LlamaForCausalLM(module.config)
+    decoder.model.load_state_dict(module.model.state_dict())
+    anatomy.cut_heads(decoder, "model.layers.1", [1])
+    ids = tokenizer()(["the film was good"], return_tensors="pt")
+    told = decoder.generate(**ids, max_new_tokens=4, do_sample=False, eos_token_id=None, pad_token_id=0)
+    slowly = decoder.generate(
+        **ids, max_new_tokens=4, do_sample=False, eos_token_id=None, pad_token_id=0, use_cache=False
+    )
+    assert told.tolist() == slowly.tolist()
+
+
+def test_albert_has_one_block_for_all_layers(built):
+    model = built("albert")
+    ((block, _),) = model.blocks()
+    assert block == "albert.encoder.albert_layer_groups.0.albert_layers.0"
+    with pytest.raises(StepError, match="can't be walked one by one"):
+        anatomy.stacks(model.module)
+    with pytest.raises(StepError, match="none can be dropped"):
+        anatomy.keep_blocks(model.module, [0])
+
+
+@pytest.mark.parametrize(
+    ("name", "more"), [("mpnet", {}), ("t5", {}), ("beit", {"use_shared_relative_position_bias": True})]
+)
+def test_heads_that_share_a_table_of_positions_are_refused(name, more, built):
+    model = built(name, **more)
+    block, _ = model.blocks()[1]
+    assert anatomy.refusal(model.module.config.to_dict())
+    with pytest.raises(StepError, match=rf"heads of {name} can't be cut: every block .* the same position biases"):
+        anatomy.cut_heads(model.module, block, [0, 1])
+    anatomy.cut_heads(model.module, block, range(4))
+    anatomy.cut_neurons(model.module, block, range(5))
+
+
+def test_what_cannot_be_cut_says_why(built):
+    module = built("bert").module
+    block = "bert.encoder.layer.0"
+    with pytest.raises(StepError, match=rf"none of the 4 heads of {block} would stay"):
+        anatomy.cut_heads(module, block, [])
+    for keep in ([64], [-1], [0, 0]):
+        with pytest.raises(StepError, match="there are 64 neurons"):
+            anatomy.cut_neurons(module, block, keep)
+    with pytest.raises(StepError, match="is no transformer block of this bert"):
+        anatomy.neurons(module, "bert.pooler")
+    with pytest.raises(StepError, match="keeps its cross-attention is not described"):
+        anatomy.heads(module, block, "cross")
+    assert anatomy.settled(module.config)
+
+
+def test_an_architecture_that_is_half_described_says_what_to_add(built):
+    module = built("mixtral").module
+    with pytest.raises(StepError, match="keeps its feed-forward network is not described") as raised:
+        anatomy.neurons(module, "model.layers.0")
+    assert raised.value.hint == "add an FFN to compressit/anatomy/families/mixtral.py"
+    assert "add an Attention to compressit/anatomy/families/mixtral.py" in anatomy.refusal({"model_type": "mixtral"})
+    with pytest.raises(StepError, match="anatomy of model type 'martian' is not known") as raised:
+        anatomy.refusal({"model_type": "martian"})
+    assert "compressit/anatomy/families/martian.py" in raised.value.hint

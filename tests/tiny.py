@@ -1,0 +1,91 @@
+"""Untrained models of every family with a few blocks, seeded; their outputs hang on all their weights."""
+
+from tests.conftest import tokenizer
+
+BLOCKS = 4
+ENCODER = {"hidden_size": 32, "num_hidden_layers": BLOCKS, "num_attention_heads": 4, "intermediate_size": 64}
+ENDS = {"bos_token_id": 2, "eos_token_id": 3}
+DECODER = {**ENCODER, **ENDS, "num_key_value_heads": 2, "max_position_embeddings": 64}
+MODERN = {**ENCODER, **ENDS, "max_position_embeddings": 64, "cls_token_id": 2, "sep_token_id": 3}
+GEMMA = {**DECODER, "head_dim": 8}
+IMAGES = {**ENCODER, "image_size": 8, "patch_size": 2, "num_labels": 10}
+EXPERTS = {**DECODER, "num_local_experts": 4, "num_experts_per_tok": 2}
+T5 = {"d_model": 32, "d_ff": 64, "num_layers": BLOCKS, "num_heads": 4, "d_kv": 8, "eos_token_id": 3,
+      "decoder_start_token_id": 0, "classifier_dropout": 0.0}  # fmt: skip
+BART = {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4,
+        "decoder_attention_heads": 4, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "max_position_embeddings": 64,
+        "decoder_start_token_id": 2, "forced_eos_token_id": 3, "num_labels": 3, **ENDS}  # fmt: skip
+
+TEXTS = {
+    "bert": ("Bert", {**ENCODER, "max_position_embeddings": 64}),
+    "roberta": ("Roberta", {**ENCODER, **ENDS, "max_position_embeddings": 66}),
+    "xlm-roberta": ("XLMRoberta", {**ENCODER, **ENDS, "max_position_embeddings": 66}),
+    "camembert": ("Camembert", {**ENCODER, **ENDS, "max_position_embeddings": 66}),
+    "distilbert": ("DistilBert", {"dim": 32, "n_layers": BLOCKS, "n_heads": 4, "hidden_dim": 64}),
+    "electra": ("Electra", {**ENCODER, "embedding_size": 16, "max_position_embeddings": 64}),
+    "albert": ("Albert", {**ENCODER, **ENDS, "embedding_size": 16, "max_position_embeddings": 64}),
+    "deberta-v2": ("DebertaV2", {**ENCODER, "max_position_embeddings": 64, "relative_attention": True,
+                                 "pos_att_type": ["c2p", "p2c"], "position_buckets": 8}),
+    "mpnet": ("MPNet", {**ENCODER, **ENDS, "max_position_embeddings": 66}),
+    "modernbert": ("ModernBert", MODERN),
+    "llama": ("Llama", {key: value for key, value in DECODER.items() if key not in ENDS}),
+    "mistral": ("Mistral", DECODER),
+    "qwen2": ("Qwen2", DECODER),
+    "qwen3": ("Qwen3", {**DECODER, "head_dim": 8}),
+    "gemma": ("Gemma", GEMMA),
+    "gemma2": ("Gemma2", GEMMA),
+    "gemma3_text": ("Gemma3Text", GEMMA),
+    "phi3": ("Phi3", DECODER),
+    "mixtral": ("Mixtral", EXPERTS),
+    "gpt2": ("GPT2", {"n_embd": 32, "n_layer": BLOCKS, "n_head": 4, "n_positions": 64, **ENDS}),
+    "opt": ("OPT", {"hidden_size": 32, "num_hidden_layers": BLOCKS, "num_attention_heads": 4, "ffn_dim": 64,
+                    "word_embed_proj_dim": 32, "max_position_embeddings": 64, **ENDS}),
+    "gpt_neox": ("GPTNeoX", {**ENCODER, **ENDS, "max_position_embeddings": 64}),
+    "t5": ("T5", T5),
+    "t5-gated": ("T5", {**T5, "feed_forward_proj": "gated-gelu"}),
+    "bart": ("Bart", BART),
+}  # fmt: skip
+PICTURES = {
+    "vit": ("ViT", IMAGES),
+    "deit": ("DeiT", IMAGES),
+    "beit": ("Beit", {**IMAGES, "use_relative_position_bias": True}),
+    "dinov2": ("Dinov2", {**IMAGES, "mlp_ratio": 2}),
+    "dinov2-gated": ("Dinov2", {**IMAGES, "mlp_ratio": 3, "use_swiglu_ffn": True}),
+}
+
+
+def build(name, **more):
+    """Build a model that classifies; `more` goes into its config."""
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    prefix, fields = {**TEXTS, **PICTURES}[name]
+    if name in TEXTS:
+        kind, fields = "Sequence", {"vocab_size": len(tokenizer()), "num_labels": 2, "pad_token_id": 0, **fields}
+    else:
+        kind = "Image"
+    config = getattr(transformers, f"{prefix}Config")(**{**fields, **more})
+    module = getattr(transformers, f"{prefix}For{kind}Classification")(config)
+    for parameter in module.parameters():
+        if parameter.dim() == 2:
+            torch.nn.init.normal_(parameter, std=0.15)
+    return module.eval()
+
+
+def save(name, folder):
+    """Build a model and save it with its tokenizer or image processor."""
+    build(name).save_pretrained(folder)
+    processor(name).save_pretrained(folder)
+
+
+def processor(name):
+    """Give a model's tokenizer or image processor."""
+    import transformers
+
+    return tokenizer() if name in TEXTS else transformers.ViTImageProcessorPil(size={"height": 8, "width": 8})
+
+
+def task(name):
+    """Name the task that a model is for."""
+    return "text-classification" if name in TEXTS else "image-classification"
