@@ -8,10 +8,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from compressit import anatomy, machine
+from compressit import anatomy, machine, metrics, rules, tasks
 from compressit.data.walking.blocks import WAITING
+from compressit.measure import BATCH
+from compressit.measure.child import LOGITS
 from compressit.recipe import Recipe
 from compressit.steps import Need, StepConfig
+from compressit.tasks.text_generation import CONTEXT
 from compressit.weights import Weight, Weights
 
 LIBRARIES = 900_000_000
@@ -24,11 +27,21 @@ FASTER = 2.5
 
 @dataclass(frozen=True)
 class Cost:
-    """Estimates: bytes at the peak, bytes on disk at the peak, seconds of walks (None without any)."""
+    """Estimates.
+
+    Attributes:
+        memory: Bytes at the peak.
+        disk: Bytes on disk at the peak.
+        seconds: Of walks; None without any.
+        whole: Bytes that measuring takes with all weights in memory.
+        on_disk: That many are not free, so weights stay on disk while they are measured.
+    """
 
     memory: int
     disk: int
     seconds: int | None
+    whole: int
+    on_disk: bool
 
 
 def of(recipe: Recipe, before: Weights, after: Sequence[Weights | None], *, streams: bool) -> Cost:
@@ -47,15 +60,54 @@ def of(recipe: Recipe, before: Weights, after: Sequence[Weights | None], *, stre
         held = 0 if streams else table.bytes
         peaks.append(held + (_walk(recipe, step, table) if step.streams else _training(step, table, before)))
     peaks += [8 * final.parameters] * bool(recipe.exports)
-    # Measuring opens an artifact, unpacked, and the original beside it.
     unpacked = round(final.parameters * before.bytes / max(1, before.parameters))
-    peaks += [before.bytes + unpacked] * bool(recipe.dataset)
+    # The runner still has the model, unless its weights stay on disk.
+    beside = (0 if streams else max(before.bytes, unpacked)) + _batch(recipe, before)
+    whole = LIBRARIES + beside + _opened(recipe, before.bytes, unpacked)
+    # The one place that decides. An export is made of all weights, and its runtime holds them all.
+    on_disk = not recipe.exports and whole > machine.free_memory()
+    peaks.append(beside + 2 * 4 * _blocks(before)[0] if on_disk else whole - LIBRARIES)
     exported = 4 * final.parameters * len(recipe.exports)
     disk = final.bytes + exported + (4 * before.parameters + 4 * final.parameters if exported else 0)
+    disk += unpacked if on_disk and final.bytes < unpacked else 0
     disk += sum(table.bytes for step, table in zip(recipe.steps, tables, strict=False) if step.streams)
     walked = [step for step in recipe.steps if step.streams and Need.CALIBRATION in step.needs()]
     seconds = round(sum(_seconds(recipe, step, before) for step in walked)) if walked else None
-    return Cost(LIBRARIES + max(peaks), disk, seconds)
+    return Cost(LIBRARIES + max(peaks), disk, seconds, whole, on_disk)
+
+
+def _opened(recipe: Recipe, original: int, unpacked: int) -> int:
+    """Count what is open at once: an artifact, unpacked, and beside it the original where the two are compared."""
+    configs = rules.measured(recipe) if recipe.dataset else ()
+    pairs = any(
+        config.batch_sizes() or getattr(metrics.load(config.metric), "TO_ORIGINAL", False) for config in configs
+    )
+    return original + unpacked if pairs else max(original, unpacked)
+
+
+def _batch(recipe: Recipe, table: Weights) -> int:
+    """What flows through a block, and of a language model both models' logits, as they are computed and as float32."""
+    spec = recipe.dataset
+    if spec is None:
+        return 0
+    widest = max(
+        (max(weight.shape) for name, weight in table.linears().items() if table.inside_blocks(name)), default=0
+    )
+    if not tasks.load(recipe.task).OUTPUT.PAIRED:
+        return 4 * 4 * widest * BATCH * (spec.max_length or TOKENS)
+    vocabulary = max((tensor.shape[0] for tensor in table.tensors if len(tensor.shape) == 2), default=1)
+    window = spec.max_length or CONTEXT
+    tokens = max(window, min(BATCH * window, LOGITS // vocabulary))
+    return tokens * (4 * 4 * widest + 2 * 6 * vocabulary)
+
+
+def _blocks(table: Weights) -> tuple[int, int]:
+    """Count the weights of the largest block, and the bytes of what is outside the blocks."""
+    blocks: dict[str | None, list[Weight]] = defaultdict(list)
+    for tensor in table.tensors:
+        blocks[anatomy.block_name(table.model_type, tensor.name)].append(tensor)
+    outside = sum(tensor.elements * tensor.bits / 8 for tensor in blocks.pop(None, []))
+    return max((sum(tensor.elements for tensor in block) for block in blocks.values()), default=0), round(outside)
 
 
 def _training(step: StepConfig, table: Weights, before: Weights) -> int:
@@ -66,11 +118,7 @@ def _training(step: StepConfig, table: Weights, before: Weights) -> int:
 
 def _walk(recipe: Recipe, step: StepConfig, table: Weights) -> int:
     """Two blocks, the largest Hessian and its factor, embeddings, what flows between blocks, and passes that wait."""
-    blocks: dict[str | None, list[Weight]] = defaultdict(list)
-    for tensor in table.tensors:
-        blocks[anatomy.block_name(table.model_type, tensor.name)].append(tensor)
-    outside = sum(tensor.elements * tensor.bits / 8 for tensor in blocks.pop(None, []))
-    largest = max((sum(tensor.elements for tensor in block) for block in blocks.values()), default=0)
+    largest, outside = _blocks(table)
     inputs = max((weight.shape[1] for weight in table.linears().values()), default=0)
     width = min((weight.shape[1] for weight in table.linears().values()), default=0)
     flowing = _tokens(recipe) * width * (2 if machine.has_bfloat16() else 4)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from compressit import demo, estimates, machine, rules, steps, weights
+from compressit import demo, estimates, machine, metrics, rules, steps, weights
 from compressit.errors import CompressitError, RecipeError
-from compressit.metrics import MetricConfig
+from compressit.metrics import Kind, MetricConfig
 from compressit.recipe import Problem, RecipeProblems, Written, located
 from compressit.recipe.quantities import show
 from compressit.steps import StepConfig
@@ -41,6 +41,7 @@ class Plan:
         why_not: Why `before` is None.
         memory: Bytes of main memory at the peak; None if unknown.
         disk: Bytes on disk at the peak, the result included; None if unknown.
+        on_disk: Weights stay on disk while they are measured, too: memory can't hold what is open then.
         seconds: About how long walks through the blocks take on this machine's processor; None without any.
     """
 
@@ -53,6 +54,7 @@ class Plan:
     memory: int | None
     disk: int | None
     seconds: int | None = None
+    on_disk: bool = False
 
     @property
     def streams(self) -> bool:
@@ -90,7 +92,22 @@ def plan(written: Written) -> Plan:
         need, have = show(cost.memory, "bytes"), show(machine.memory(), "bytes")
         problem = f"{model} needs about {need} of memory for this recipe, and this machine has {have}"
         raise RecipeProblems([written.document.problem(("model",), problem, "use a larger machine or a smaller model")])
-    return replace(found, memory=cost.memory, disk=cost.disk, seconds=cost.seconds)
+    falsified = [config.key for config in found.metrics if cost.on_disk and _in_memory(config)]
+    if falsified:
+        need, have = show(cost.whole, "bytes"), show(machine.free_memory(), "bytes")
+        problem = (
+            f"{' and '.join(falsified)} would be the disk's: measuring takes about {need} of memory, {have} is free"
+        )
+        left = ", ".join(config.key for config in found.metrics if config.key not in falsified) or "size"
+        hint = f"free memory, use a larger machine, or leave out what is about speed and memory: metrics: [{left}]"
+        raise RecipeProblems([written.document.problem(("metrics",), problem, hint)])
+    return replace(found, memory=cost.memory, disk=cost.disk, seconds=cost.seconds, on_disk=cost.on_disk)
+
+
+def _in_memory(config: MetricConfig) -> bool:
+    """Tell whether a metric is about weights that are in memory: reading them would be timed too."""
+    module = metrics.load(config.metric)
+    return module.KIND == Kind.TIMED or getattr(module, "IN_MEMORY", False)
 
 
 def refuse_quantized(before: Weights, model: str) -> None:

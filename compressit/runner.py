@@ -92,10 +92,11 @@ class _Work:
     @property
     def setting(self) -> Setting:
         spec = self.recipe.dataset
+        place = str(self.scratch / "weights") if self.plan.on_disk else None
         if spec is None:
-            return Setting(self.recipe.task, None, self.recipe.seed, None, self.trust)
-        rows = str(self.scratch / "rows")
-        return Setting(self.recipe.task, rows, self.recipe.seed, spec.max_length, self.trust, spec.task_fields())
+            return Setting(self.recipe.task, None, self.recipe.seed, None, self.trust, on_disk=place)
+        rows, fields = str(self.scratch / "rows"), spec.task_fields()
+        return Setting(self.recipe.task, rows, self.recipe.seed, spec.max_length, self.trust, fields, place)
 
     def subject(self, folder: Path, runtime: str) -> Subject:
         return Subject(str(folder), runtime, runtimes.load(runtime).place(self.device))
@@ -117,7 +118,8 @@ class _Work:
                 plain = exports.load(export.export).Config(export=export.export)
                 self.export(model, plain, place)
                 subjects[runtime] = self.subject(place, runtime)
-        self.progress.say(f"measure the original on {' and '.join(subjects)}")
+        where = ", weights left on disk" if self.plan.on_disk else ""
+        self.progress.say(f"measure the original on {' and '.join(subjects)}{where}")
         return evidence.originals(subjects, self.setting)
 
     def step(self, number: int, step: PlannedStep, model: Model) -> StepRecord:

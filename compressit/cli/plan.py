@@ -39,6 +39,8 @@ def plan(recipe: RecipeFile, set_: Set = None, json: Json = False) -> None:
         where = "weights stay on disk" if found.streams else "all weights in memory"
         say(f"memory    about {_bytes(found.memory)} at the peak ({where})")
         say(f"disk      about {_bytes(found.disk)} at the peak")
+        if found.on_disk:
+            say("measuring reads weights from disk, once a batch where the system can't keep them")
         if found.seconds is not None:
             minutes = max(1, round(found.seconds / 60))
             say(f"time      about {minutes} min for walks through the blocks, on this processor")
@@ -65,6 +67,7 @@ def summary(found: Plan) -> dict[str, Any]:
         "disk_bytes": found.disk,
         "walk_seconds": found.seconds,
         "weights_stay_on_disk": found.streams,
+        "measured_from_disk": found.on_disk,
         "why_no_estimates": found.why_not or None,
     }
 

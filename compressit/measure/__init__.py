@@ -21,6 +21,8 @@ from compressit.metrics import Output, Timings
 from compressit.runtimes import Facts
 
 CHILD = "compressit.measure.child"
+BATCH = 32
+"""Examples at once while an artifact runs over the split."""
 QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -46,6 +48,7 @@ class Setting:
     Attributes:
         rows: Folder of the evaluation rows, saved with role names and the model's label ids; None without a data set.
         fields: Fields of the data set that the task's `prepare` takes besides.
+        on_disk: A folder for weights that are laid out anew, where weights stay on disk; None where memory holds them.
     """
 
     task: str
@@ -54,6 +57,7 @@ class Setting:
     max_length: int | None = None
     trust_remote_code: bool = False
     fields: Mapping[str, str | int] = field(default_factory=dict)
+    on_disk: str | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ def measure(
     subject: Subject,
     setting: Setting,
     beside: Beside | None = None,
-    batch_size: int = 32,
+    batch_size: int = BATCH,
     original: Subject | None = None,
 ) -> Outcome:
     """Run an artifact over the evaluation rows in a process of its own, and time it there.
@@ -115,7 +119,9 @@ def measure(
         "batch_sizes": list(sizes),
         "original": asdict(original) if original else None,
     }
-    with tempfile.TemporaryDirectory(prefix="compressit-") as scratch:
+    if setting.on_disk:
+        Path(setting.on_disk).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="compressit-", dir=setting.on_disk) as scratch:
         said = _child(job, scratch, subject)
         with np.load(Path(scratch) / "arrays.npz") as arrays:
             kind = tasks.load(setting.task).OUTPUT

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -43,7 +44,7 @@ def measure(job: Mapping[str, Any], scratch: Path) -> dict[str, Any]:
     setting, subject = job["setting"], job["subject"]
     facts = runtimes.load(subject["runtime"]).inspect(Path(subject["folder"]))
     if setting["rows"] is None:
-        _open(subject, setting)
+        _open(subject, setting, scratch)
         np.savez(scratch / "arrays.npz")
         return {"facts": asdict(facts), "memory": 0, "output": [], "protocol": {}}
     examples = _Examples(Path(subject["folder"]), setting)
@@ -51,10 +52,10 @@ def measure(job: Mapping[str, Any], scratch: Path) -> dict[str, Any]:
     order = data.by_length(examples.prepared)
     _, longest, labels = next(examples.batches(order[-job["batch_size"] :], job["batch_size"]))
     with Peak(subject["device"]) as peak:
-        session = _open(subject, setting)
+        session = _open(subject, setting, scratch)
         size = _affordable(session({name: array[-1:] for name, array in longest.items()}), len(labels))
         session({name: array[-size:] for name, array in longest.items()})
-    sessions = _Sessions(setting, subject, session)
+    sessions = _Sessions(setting, scratch, subject, session)
     compared = job["original"] if examples.task.OUTPUT.PAIRED else None
     arrays = examples.gathered(_run(session, sessions(compared) if compared else None, examples, order, size))
     output = list(arrays)
@@ -89,14 +90,15 @@ def _run(
 class _Sessions:
     """Opened artifacts; none is opened twice."""
 
-    def __init__(self, setting: Mapping[str, Any], subject: Mapping[str, str], session: Session) -> None:
+    def __init__(self, setting: Mapping[str, Any], scratch: Path, subject: Mapping[str, str], session: Session) -> None:
         self.setting = setting
+        self.scratch = scratch
         self.opened = {tuple(subject.values()): session}
 
     def __call__(self, subject: Mapping[str, str]) -> Session:
         key = tuple(subject.values())
         if key not in self.opened:
-            self.opened[key] = _open(subject, self.setting)
+            self.opened[key] = _open(subject, self.setting, self.scratch)
         return self.opened[key]
 
 
@@ -135,9 +137,10 @@ def _round(sessions: Mapping[str, Session], batch: Batch, draw: random.Random) -
     return seconds, sum(seconds.values())
 
 
-def _open(subject: Mapping[str, str], setting: Mapping[str, Any]) -> Session:
+def _open(subject: Mapping[str, str], setting: Mapping[str, Any], scratch: Path) -> Session:
     runtime, folder = runtimes.load(subject["runtime"]), Path(subject["folder"])
-    opened: Session = runtime.open(folder, setting["task"], subject["device"], setting["trust_remote_code"])
+    place = Path(tempfile.mkdtemp(prefix="weights-", dir=scratch)) if setting["on_disk"] else None
+    opened: Session = runtime.open(folder, setting["task"], subject["device"], setting["trust_remote_code"], place)
     return opened
 
 

@@ -1,6 +1,7 @@
 """What runs an artifact, one file each.
 
-* `open(folder, task, device, trust_remote_code) -> Session`: ready to run batches;
+* `open(folder, task, device, trust_remote_code, scratch) -> Session`: ready to run batches; with a folder as `scratch`
+  weights stay on disk, and those that must be laid out anew are written there;
 * `place(device) -> str`: the device it will really run on where the user wants `device`;
 * `inspect(folder) -> Facts`: what the files hold.
 """

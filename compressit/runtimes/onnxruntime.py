@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from compressit.errors import MissingExtra
+from compressit.errors import MissingExtra, StepError
 from compressit.runtimes import Batch, Facts, Session
 
 FILE = "model.onnx"
@@ -21,8 +21,14 @@ def place(device: str) -> str:
     return device if PROVIDERS[device] in _library().get_available_providers() else "cpu"
 
 
-def open(folder: Path, task: str, device: str, trust_remote_code: bool = False) -> Session:
-    """Open model.onnx; the file holds no code, so there is nothing to trust."""
+def open(folder: Path, task: str, device: str, trust_remote_code: bool = False, scratch: Path | None = None) -> Session:
+    """Open model.onnx; the file holds no code, so there is nothing to trust.
+
+    Raises:
+        StepError: weights shall stay on disk, which this runtime can't.
+    """
+    if scratch is not None:
+        raise StepError("onnxruntime holds all weights in memory", hint="use a larger machine or a smaller model")
     ort = _library()
     provider = PROVIDERS[device]
     options = ort.SessionOptions()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from compressit import checkpoint, model
+from compressit.model import mapped
 from compressit.runtimes import Batch, Facts, Session
 
 OPTIONAL = ("logits_to_keep",)
@@ -18,13 +19,19 @@ def place(device: str) -> str:
     return device
 
 
-def open(folder: Path, task: str, device: str, trust_remote_code: bool = False) -> Session:
-    """Open a checkpoint with transformers; logits come back as float32."""
+def open(folder: Path, task: str, device: str, trust_remote_code: bool = False, scratch: Path | None = None) -> Session:
+    """Open a checkpoint with transformers; logits come back as float32.
+
+    With `scratch`, weights stay in their files, and what must be unpacked is laid out there: the same logits, slower.
+    """
     from inspect import signature
 
     import torch
 
-    module = model.load(folder, task, device=device, trust_remote_code=trust_remote_code).module
+    if scratch is None:
+        module = model.load(folder, task, device=device, trust_remote_code=trust_remote_code).module
+    else:
+        module = mapped.load(folder, task, scratch, trust_remote_code=trust_remote_code).module.to(device)
     if getattr(module.config, "use_cache", False):
         # Nothing is generated: what was read need not be kept.
         module.config.use_cache = False

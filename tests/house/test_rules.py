@@ -27,7 +27,7 @@ FLOORS = [
 # Neighbours on one floor that are layered among themselves, lower one last.
 MAY = {
     ("plan", "demo"), ("plan", "estimates"), ("demo", "store"), ("provenance", "store"), ("rules", "recipe"),
-    ("exports", "steps"),
+    ("exports", "steps"), ("estimates", "measure"),
     ("checkpoint", "anatomy"), ("weights", "anatomy"), ("model", "anatomy"), ("model", "tasks"),
     ("model", "checkpoint"), ("data", "tasks"),
     ("data", "anatomy"), ("algorithms", "errors"),

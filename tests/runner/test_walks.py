@@ -2,14 +2,19 @@
 
 import json
 import signal
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
 
 import compressit
-from compressit import plan, recipe
+from compressit import estimates, plan, recipe
 from compressit.errors import RecipeError
+from compressit.measure import child
+from compressit.model import mapped
+from tests.model.test_mapped import in_memory
 from tests.runner.test_interrupted import start
 
 RECIPE = """\
@@ -83,3 +88,62 @@ def test_the_plan_refuses_what_can_not_fit(file, monkeypatch):
     monkeypatch.setattr("compressit.machine.memory", lambda: 500_000_000)
     with pytest.raises(RecipeError, match="memory"):
         plan.plan(recipe.load(file))
+
+
+FROM_DISK = ("metrics: [perplexity, nonzero, size]", "metrics: [perplexity, agreement, kl_divergence, size]")
+
+
+@pytest.fixture
+def little(file, monkeypatch):
+    """Make the machine too small, by a byte, for what measuring opens with all weights in memory."""
+    file.write_text(file.read_text().replace(*FROM_DISK).replace("[:300]", "[:30]"))
+    found = plan.plan(recipe.load(file))
+    cost = estimates.of(found.written.recipe, found.before, [step.after for step in found.steps], streams=True)
+    for name in ("memory", "free_memory"):
+        monkeypatch.setattr(f"compressit.machine.{name}", lambda: cost.whole - 1)
+    return cost.whole - 1
+
+
+def test_measured_from_disk_where_memory_is_too_small(file, tmp_path, monkeypatch, little):
+    monkeypatch.setenv("COMPRESSIT_CACHE", str(tmp_path / "cache"))
+    seen = []
+
+    def load(*arguments, **more):
+        seen.append((load_mapped(*arguments, **more), arguments[2]))
+        assert arguments[2].is_relative_to(tmp_path)
+        return seen[-1][0]
+
+    load_mapped = mapped.load
+    monkeypatch.setattr("compressit.model.mapped.load", load)
+    monkeypatch.setattr("compressit.measure._child", lambda job, scratch, _: child.measure(job, Path(scratch)))
+    found = compressit.apply(file, output=tmp_path / "little")
+    assert len(seen) == 3, "the original alone, then the checkpoint, and the original beside it"
+    assert not any(place.exists() for _, place in seen)
+    if sys.platform == "linux":
+        assert not any(in_memory(model.module) for model, _ in seen)
+    assert not (tmp_path / "little" / ".work").exists()
+    for name in ("memory", "free_memory"):
+        monkeypatch.setattr(f"compressit.machine.{name}", lambda: 10**12)
+    again = compressit.apply(file, output=tmp_path / "enough")
+    assert len(seen) == 3
+    values = [[reading.value for reading in one.artifacts[0].readings] for one in (found, again)]
+    assert values[0] == values[1]
+    assert found.original.readings == again.original.readings
+
+
+def test_the_plan_fits_measuring_into_little_memory(file, little):
+    found = plan.plan(recipe.load(file))
+    assert found.on_disk
+    assert found.memory <= little
+    assert found.disk > 2 * found.before.bytes, "integers are unpacked on disk"
+
+
+@pytest.mark.parametrize(
+    ("metrics", "named"),
+    [("[perplexity, latency, size]", "latency"), ("[throughput, peak_memory]", "throughput and peak_memory")],
+)
+def test_the_plan_refuses_timings_of_a_disk(file, little, metrics, named):
+    file.write_text(file.read_text().replace(FROM_DISK[1], f"metrics: {metrics}"))
+    with pytest.raises(RecipeError, match=f"{named} would be the disk's.*is free") as caught:
+        plan.plan(recipe.load(file))
+    assert "metrics: [perplexity" in str(caught.value) + str(caught.value.hint)
