@@ -125,7 +125,7 @@ def test_the_catalog_lists_and_shows(cli, room):
 def test_show_gives_every_field_its_type_default_and_meaning(cli):
     said = cli("steps", "show", "quantize_rtn").stdout
     assert "arXiv:2210.17323" in said
-    assert re.search(r"group_size: whole number >= 8 \(default none\)\n +Consecutive inputs that share a scale", said)
+    assert re.search(r"group_size: whole number > 1 \(default none\)\n +Consecutive inputs that share a scale", said)
 
 
 def test_a_reader_that_goes_early_is_no_error(quick):

@@ -1,0 +1,144 @@
+"""What the steps share that cut heads or neurons: fields, how many stay in each block, cutting round by round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from compressit import anatomy
+from compressit.errors import RecipeError
+from compressit.model import Model
+from compressit.steps import Fact, Need, Notes, StepConfig, StepContext
+from compressit.steps._importance import MEASURED, Importance, Units, importance
+from compressit.weights import Weight, Weights
+
+if TYPE_CHECKING:
+    import torch
+
+Cut = Callable[[Any, Units, Sequence[int]], None]
+Place = Callable[[str], "tuple[Any, int] | None"]
+
+
+class CuttingConfig(StepConfig):
+    """Fields of the steps that cut heads or neurons."""
+
+    makes: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES})
+    keeps: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY, Fact.DTYPE})
+
+    sparsity: float = Field(gt=0, lt=1)
+    """Share to cut."""
+    importance: Importance = "fisher"
+    """What decides: how much the loss changes without one, as calibration tells (`fisher`, `taylor`), the size of what
+    it adds (`activation`), or of its weights (`magnitude`); `random` to compare with."""
+    uniform: bool = False
+    """Cut the same share out of every block; otherwise the least important of all go, wherever they are."""
+    rounds: int = Field(1, ge=1, le=100)
+    """Times to cut, importance measured anew in between."""
+    batch_size: int = Field(32, ge=1)
+    """Examples at once while importance is measured."""
+
+    def needs(self) -> frozenset[Need]:
+        """Ask for calibration data where importance is measured."""
+        return frozenset({Need.CALIBRATION}) if self.importance in MEASURED else frozenset()
+
+    @property
+    def unit(self) -> int:
+        """How many stay or go together."""
+        return 1
+
+
+def cut(
+    model: Model, config: CuttingConfig, context: StepContext, find: Callable[[Any], list[Units]], take_out: Cut
+) -> Notes:
+    """Cut in place, round by round.
+
+    Args:
+        model: Its weights in memory.
+        config: The step's fields.
+        context: Calibration rows, device, seed.
+        find: Finds what can be cut in a module.
+        take_out: Cuts all but some units out of a block.
+    """
+    found = find(model.module)
+    before = [each.count for each in found]
+    for number in range(1, config.rounds + 1):
+        units = find(model.module)
+        scores = importance(model, units, config.importance, config.batch_size, context)
+        # Each round cuts the same share of what is left.
+        share = 1 - (1 - config.sparsity) ** (number / config.rounds)
+        for each, keep in zip(units, chosen(scores, amounts(before, config, share), config), strict=True):
+            take_out(model.module, each, keep)
+    left = [each.count for each in find(model.module)]
+    plain = anatomy.settle(model.module)
+    return {"cut": sum(before) - sum(left), "left": ", ".join(map(str, left)), "opens_in_plain_transformers": plain}
+
+
+def amounts(counts: Sequence[int], config: CuttingConfig, share: float) -> list[int]:
+    """Say how many stay: in each block where all lose the same share, and otherwise a list that adds up to all."""
+    unit = config.unit
+    if config.uniform:
+        return [min(count, max(unit, round(count * (1 - share) / unit) * unit)) for count in counts]
+    total = max(unit * len(counts), round(sum(counts) * (1 - share) / unit) * unit)
+    even, more = divmod(total // unit, len(counts))
+    return [min(count, (even + (index < more)) * unit) for index, count in enumerate(counts)]
+
+
+def chosen(scores: Sequence[torch.Tensor], keep: Sequence[int], config: CuttingConfig) -> list[list[int]]:
+    """Pick those that stay, block by block: the most important ones, `config.unit` at a time.
+
+    Args:
+        scores: (count,) for each block.
+        keep: From `amounts`.
+        config: Whether blocks may differ in number.
+    """
+    import torch
+
+    orders = [torch.argsort(score, descending=True, stable=True) for score in scores]
+    if not config.uniform:
+        keep = _spread([score[order] for score, order in zip(scores, orders, strict=True)], sum(keep), config.unit)
+    return [sorted(order[:count].tolist()) for order, count in zip(orders, keep, strict=True)]
+
+
+def _spread(ranked: Sequence[torch.Tensor], total: int, unit: int) -> list[int]:
+    """Share a number out to blocks, `unit` at a time, by the mean importance of the next `unit` of each."""
+    counts = [min(unit, len(scores)) for scores in ranked]
+    offers = [
+        (float(part.mean()), -block, -place, len(part))
+        for block, scores in enumerate(ranked)
+        for place, part in enumerate(scores.split(unit))
+        if place
+    ]
+    for _, block, _, size in sorted(offers, reverse=True):
+        if sum(counts) + size <= total:
+            counts[-block] += size
+    return counts
+
+
+def foresee(before: Weights, config: CuttingConfig, counts: Mapping[Any, int], place: Place) -> Weights:
+    """Shrink the tensors of the table; where blocks may differ, as if none did, which adds up to the same.
+
+    Args:
+        before: The table.
+        config: The step's fields.
+        counts: How many heads or neurons there are, by where they are.
+        place: Where those of a tensor are, and along which axis they lie.
+
+    Raises:
+        RecipeError: there are none.
+    """
+    if not counts:
+        raise RecipeError(f"{config.step} finds nothing to cut in a {before.model_type}")
+    left = dict(zip(counts, amounts(list(counts.values()), config, config.sparsity), strict=True))
+
+    def shrunk(tensor: Weight) -> Weight:
+        found = place(tensor.name)
+        if found is None:
+            return tensor
+        (where, axis), shape = found, list(tensor.shape)
+        shape[axis] = shape[axis] * left[where] // counts[where]
+        return replace(tensor, shape=tuple(shape))
+
+    return before.changed(map(shrunk, before.tensors))

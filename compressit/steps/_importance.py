@@ -1,0 +1,177 @@
+"""How much a model loses without one of its heads or neurons, from calibration data or from weights alone."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from compressit import data, tasks
+from compressit.model import Model
+from compressit.steps import StepContext
+
+if TYPE_CHECKING:
+    import torch
+
+Importance = Literal["fisher", "taylor", "activation", "magnitude", "random"]
+MEASURED = ("fisher", "taylor", "activation")
+"""Those that need data."""
+
+
+@dataclass(frozen=True)
+class Units:
+    """Heads or neurons of a block that can be cut one by one.
+
+    Attributes:
+        block: Full name of the block.
+        kind: "ffn", or the kind of attention.
+        matrix: Full name of the matrix whose inputs they are.
+        count: How many there are.
+        each: Inputs of the matrix that belong to one of them, next to each other.
+    """
+
+    block: str
+    kind: str
+    matrix: str
+    count: int
+    each: int
+
+
+def importance(
+    model: Model, units: Sequence[Units], how: Importance, batch_size: int, context: StepContext
+) -> list[torch.Tensor]:
+    """Give the importance of each head or neuron, float32, (count,), for each of `units`.
+
+    `fisher` and `taylor` are derivatives of the loss by a mask of ones over what the matrix gets. `fisher` is their
+    mean square over examples, for labels that the model itself draws (Kwon et al. 2022, arXiv:2204.09656, takes the
+    data's; Kunstner et al. 2019, arXiv:1905.12558, say why to draw them). `taylor` is the mean's absolute value for the
+    data's labels (Michel et al. 2019, arXiv:1905.10650). `activation` is the mean square of what a unit adds to the
+    outputs of the matrix, inputs taken as independent; `magnitude` the same for inputs of one size.
+    """
+    import torch
+
+    draw = torch.Generator().manual_seed(context.seed)
+    if how == "random":
+        return [torch.rand(each.count, generator=draw) for each in units]
+    weights = [_outgoing(model, each) for each in units]
+    if how == "magnitude":
+        return [_by_unit(weight_I, each) for weight_I, each in zip(weights, units, strict=True)]
+    if how == "activation":
+        squares = _squares(model, units, batch_size, context)
+        return [_by_unit(s * w, each) for s, w, each in zip(squares, weights, units, strict=True)]
+    return _derivatives(model, units, how, batch_size, context, draw)
+
+
+def _by_unit(inputs_I: torch.Tensor, units: Units) -> torch.Tensor:
+    return inputs_I.unflatten(0, (units.count, units.each)).sum(1)
+
+
+def _outgoing(model: Model, units: Units) -> torch.Tensor:
+    """Sum the squares of the weights that leave each input: (I,)."""
+    matrix = model.matrices((units.matrix,))[units.matrix]
+    found: torch.Tensor = matrix.of(model.module.state_dict()).float().square().sum(0).cpu()
+    return found
+
+
+def _squares(model: Model, units: Sequence[Units], batch_size: int, context: StepContext) -> list[torch.Tensor]:
+    """Average the square of each input over real tokens: (I,) for each of `units`."""
+    import torch
+
+    sums = [torch.zeros(each.count * each.each) for each in units]
+    seen = [0] * len(units)
+    real: list[torch.Tensor | None] = [None]
+
+    def watch(index: int) -> Callable[..., None]:
+        def hook(module: Any, args: Any) -> None:
+            inputs, mask = args[0], real[0]
+            same = mask is not None and inputs.shape[:-1] == mask.shape
+            rows = inputs[mask] if same else inputs.reshape(-1, inputs.shape[-1])
+            sums[index] += rows.float().square().sum(0).cpu()
+            seen[index] += len(rows)
+
+        return hook
+
+    with _hooked(model, units, watch), torch.no_grad():
+        for inputs, _ in _batches(model, batch_size, context):
+            mask = inputs.get("attention_mask")
+            real[0] = mask.bool() if mask is not None else None
+            model.module(**inputs)
+    return [total / max(1, count) for total, count in zip(sums, seen, strict=True)]
+
+
+def _derivatives(
+    model: Model,
+    units: Sequence[Units],
+    how: Importance,
+    batch_size: int,
+    context: StepContext,
+    draw: torch.Generator,
+) -> list[torch.Tensor]:
+    import torch
+    from torch.nn import functional
+
+    sums = [torch.zeros(each.count) for each in units]
+    masks: list[list[torch.Tensor]] = [[] for _ in units]
+    scored = getattr(tasks.load(model.task), "scored", None)
+    rows = 0
+
+    def watch(index: int) -> Callable[..., Any]:
+        def hook(module: Any, args: Any) -> Any:
+            split = args[0].unflatten(-1, (units[index].count, units[index].each))
+            # One mask an example, so that derivatives come by example.
+            shape = (split.shape[0], *[1] * (split.dim() - 3), units[index].count, 1)
+            mask = torch.ones(shape, dtype=split.dtype, device=split.device, requires_grad=True)
+            masks[index].append(mask)
+            return ((split * mask).flatten(-2), *args[1:])
+
+        return hook
+
+    with _hooked(model, units, watch), _frozen(model.module), torch.enable_grad():
+        for inputs, labels in _batches(model, batch_size, context):
+            logits = model.module(**inputs).logits
+            given, targets = scored(logits, labels) if scored else (logits, labels)
+            if how == "fisher":
+                odds = given.detach().float().softmax(-1).cpu()
+                targets = torch.multinomial(odds, 1, generator=draw)[:, 0].to(given.device)
+            loss = functional.cross_entropy(given.float(), targets, reduction="sum")
+            found = torch.autograd.grad(loss, [mask for each in masks for mask in each])
+            rows += len(logits)
+            for total, used in zip(sums, masks, strict=True):
+                # A block that several layers share is met several times.
+                own, found = found[: len(used)], found[len(used) :]
+                slope_BU = torch.stack([grad.float().flatten(1) for grad in own]).sum(0)
+                total += (slope_BU.square() if how == "fisher" else slope_BU).sum(0).cpu()
+                used.clear()
+    return [total.abs() / max(1, rows) for total in sums]
+
+
+def _batches(model: Model, batch_size: int, context: StepContext) -> Iterator[tuple[dict[str, Any], Any]]:
+    assert context.calibration is not None, "the plan refuses to measure without calibration data"
+    with context.progress.bar("importance", len(context.calibration)) as advance:
+        for places, batch in data.batches(context.calibration, model, batch_size, context.max_length):
+            on = {key: value.to(context.device) for key, value in batch.items()}
+            yield {key: value for key, value in on.items() if key != "labels"}, on.get("labels")
+            advance(len(places))
+
+
+@contextlib.contextmanager
+def _hooked(model: Model, units: Sequence[Units], watch: Callable[[int], Callable[..., Any]]) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        for index, each in enumerate(units):
+            hook = model.module.get_submodule(each.matrix).register_forward_pre_hook(watch(index))
+            stack.callback(hook.remove)
+        yield
+
+
+@contextlib.contextmanager
+def _frozen(module: Any) -> Iterator[None]:
+    """Leave weights out of derivatives."""
+    held = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in held:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in held:
+            parameter.requires_grad_(True)

@@ -1,0 +1,122 @@
+"""Cutting heads and neurons: which ones go, how many, and what a model without them answers."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from compressit import anatomy, data, weights
+from compressit import model as models
+from compressit.steps import _cutting, _importance, load
+
+MEASURES = ["fisher", "taylor", "activation", "magnitude"]
+
+
+def config(name, **fields):
+    return load(name).Config(step=name, **{"sparsity": 0.5, **fields})
+
+
+def silence(model, block, inputs, kind):
+    """Zero what some inputs of a block's matrix give."""
+    name = anatomy.down(model.module, block) if kind == "ffn" else anatomy.output(model.module, block)
+    with torch.no_grad():
+        model.module.get_submodule(name).weight[:, list(inputs)] = 0
+
+
+@pytest.mark.parametrize("importance", MEASURES)
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_neurons_that_say_nothing_go_first_and_nothing_changes(importance, rounds, opened, context, logits):
+    model = opened("bert")
+    silent = {name: range(0, anatomy.neurons(model.module, name), 2) for name, _ in model.blocks()}
+    for name, inputs in silent.items():
+        silence(model, name, inputs, "ffn")
+    given = context(model)
+    before = logits(model, given)
+    half = {name: anatomy.neurons(model.module, name) // 2 for name in silent}
+    notes = load("prune_ffn").run(model, config("prune_ffn", importance=importance, rounds=rounds, multiple=1), given)
+    assert {name: anatomy.neurons(model.module, name) for name in silent} == half
+    assert torch.allclose(logits(model, given), before, atol=1e-5)
+    assert notes["opens_in_plain_transformers"]
+
+
+@pytest.mark.parametrize("importance", MEASURES)
+@pytest.mark.parametrize("name", ["bert", "llama", "vit"])
+def test_heads_that_say_nothing_go_first_with_their_key_value_heads(importance, name, opened, context, logits):
+    model = opened(name)
+    for block, _ in model.blocks():
+        heads = anatomy.heads(model.module, block)
+        silence(model, block, range(heads.shared * heads.head_dim * (heads.groups // 2)), "self")
+    given = context(model)
+    before = logits(model, given)
+    groups = [anatomy.heads(model.module, block).groups for block, _ in model.blocks()]
+    load("prune_heads").run(model, config("prune_heads", importance=importance), given)
+    left = [anatomy.heads(model.module, block) for block, _ in model.blocks()]
+    assert [heads.groups for heads in left] == [count - count // 2 for count in groups]
+    assert all(heads.count == heads.groups * heads.shared for heads in left)
+    assert torch.allclose(logits(model, given), before, atol=1e-5)
+
+
+@pytest.mark.parametrize("how", ["fisher", "taylor"])
+def test_derivatives_are_those_of_each_example_alone(how, opened, context):
+    model = opened("bert")
+    given = replace(context(model, count=12), seed=3)
+    units = load("prune_heads")._units(model.module)
+    found = _importance.importance(model, units, how, 4, given)
+    draw = torch.Generator().manual_seed(3)
+    wanted = [torch.zeros(each.count) for each in units]
+    for _, batch in data.batches(given.calibration, model, 4):
+        labels = batch.pop("labels")
+        with torch.no_grad():
+            odds = model.module(**batch).logits.softmax(-1)
+        targets = torch.multinomial(odds, 1, generator=draw)[:, 0] if how == "fisher" else labels
+        for row in range(len(labels)):
+            one = {key: value[row : row + 1] for key, value in batch.items()}
+            for index, each in enumerate(units):
+                slopes = torch.tensor([slope(model, each, head, one, targets[row]) for head in range(each.count)])
+                wanted[index] += slopes**2 if how == "fisher" else slopes
+    for some, true in zip(found, wanted, strict=True):
+        assert torch.allclose(some, true.abs() / 12, rtol=0.05, atol=1e-4)
+
+
+def slope(model, units, head, inputs, target, step=1e-2):
+    """How the loss changes with the size of what one head says, by two passes."""
+
+    def loss(size):
+        def scale(module, args):
+            scaled = args[0].clone()
+            scaled[..., head * units.each : (head + 1) * units.each] *= size
+            return (scaled, *args[1:])
+
+        hook = model.module.get_submodule(units.matrix).register_forward_pre_hook(scale)
+        try:
+            with torch.no_grad():
+                return float(-model.module(**inputs).logits.double().log_softmax(-1)[0, target])
+        finally:
+            hook.remove()
+
+    return (loss(1 + step) - loss(1 - step)) / (2 * step)
+
+
+def test_numbers_add_up_wherever_neurons_go():
+    scores = [torch.arange(40.0), torch.arange(40.0) + 100, torch.arange(40.0) / 10]
+    spread = config("prune_ffn", multiple=8)
+    kept = _cutting.chosen(scores, _cutting.amounts([40] * 3, spread, 0.5), spread)
+    # All of those that matter most, the rest from the next, and a few everywhere.
+    assert [len(keep) for keep in kept] == [16, 40, 8]
+    even = config("prune_ffn", multiple=8, uniform=True)
+    assert [len(keep) for keep in _cutting.chosen(scores, _cutting.amounts([40] * 3, even, 0.5), even)] == [16] * 3
+    most = config("prune_ffn", multiple=8, sparsity=0.99)
+    assert [len(keep) for keep in _cutting.chosen(scores, _cutting.amounts([40] * 3, most, 0.99), most)] == [8] * 3
+
+
+@pytest.mark.parametrize("name", ["bert", "llama", "gpt2", "modernbert", "phi3"])
+@pytest.mark.parametrize("step", ["prune_ffn", "prune_heads"])
+def test_the_plan_foresees_what_is_left(step, name, opened, context, family, tmp_path):
+    model = opened(name)
+    module, settings = load(step), config(step)
+    foreseen = module.foresee(weights.read(family(name)), settings)
+    module.run(model, settings, context(model))
+    model.save(tmp_path / "saved")
+    assert weights.read(tmp_path / "saved").parameters == foreseen.parameters
+    again = models.load(tmp_path / "saved", model.task)
+    assert again.module.num_parameters() == model.module.num_parameters()
