@@ -30,6 +30,7 @@ def check(written: Written) -> list[Problem]:
         *_fits(written.recipe),
         *_needs(written.recipe),
         *_order(written.recipe),
+        *_renumbered(written.recipe),
         *_names(written.recipe),
         *_targets(written.recipe),
     ):
@@ -121,6 +122,9 @@ def _fits(recipe: Recipe) -> Found:
         if kinds and task.OUTPUT not in kinds:
             hint = f"for {recipe.task} there are {', '.join(_readers(task.OUTPUT))}"
             yield where, f"{name} does not fit {recipe.task}", hint
+    for index, step in enumerate(recipe.steps):
+        if step.tasks and recipe.task not in step.tasks:
+            yield ("steps", index, "step"), f"{step.step} does not work on models for {recipe.task}", None
     for index, export in enumerate(recipe.exports):
         if export.tasks and recipe.task not in export.tasks:
             yield ("exports", index), f"{export.export} does not hold models for {recipe.task}", None
@@ -188,6 +192,22 @@ def _order(recipe: Recipe) -> Found:
                 if fact is Fact.QUANTIZATION and "weights" in type(export).model_fields
                 else None,
             )
+
+
+def _renumbered(recipe: Recipe) -> Found:
+    """Find what compares the tokens of a language model with others than it reads."""
+    first = next((index for index, step in enumerate(recipe.steps) if step.renumbers), None)
+    if first is None or not tasks.load(recipe.task).OUTPUT.PAIRED:
+        return
+    name = recipe.steps[first].step
+    counting = [c.key for c in measured(recipe) if getattr(metrics.load(c.metric), "PER_TOKEN", False)]
+    if counting:
+        message = f"{', '.join(counting)} can't be compared with the original's: {name} gives the model other tokens"
+        yield ("steps", first, "step"), message, "name metrics that count no tokens: metrics: [size, latency]"
+    for index, step in enumerate(recipe.steps):
+        if index > first and Need.TEACHER in step.needs():
+            message = f"{step.step} needs a teacher that reads the same tokens, and {name} changes them"
+            yield ("steps", index, "step"), message, f"move {step.step} before {name}"
 
 
 def _names(recipe: Recipe) -> Found:

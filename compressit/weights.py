@@ -43,12 +43,14 @@ class Weights:
         tensors: By their names in memory.
         quantized: Whether the checkpoint is already.
         head_dim: Width of an attention head; None where config.json or the anatomy doesn't say.
+        vocabulary: How many tokens it has embeddings for; None where it reads none.
     """
 
     model_type: str
     tensors: tuple[Weight, ...]
     quantized: bool = False
     head_dim: int | None = None
+    vocabulary: int | None = None
 
     @property
     def bytes(self) -> int:
@@ -107,7 +109,8 @@ def table(config: Mapping[str, Any], headers: Iterable[Mapping[str, Any]]) -> We
         for name, entry in head.items()
         if name != "__metadata__"
     ]
-    return Weights(model_type, tuple(tensors), "quantization_config" in config, anatomy.head_dim(config))
+    vocabulary = config.get("vocab_size", config.get("text_config", {}).get("vocab_size"))
+    return Weights(model_type, tuple(tensors), "quantization_config" in config, anatomy.head_dim(config), vocabulary)
 
 
 def header(file: Path) -> dict[str, Any]:

@@ -11,8 +11,10 @@ A metric of what the model says names in `READS` the kinds of `compressit.output
 that the data must have. A mean over predictions, of which an example may hold many, gives their sums in `per_example`
 and their number in `weights(evidence, config)`; where examples differ in it, whole examples are resampled.
 
-`RANGE`, its least and greatest value, and `ON_EXAMPLES`, for an exact figure that still needs examples, are optional. A
+`RANGE`, its least and greatest value, `ON_EXAMPLES`, for an exact figure that still needs examples, and `PER_TOKEN`,
+for one that counts a language model's tokens and says nothing where those are not what they were, are optional. A
 `ready(config)` is optional too: it is called before a run begins, and raises where the metric could not be measured.
+`IN_MEMORY` marks a figure that weights read from disk would falsify, as they would every timed one.
 """
 
 from __future__ import annotations

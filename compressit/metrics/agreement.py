@@ -16,6 +16,7 @@ UNIT = ""
 READS = (Predictions, TokenScores)
 RANGE = (0, 1)
 TO_ORIGINAL = True
+PER_TOKEN = True
 
 
 class Config(MetricConfig):

@@ -15,6 +15,7 @@ BETTER = "lower"
 UNIT = ""
 READS = (Predictions, TokenScores)
 TO_ORIGINAL = True
+PER_TOKEN = True
 
 
 class Config(MetricConfig):

@@ -8,6 +8,7 @@ KIND = Kind.EXACT
 BETTER = "lower"
 UNIT = "bytes"
 ON_EXAMPLES = True
+IN_MEMORY = True
 
 
 class Config(MetricConfig):

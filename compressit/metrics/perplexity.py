@@ -11,6 +11,7 @@ BETTER = "lower"
 UNIT = ""
 READS = (TokenScores,)
 RANGE = (1, math.inf)
+PER_TOKEN = True
 
 
 class Config(MetricConfig):

@@ -53,6 +53,10 @@ class StepConfig(Spec):
     """What earlier steps left behind and this one respects."""
     streams: ClassVar[bool] = False
     """Whether it needs no more than one part of the model in memory at a time."""
+    tasks: ClassVar[frozenset[str]] = frozenset()
+    """Tasks whose models it can change; empty: every one."""
+    renumbers: ClassVar[bool] = False
+    """Whether the model reads and writes other tokens afterwards."""
 
     step: str
     """Name of the step."""

@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from compressit import anatomy
+from compressit.algorithms.refit import refit
+from compressit.data.walking import Block, Group
+from compressit.data.walking.statistics import Gram
 from compressit.errors import RecipeError
 from compressit.model import Model
-from compressit.steps import Fact, Need, Notes, StepConfig, StepContext
+from compressit.steps import Fact, Need, Notes, StepContext
 from compressit.steps._importance import MEASURED, Importance, Units, importance
+from compressit.steps._walking import WalkingConfig, each_group
 from compressit.weights import Weight, Weights
 
 if TYPE_CHECKING:
@@ -22,7 +26,7 @@ Cut = Callable[[Any, Units, Sequence[int]], None]
 Place = Callable[[str], "tuple[Any, int] | None"]
 
 
-class CuttingConfig(StepConfig):
+class CuttingConfig(WalkingConfig):
     """Fields of the steps that cut heads or neurons."""
 
     makes: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES})
@@ -37,12 +41,16 @@ class CuttingConfig(StepConfig):
     """Cut the same share out of every block; otherwise the least important of all go, wherever they are."""
     rounds: int = Field(1, ge=1, le=100)
     """Times to cut, importance measured anew in between."""
+    refit: bool = True
+    """Let those that stay make up for those that go, by least squares on calibration data."""
+    special_tokens: bool = False
+    """Count the positions of special tokens, such as [CLS] and <s>, in the least squares: few of them outweigh all."""
     batch_size: int = Field(32, ge=1)
     """Examples at once while importance is measured."""
 
     def needs(self) -> frozenset[Need]:
-        """Ask for calibration data where importance is measured."""
-        return frozenset({Need.CALIBRATION}) if self.importance in MEASURED else frozenset()
+        """Ask for calibration data where anything is measured."""
+        return frozenset({Need.CALIBRATION}) if self.refit or self.importance in MEASURED else frozenset()
 
     @property
     def unit(self) -> int:
@@ -69,11 +77,37 @@ def cut(
         scores = importance(model, units, config.importance, config.batch_size, context)
         # Each round cuts the same share of what is left.
         share = 1 - (1 - config.sparsity) ** (number / config.rounds)
-        for each, keep in zip(units, chosen(scores, amounts(before, config, share), config), strict=True):
+        stay = chosen(scores, amounts(before, config, share), config)
+        if config.refit:
+            _refit(model, units, stay, config, replace(context, scratch=context.scratch / f"round-{number}"))
+        for each, keep in zip(units, stay, strict=True):
             take_out(model.module, each, keep)
     left = [each.count for each in find(model.module)]
     plain = anatomy.settle(model.module)
     return {"cut": sum(before) - sum(left), "left": ", ".join(map(str, left)), "opens_in_plain_transformers": plain}
+
+
+def _refit(
+    model: Model, units: Sequence[Units], stay: Sequence[Sequence[int]], config: CuttingConfig, context: StepContext
+) -> None:
+    """Zero the inputs of those that will go, and have the others make up for them."""
+    import torch
+
+    keep = {}
+    for each, kept in zip(units, stay, strict=True):
+        mask = torch.zeros(each.count, dtype=torch.bool)
+        mask[list(kept)] = True
+        if not bool(mask.all()):
+            keep[each.matrix] = mask.repeat_interleave(each.each)
+
+    def change(block: Block, group: Group) -> None:
+        gram_II = group.statistic.hessian()
+        for matrix in group.matrices:
+            mask_I = keep[matrix.name].to(gram_II.device)
+            block.put(matrix, refit(block.weight(matrix), gram_II, mask_I))
+
+    if keep:
+        each_group(model, model.matrices(tuple(keep)), config, context, Gram, change)
 
 
 def amounts(counts: Sequence[int], config: CuttingConfig, share: float) -> list[int]:

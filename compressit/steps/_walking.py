@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from compressit import machine
-from compressit.data.walking import Block, Group, How, samples, walk
+from compressit.data.walking import Block, Group, How, ordinary, samples, walk
 from compressit.errors import RecipeError
 from compressit.model import Model
 from compressit.model.matrices import Matrix
@@ -27,6 +27,9 @@ class WalkingConfig(StepConfig):
     """Whether a block sees what the blocks before it give after their change, or what they gave before."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the forward passes; `auto` is bfloat16 where the processor has it. Statistics are float32."""
+
+    special_tokens: bool = True
+    """Count the positions of special tokens, such as [CLS] and <s>, in statistics."""
 
     def needs(self) -> frozenset[Need]:
         """Ask for calibration data."""
@@ -59,6 +62,7 @@ def each_group(
     outside = [name for name in chosen if not name.startswith(blocks)]
     if outside:
         raise RecipeError(f"{outside[0]} lies outside the blocks, where {config.step} does not come", hint="exclude it")
+    batches = samples(context.calibration, model, context.max_length)
     how = How(
         statistic=statistic,
         sequential=config.sequential,
@@ -66,8 +70,8 @@ def each_group(
         device=context.device,
         dtype=_dtype(config.precision, context.device, model),
         limit=machine.free_memory() // 3,
+        places=() if config.special_tokens else ordinary(batches, model),
     )
-    batches = samples(context.calibration, model, context.max_length)
     with context.progress.bar(config.step, len(chosen)) as advance:
         for block in walk(model, batches, chosen, context.scratch, how):
             for group in block.groups():

@@ -44,6 +44,7 @@ class How:
         device: Where blocks are computed.
         dtype: Arithmetic of the forward passes.
         limit: Bytes of activations to hold in memory; the rest goes to files.
+        places: By batch, the positions that are measured, (B, T); None or nothing for all.
     """
 
     statistic: Callable[[int, str], Statistic]
@@ -52,6 +53,7 @@ class How:
     device: str
     dtype: torch.dtype
     limit: int
+    places: Sequence[torch.Tensor | None] = ()
 
 
 @dataclass(frozen=True)

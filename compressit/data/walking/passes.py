@@ -106,17 +106,25 @@ def collect(
 
     def see(key: Key, inputs: torch.Tensor) -> None:
         if key in leaders:
-            statistics[key].add(inputs.reshape(-1, inputs.shape[-1]))
+            statistics[key].add(_measured(inputs, places))
             left[key] -= 1
         if not keep_outputs and not stack and not any(left.values()):
             raise Stopped
 
     for batch in range(len(runs.calls)):
+        places = how.places[batch] if how.places else None
         left.update({key: shared.calls for key, shared in leaders.items()})
         output = runs.go(batch, see, stage.stop)
         if keep_outputs and output is not None:
             runs.flow.put(batch, output)
     return [Collected(members[key], statistics[key]) for key in leaders]
+
+
+def _measured(inputs: torch.Tensor, places_BT: torch.Tensor | None) -> torch.Tensor:
+    """Lay inputs out in rows, without places that are not to be measured: (..., I) -> (N, I)."""
+    if places_BT is not None and inputs.shape[:-1] == places_BT.shape:
+        return inputs[places_BT.to(inputs.device)]
+    return inputs.reshape(-1, inputs.shape[-1])
 
 
 def _members(shared: Shared, inside: Mapping[str, Matrix]) -> tuple[Matrix, ...]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from compressit import tasks
 
 if TYPE_CHECKING:
+    import torch
     from datasets import Dataset
 
     from compressit.model import Model
@@ -51,6 +52,15 @@ def samples(rows: Dataset, model: Model, max_length: int | None) -> list[dict[st
             batch = collate(part)
             found.append({name: value for name, value in batch.items() if name not in NOT_INPUTS})
     return found
+
+
+def ordinary(batches: Sequence[Mapping[str, Any]], model: Model) -> list[torch.Tensor | None]:
+    """Mark, batch by batch, the positions that hold no special token: (B, T), bool; None for images."""
+    import torch
+
+    special = torch.tensor(sorted(getattr(model.processor, "all_special_ids", [])))
+    found = [batch.get("input_ids") for batch in batches]
+    return [None if ids is None else ~torch.isin(ids, special) for ids in found]
 
 
 def _unpadded(row: Mapping[str, Any]) -> dict[str, Any]:
