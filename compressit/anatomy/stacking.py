@@ -29,7 +29,8 @@ def stacks(module: Any) -> list[list[tuple[str, nn.Module]]]:
     """
     if family(module.config.model_type).repeated:
         raise StepError(
-            f"all layers of {module.config.model_type} share their blocks, which can't be walked one by one"
+            f"all layers of {module.config.model_type} share their blocks, which can't be walked one by one",
+            hint="`refit: false` cuts heads and neurons without a walk",
         )
     return _stacks(module)
 

@@ -16,6 +16,7 @@ from compressit.data.walking.runs import Runs
 from compressit.data.walking.statistics import Gram, Norms
 from compressit.data.walking.watch import Stopped
 from compressit.steps import load
+from tests import tiny
 
 TASK = "text-generation"
 
@@ -258,3 +259,51 @@ def test_a_pass_that_turns_out_otherwise_than_the_first_begins_anew(storyteller,
         runs.finish()
         for index, hidden in enumerate(inputs):
             assert torch.equal(flow.get(index), block(hidden))
+
+
+def test_special_tokens_can_be_left_out_of_statistics(sentiment, tmp_path):
+    model = models.load(sentiment / "model", "text-classification")
+    rows = Dataset.from_dict({"text": ["the film was good", "a bad plot and music", "fine"], "label": [1, 0, 1]})
+    batches = walking.samples(rows, model, None)
+    places = walking.ordinary(batches, model)
+    special = set(model.processor.all_special_ids)
+    for batch, mask in zip(batches, places, strict=True):
+        assert [[int(token) not in special for token in row] for row in batch["input_ids"]] == mask.tolist()
+    counts = {}
+    for skipped in (False, True):
+        settings = how(places=places if skipped else ())
+        for block in walking.walk(model, batches, model.matrices(), tmp_path / str(skipped), settings):
+            counts[skipped] = {group.statistic.count for group in block.groups()}
+    assert counts[False] == {sum(batch["input_ids"].numel() for batch in batches)}
+    assert counts[True] == {sum(int(mask.sum()) for mask in places)}
+
+
+@pytest.mark.parametrize("name", ["bert", "deberta-v2", "modernbert", "t5-gated", "bart"])
+def test_blocks_of_every_kind_are_shown_what_they_see_in_the_model(name, tmp_path):
+    tiny.save(name, tmp_path / name)
+    model = models.load(tmp_path / name, "text-classification")
+    draw, shapes = torch.Generator().manual_seed(0), ((1, 9), (4, 9), (3, 12))
+    batches = [{"input_ids": torch.randint(5, 30, shape, generator=draw)} for shape in shapes]
+    for batch in batches:
+        # What these decoders read the class from.
+        batch["input_ids"][:, -1] = 3
+    wanted, hooks = {}, []
+    for matrix in model.matrices():
+
+        def see(layer, inputs, matrix=matrix):
+            rows = inputs[0].reshape(-1, inputs[0].shape[-1]).double()
+            total, count = wanted.get(matrix, (0, 0))
+            wanted[matrix] = (total + rows.T @ rows, count + len(rows))
+
+        hooks.append(model.module.get_submodule(matrix).register_forward_pre_hook(see))
+    with torch.no_grad():
+        for batch in batches:
+            model.module(**batch, attention_mask=torch.ones_like(batch["input_ids"]))
+    for hook in hooks:
+        hook.remove()
+    found = measured(model, batches, tmp_path / "scratch", how(sequential=True))
+    assert found.keys() <= wanted.keys()
+    for matrix, hessian in found.items():
+        total, count = wanted[matrix]
+        assert torch.allclose(hessian.double(), 2 / count * total, rtol=1e-3, atol=1e-4), matrix
+    assert len(found) == len(model.matrices())

@@ -149,8 +149,12 @@ def _replaced(block: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
 
 
 def _once(value: Any, shared: dict[Any, torch.Tensor]) -> Any:
-    """Give an equal tensor that is kept already, in tuples too."""
+    """Give an equal tensor that is kept already, in tuples too; no cache, into which every pass would write."""
     import torch
+    from transformers import Cache
+
+    if isinstance(value, Cache):
+        return None
 
     if isinstance(value, tuple):
         return tuple(_once(each, shared) for each in value)
