@@ -70,8 +70,8 @@ def cut(
         find: Finds what can be cut in a module.
         take_out: Cuts all but some units out of a block.
     """
-    found = find(model.module)
-    before = [each.count for each in found]
+    before = [each.count for each in find(model.module)]
+    final(before, config)
     for number in range(1, config.rounds + 1):
         units = find(model.module)
         scores = importance(model, units, config.importance, config.batch_size, context)
@@ -120,6 +120,22 @@ def amounts(counts: Sequence[int], config: CuttingConfig, share: float) -> list[
     return [min(count, (even + (index < more)) * unit) for index, count in enumerate(counts)]
 
 
+def final(counts: Sequence[int], config: CuttingConfig) -> list[int]:
+    """Say how many stay in the end.
+
+    Raises:
+        RecipeError: all would.
+    """
+    left = amounts(counts, config, config.sparsity)
+    if sum(left) == sum(counts):
+        have = ", ".join(map(str, counts))
+        raise RecipeError(
+            f"{config.step}: a share of {config.sparsity:.0%} cuts nothing: the blocks have {have}",
+            hint="raise sparsity, or leave out `uniform`, so that blocks may differ",
+        )
+    return left
+
+
 def chosen(scores: Sequence[torch.Tensor], keep: Sequence[int], config: CuttingConfig) -> list[list[int]]:
     """Pick those that stay, block by block: the most important ones, `config.unit` at a time.
 
@@ -161,11 +177,11 @@ def foresee(before: Weights, config: CuttingConfig, counts: Mapping[Any, int], p
         place: Where those of a tensor are, and along which axis they lie.
 
     Raises:
-        RecipeError: there are none.
+        RecipeError: there are none, or none would go.
     """
     if not counts:
         raise RecipeError(f"{config.step} finds nothing to cut in a {before.model_type}")
-    left = dict(zip(counts, amounts(list(counts.values()), config, config.sparsity), strict=True))
+    left = dict(zip(counts, final(list(counts.values()), config), strict=True))
 
     def shrunk(tensor: Weight) -> Weight:
         found = place(tensor.name)

@@ -7,6 +7,7 @@ import torch
 
 from compressit import anatomy, data, weights
 from compressit import model as models
+from compressit.errors import RecipeError
 from compressit.steps import _cutting, _importance, load
 from tests.anatomy.conftest import FAMILIES, HEADED
 
@@ -108,6 +109,13 @@ def test_numbers_add_up_wherever_neurons_go():
     assert [len(keep) for keep in _cutting.chosen(scores, _cutting.amounts([40] * 3, even, 0.5), even)] == [16] * 3
     most = config("prune_ffn", multiple=8, sparsity=0.99)
     assert [len(keep) for keep in _cutting.chosen(scores, _cutting.amounts([40] * 3, most, 0.99), most)] == [8] * 3
+
+
+def test_a_share_that_cuts_nothing_is_an_error_before_any_work(family):
+    table = weights.read(family("bert"))
+    with pytest.raises(RecipeError, match=r"a share of 10% cuts nothing: the blocks have 4, 4"):
+        load("prune_heads").foresee(table, config("prune_heads", sparsity=0.1, uniform=True))
+    assert load("prune_heads").foresee(table, config("prune_heads", sparsity=0.2)).parameters < table.parameters
 
 
 @pytest.mark.parametrize("name", ["bert", "llama", "gpt2", "modernbert", "phi3"])

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from compressit.model import Model
     from compressit.model.quantized import Quantized
 
-WAITING = 4
+WAITING = 2
 """How much passes that wait may hold in memory, in units of what flows between blocks."""
 
 

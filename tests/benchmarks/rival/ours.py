@@ -5,6 +5,7 @@ import json
 import resource
 import shutil
 import tempfile
+import threading
 import time
 from importlib import import_module
 from pathlib import Path
@@ -34,6 +35,8 @@ def main() -> None:
     parser.add_argument("--sparsity", type=float)
     parser.add_argument("--pattern")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--blocks", type=int, help="change the first so many blocks only, and save nothing")
+    parser.add_argument("--curve", type=Path, help="write the resident set, a line of seconds and MiB every second")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     transformers.utils.logging.set_verbosity_error()
@@ -50,6 +53,10 @@ def main() -> None:
     amounts = {"pattern": given.pattern} if given.pattern else {"sparsity": given.sparsity}
     if given.method in ("rtn", "gptq"):
         amounts = {"bits": given.bits, "group_size": given.group_size}
+    if given.blocks:
+        amounts["include"] = tuple(f"model.layers.{index}.*" for index in range(given.blocks))
+    if given.curve:
+        threading.Thread(target=follow, args=(given.curve,), daemon=True).start()
     step = load(STEPS[given.method])
     config = step.Config(
         step=STEPS[given.method], **{key: value for key, value in amounts.items() if value is not None}
@@ -62,7 +69,8 @@ def main() -> None:
         notes = step.run(model, config, StepContext(None, [], None, "cpu", 0, Silent(), scratch / "step"))
         stepped = time.perf_counter()
         shutil.rmtree(given.out, ignore_errors=True)
-        model.save(given.out)
+        if not given.blocks:
+            model.save(given.out)
         saved = time.perf_counter()
     finally:
         shutil.rmtree(scratch)
@@ -82,6 +90,16 @@ def main() -> None:
             }
         )
     )
+
+
+def follow(file: Path) -> None:
+    """Note the resident set once a second."""
+    begun = time.perf_counter()
+    with file.open("w") as stream:
+        while True:
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            print(f"{time.perf_counter() - begun:.0f} {pages * resource.getpagesize() >> 20}", file=stream, flush=True)
+            time.sleep(1)
 
 
 def rss() -> int:
