@@ -58,7 +58,8 @@ def of(recipe: Recipe, before: Weights, after: Sequence[Weights | None], *, stre
     peaks = [0 if streams else before.bytes]
     for step, table in zip(recipe.steps, tables, strict=False):
         held = 0 if streams else table.bytes
-        peaks.append(held + (_walk(recipe, step, table) if step.streams else _training(step, table, before)))
+        walk = _walk(recipe, step, table) if step.streams or step.walks() else 0
+        peaks.append(held + (walk if step.streams else max(walk, _training(step, table, before))))
     peaks += [8 * final.parameters] * bool(recipe.exports)
     unpacked = round(final.parameters * before.bytes / max(1, before.parameters))
     # The runner still has the model, unless its weights stay on disk.
@@ -71,7 +72,7 @@ def of(recipe: Recipe, before: Weights, after: Sequence[Weights | None], *, stre
     disk = final.bytes + exported + (4 * before.parameters + 4 * final.parameters if exported else 0)
     disk += unpacked if on_disk and final.bytes < unpacked else 0
     disk += sum(table.bytes for step, table in zip(recipe.steps, tables, strict=False) if step.streams)
-    walked = [step for step in recipe.steps if step.streams and Need.CALIBRATION in step.needs()]
+    walked = [step for step in recipe.steps if step.walks()]
     seconds = round(sum(_seconds(recipe, step, before) for step in walked)) if walked else None
     return Cost(LIBRARIES + max(peaks), disk, seconds, whole, on_disk)
 
@@ -122,7 +123,7 @@ def _walk(recipe: Recipe, step: StepConfig, table: Weights) -> int:
     inputs = max((weight.shape[1] for weight in table.linears().values()), default=0)
     width = min((weight.shape[1] for weight in table.linears().values()), default=0)
     flowing = _tokens(recipe) * width * (2 if machine.has_bfloat16() else 4)
-    flowing *= 1 + WAITING if getattr(step, "sequential", False) else 1
+    flowing *= 1 + WAITING if step.waits() else 1
     return round(2 * 4 * largest + 6 * 4 * inputs**2 + outside + min(flowing, machine.free_memory() // 3))
 
 
@@ -139,15 +140,15 @@ def _tokens(recipe: Recipe) -> int:
 def _seconds(recipe: Recipe, step: StepConfig, table: Weights) -> float:
     """Time a walk at the speed that this processor multiplies with.
 
-    A pass takes about twice what its products do. Steps that let the matrices of a block see what those before have
-    become make one pass and half of each Hessian, which is symmetric; the others make two passes.
+    A pass takes about twice what its products do. Steps whose passes wait make one, and half of each Hessian, which is
+    symmetric; the others make two passes.
     """
     inside = {name: weight for name, weight in table.linears().items() if table.inside_blocks(name)}
     weights = sum(weight.elements for weight in inside.values())
     float32 = _flops()
     products = 2 * 2 * weights / (float32 * (FASTER if machine.has_bfloat16() else 1))
     hessians = sum(weight.shape[1] ** 2 for weight in inside.values()) / float32
-    return _tokens(recipe) * (products + hessians if getattr(step, "sequential", False) else 2 * products)
+    return _tokens(recipe) * (products + hessians if step.waits() else 2 * products)
 
 
 def _flops() -> float:

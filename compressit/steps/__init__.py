@@ -65,6 +65,14 @@ class StepConfig(Spec):
         """Say what the recipe must provide for these settings."""
         return frozenset()
 
+    def walks(self) -> bool:
+        """Say whether calibration data is run through the blocks, one after the other."""
+        return False
+
+    def waits(self) -> bool:
+        """Say whether passes through a block wait where a matrix is about to change."""
+        return False
+
     def made(self) -> frozenset[Fact]:
         """Say what this step leaves behind with these settings."""
         return self.makes

@@ -52,6 +52,10 @@ class CuttingConfig(WalkingConfig):
         """Ask for calibration data where anything is measured."""
         return frozenset({Need.CALIBRATION}) if self.refit or self.importance in MEASURED else frozenset()
 
+    def walks(self) -> bool:
+        """Say whether the blocks are walked through for the least squares."""
+        return self.refit
+
     @property
     def unit(self) -> int:
         """How many stay or go together."""

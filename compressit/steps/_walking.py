@@ -29,11 +29,20 @@ class WalkingConfig(StepConfig):
     """Arithmetic of the forward passes; `auto` is bfloat16 where the processor has it. Statistics are float32."""
 
     special_tokens: bool = True
-    """Count the positions of special tokens, such as [CLS] and <s>, in statistics."""
+    """Count the positions of special tokens, such as [CLS] and <s>, in statistics; a decoder behind an encoder always
+    does, and so do experts."""
 
     def needs(self) -> frozenset[Need]:
         """Ask for calibration data."""
         return frozenset({Need.CALIBRATION})
+
+    def walks(self) -> bool:
+        """Say that it does."""
+        return True
+
+    def waits(self) -> bool:
+        """Say whether blocks are changed stage by stage."""
+        return self.walks() and self.sequential and self.feed == "compressed"
 
 
 def each_group(

@@ -67,15 +67,20 @@ def accuracy(found: model.Model, rows: datasets.Dataset) -> float:
 
 
 def matrices(found: model.Model) -> int:
+    """Count the weights of the matrices inside the blocks."""
     state = found.module.state_dict()
     return sum(matrix.of(state).numel() for matrix in found.matrices().values())
 
 
-def main() -> None:
-    given = asked()
+def quiet() -> None:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     datasets.disable_progress_bars()
+
+
+def main() -> None:
+    given = asked()
+    quiet()
     pool, test = read(given.data / given.calibration, given.text), read(given.data / given.test, given.text)
     original = model.load(given.model, TASK)
     whole, before = matrices(original), accuracy(original, test)

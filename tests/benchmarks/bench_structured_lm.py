@@ -16,7 +16,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 import torch
-import transformers
+from bench_structured import matrices, quiet
 
 from compressit import model
 from compressit.progress import Silent
@@ -60,20 +60,13 @@ def loss(found: model.Model, windows: torch.Tensor) -> float:
     return total / windows[:, 1:].numel()
 
 
-def size(found: model.Model) -> int:
-    state = found.module.state_dict()
-    return sum(matrix.of(state).numel() for matrix in found.matrices().values())
-
-
 def main() -> None:
     given = asked()
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    datasets.disable_progress_bars()
+    quiet()
     original = model.load(given.model, TASK)
     heldout = torch.from_numpy(texts(given.heldout, original.processor, given.length)[0])[: given.windows]
     pool = texts(given.calibration, original.processor, given.length)[1]
-    whole, before, depth = size(original), loss(original, heldout), len(original.blocks())
+    whole, before, depth = matrices(original), loss(original, heldout), len(original.blocks())
     print(f"original: loss {before:.4f}")
     print("| step | method | share | increase by seed | mean |\n|---|---|---|---|---|", flush=True)
     keep = round(depth * (1 - given.sparsity))
@@ -91,7 +84,7 @@ def main() -> None:
                 load(step).run(found, load(step).Config(step=step, **amount, **fields), context)
             rises.append(loss(found, heldout) - before)
         each = ", ".join(f"{rise:.4f}" for rise in rises)
-        print(f"| {step} | {way} | {size(found) / whole:.0%} | {each} | {statistics.mean(rises):.4f} |", flush=True)
+        print(f"| {step} | {way} | {matrices(found) / whole:.0%} | {each} | {statistics.mean(rises):.4f} |", flush=True)
 
 
 if __name__ == "__main__":

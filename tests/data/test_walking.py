@@ -15,6 +15,7 @@ from compressit.data.walking.capture import Call
 from compressit.data.walking.runs import Runs
 from compressit.data.walking.statistics import Gram, Norms
 from compressit.data.walking.watch import Stopped
+from compressit.errors import StepError
 from compressit.steps import load
 from tests import tiny
 
@@ -46,23 +47,30 @@ def measured(model, batches, scratch, settings):
     return found
 
 
-@pytest.mark.parametrize("sequential", [True, False])
-@pytest.mark.parametrize("feed", ["compressed", "original"])
-def test_each_matrix_is_shown_what_it_sees_in_the_model(sequential, feed, model, tmp_path):
-    batches, wanted, hooks = windows(), {}, []
+def seen_in_the_model(model, batches):
+    """Run the model as it is; give by matrix the sum of the squares of its inputs, and how many rows they were."""
+    found, hooks = {}, []
     for name in model.matrices():
 
         def see(layer, inputs, name=name):
             rows = inputs[0].reshape(-1, inputs[0].shape[-1]).double()
-            total, count = wanted.get(name, (0, 0))
-            wanted[name] = (total + rows.T @ rows, count + len(rows))
+            total, count = found.get(name, (0, 0))
+            found[name] = (total + rows.T @ rows, count + len(rows))
 
         hooks.append(model.module.get_submodule(name).register_forward_pre_hook(see))
     with torch.no_grad():
         for batch in batches:
-            model.module(**batch)
+            model.module(**batch, attention_mask=torch.ones_like(batch["input_ids"]))
     for hook in hooks:
         hook.remove()
+    return found
+
+
+@pytest.mark.parametrize("sequential", [True, False])
+@pytest.mark.parametrize("feed", ["compressed", "original"])
+def test_each_matrix_is_shown_what_it_sees_in_the_model(sequential, feed, model, tmp_path):
+    batches = windows()
+    wanted = seen_in_the_model(model, batches)
     found = measured(model, batches, tmp_path, how(sequential=sequential, feed=feed))
     assert found.keys() == wanted.keys()
     for name, (total, count) in wanted.items():
@@ -218,47 +226,63 @@ def test_a_pass_goes_on_where_it_stopped_and_nothing_is_computed_twice(storytell
     assert found[100][1] == 4 * blocks + 1
     assert found[0][1] > found[4][1] >= found[100][1]
     for waiting in (4, 100):
+        assert found[waiting][0].keys() == found[0][0].keys()
         assert all(torch.equal(found[waiting][0][name], seen) for name, seen in found[0][0].items())
 
 
-def test_a_pass_that_turns_out_otherwise_than_the_first_begins_anew(storyteller, tmp_path, monkeypatch):
-    """What batches share is not promised by anyone: here some look back at their inputs where the first did not."""
+class Turning(torch.nn.Module):
+    """A block in which only some samples look back, after its second product, at what was before it."""
 
-    class Turning(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.first, self.second = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)
+    def __init__(self, needs_its_inputs):
+        super().__init__()
+        self.first, self.second, self.last = (torch.nn.Linear(4, 4) for _ in range(3))
+        self.needs_its_inputs = needs_its_inputs
 
-        def forward(self, hidden):
-            doubled = hidden * 2
-            made = self.second(self.first(doubled).relu())
-            return made + doubled if bool(hidden.sum() > 0) else made
+    def forward(self, hidden):
+        doubled = hidden * 2
+        turns = bool(doubled.sum() > 0)
+        made = self.last(self.second(self.first(doubled).relu()))
+        made = made + doubled if turns else made
+        return made + hidden if self.needs_its_inputs else made
 
+
+def turning(needs_its_inputs, folder):
+    """Stop three samples before the second product; the second of them will turn."""
     torch.manual_seed(0)
-    block = Turning()
-    inputs = [torch.full((2, 4), value) for value in (-1.0, 1.0, -2.0)]
-    flow = Activations(tmp_path, 1 << 20)
+    block, inputs = Turning(needs_its_inputs), [torch.full((2, 4), value) for value in (-1.0, 1.0, -2.0)]
+    flow = Activations(folder, 1 << 20)
     for index, hidden in enumerate(inputs):
         flow.put(index, hidden)
-    known = {block.first.weight.data_ptr(): ("first", None), block.second.weight.data_ptr(): ("second", None)}
-    calls = [Call((), {}, named=False)] * 3
-    runs = Runs(block, flow, calls, known, "cpu", 1 << 20, torch.empty(0))
-    stops = {}
-    with torch.no_grad():
-        runs.learn(lambda key, inputs, call: stops.setdefault(key, call))
+    known = {getattr(block, name).weight.data_ptr(): (name, None) for name in ("first", "second", "last")}
+    runs, stops = Runs(block, flow, [Call((), {}, named=False)] * 3, known, "cpu", 1 << 20), {}
+    runs.learn(lambda key, inputs, call: stops.setdefault(key[0], call))
+
+    def stop(key, inputs):
+        if key[0] == "second":
+            raise Stopped
+
+    assert [runs.go(batch, stop, stops["second"]) for batch in range(3)] == [None] * 3
+    assert len(runs.waiting) == 3
+    return runs, block, inputs
+
+
+@torch.no_grad()
+def test_a_pass_that_turns_out_otherwise_than_the_first_begins_anew_and_tells_nothing_twice(tmp_path):
+    runs, block, inputs = turning(True, tmp_path)
+    for index, hidden in enumerate(inputs):
         told = []
+        found = runs.go(index, lambda key, inputs, told=told: told.append(key[0]))
+        assert torch.equal(found, block(hidden))
+        assert told.count("second") == told.count("last") == 1
 
-        def see(key, inputs):
-            told.append(key)
-            if key == ("second", None):
-                raise Stopped
 
-        for batch in range(3):
-            assert runs.go(batch, see, stops["second", None]) is None
-        assert len(runs.waiting) == 3
-        runs.finish()
-        for index, hidden in enumerate(inputs):
-            assert torch.equal(flow.get(index), block(hidden))
+@torch.no_grad()
+def test_where_it_can_not_begin_anew_the_error_says_what_to_do(tmp_path):
+    runs, block, inputs = turning(False, tmp_path)
+    assert torch.equal(runs.go(0, lambda key, inputs: None), block(inputs[0]))
+    with pytest.raises(StepError, match="otherwise than the first") as caught:
+        runs.go(1, lambda key, inputs: None)
+    assert "sequential: false" in caught.value.hint
 
 
 def test_special_tokens_can_be_left_out_of_statistics(sentiment, tmp_path):
@@ -278,6 +302,19 @@ def test_special_tokens_can_be_left_out_of_statistics(sentiment, tmp_path):
     assert counts[True] == {sum(int(mask.sum()) for mask in places)}
 
 
+def test_a_decoder_behind_an_encoder_counts_all_its_positions(tmp_path):
+    """They are others than the encoder's, even where there are as many."""
+    tiny.save("bart", tmp_path / "bart")
+    model = models.load(tmp_path / "bart", "text-classification")
+    batches = [{"input_ids": torch.tensor([[2, 7, 8, 9, 3], [2, 9, 9, 7, 3]])}]
+    places = walking.ordinary(batches, model)
+    counts = {}
+    for block in walking.walk(model, batches, model.matrices(), tmp_path / "scratch", how(places=places)):
+        stack = "encoder" if "encoder" in block.part.name else "decoder"
+        counts.setdefault(stack, set()).update(group.statistic.count for group in block.groups())
+    assert counts == {"encoder": {int(places[0].sum())}, "decoder": {10}}
+
+
 @pytest.mark.parametrize("name", ["bert", "deberta-v2", "modernbert", "t5-gated", "bart"])
 def test_blocks_of_every_kind_are_shown_what_they_see_in_the_model(name, tmp_path):
     tiny.save(name, tmp_path / name)
@@ -287,20 +324,7 @@ def test_blocks_of_every_kind_are_shown_what_they_see_in_the_model(name, tmp_pat
     for batch in batches:
         # What these decoders read the class from.
         batch["input_ids"][:, -1] = 3
-    wanted, hooks = {}, []
-    for matrix in model.matrices():
-
-        def see(layer, inputs, matrix=matrix):
-            rows = inputs[0].reshape(-1, inputs[0].shape[-1]).double()
-            total, count = wanted.get(matrix, (0, 0))
-            wanted[matrix] = (total + rows.T @ rows, count + len(rows))
-
-        hooks.append(model.module.get_submodule(matrix).register_forward_pre_hook(see))
-    with torch.no_grad():
-        for batch in batches:
-            model.module(**batch, attention_mask=torch.ones_like(batch["input_ids"]))
-    for hook in hooks:
-        hook.remove()
+    wanted = seen_in_the_model(model, batches)
     found = measured(model, batches, tmp_path / "scratch", how(sequential=True))
     assert found.keys() <= wanted.keys()
     for matrix, hessian in found.items():

@@ -175,8 +175,9 @@ def test_zeros_shapes_and_types_that_it_must_keep_are_kept(step, name, opened, c
             if now[layer].weight.shape == mask.shape:
                 assert bool((now[layer].weight[mask] == 0).all()), layer
             else:
-                # A part was cut out; among what is left are zeros that were there.
-                assert bool((now[layer].weight == 0).any()) == bool(mask.any()), layer
+                # A part was cut out; of what is left as many are zero as of what was there, about.
+                left = (now[layer].weight == 0).float().mean()
+                assert abs(float(left - mask.float().mean())) < 0.15, layer
 
 
 def _inputs(model):

@@ -39,13 +39,11 @@ class Activations:
         import torch
 
         # A GPU has better uses for its memory.
-        tensor = apart(tensor.detach().cpu())
+        tensor = tensor.detach().cpu()
+        self.forget(batch)
         size = tensor.numel() * tensor.element_size()
-        before = self.held.pop(batch, None)
-        self.bytes -= before.numel() * before.element_size() if before is not None else 0
         if self.bytes + size <= self.limit:
-            self.held[batch] = tensor
-            self.written.pop(batch, None)
+            self.held[batch] = apart(tensor)
             self.bytes += size
             return
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,7 +14,7 @@ from compressit import anatomy, machine
 from compressit.data.walking.activations import Activations
 from compressit.data.walking.capture import Call, Stack, capture
 from compressit.data.walking.lending import lent
-from compressit.data.walking.passes import Collected, collect, plan_of
+from compressit.data.walking.passes import Group, collect, plan_of
 from compressit.data.walking.runs import Runs
 from compressit.data.walking.statistics import Statistic
 from compressit.data.walking.watch import products
@@ -44,7 +44,7 @@ class How:
         device: Where blocks are computed.
         dtype: Arithmetic of the forward passes.
         limit: Bytes of activations to hold in memory; the rest goes to files.
-        places: By batch, the positions that are measured, (B, T); None or nothing for all.
+        places: By batch, the positions that are measured in the first stack, (B, T); None or nothing for all.
     """
 
     statistic: Callable[[int, str], Statistic]
@@ -54,14 +54,6 @@ class How:
     dtype: torch.dtype
     limit: int
     places: Sequence[torch.Tensor | None] = ()
-
-
-@dataclass(frozen=True)
-class Group:
-    """Matrices that see the same inputs, and what was measured of them."""
-
-    matrices: tuple[Matrix, ...]
-    statistic: Any
 
 
 @dataclass
@@ -122,6 +114,8 @@ def walk(
     names = [[name for name, _ in stack] for stack in anatomy.stacks(model.module)]
     with contextlib.ExitStack() as flows, torch.no_grad(), _ready(model.module, how.device):
         for depth, own in enumerate(names):
+            # The positions are those of what the first stack reads: a decoder behind an encoder reads something else.
+            how = how if depth == 0 else replace(how, places=())
             ahead = [name for later in names[depth:] for name in later if name in pending]
             flow = Activations(scratch / f"stack-{depth}", how.limit)
             flows.callback(flow.clear)
@@ -152,19 +146,17 @@ class _Step:
 
     def run_on(self) -> None:
         """Turn what flows in into what flows out."""
-        for batch, call in enumerate(self.calls):
-            hidden = self.flow.get(batch).to(self.how.device)
-            self.flow.put(batch, call.run(self.block, hidden))
+        self.runs({}, {}).finish()
 
     def runs(self, computing: Mapping[str, torch.Tensor], inside: Mapping[str, Matrix]) -> Runs:
         """Make passes that can be stopped at the products with some matrices."""
-        import torch
-
         room = min(self.how.limit - self.flow.bytes, WAITING * self.flow.bytes)
         if self.how.device.startswith("cuda"):
+            import torch
+
             room = torch.cuda.mem_get_info(self.how.device)[0] // 2
         known = products(computing, inside)
-        return Runs(self.block, self.flow, self.calls, known, self.how.device, room, torch.empty(0))
+        return Runs(self.block, self.flow, self.calls, known, self.how.device, room)
 
 
 def _visit(
@@ -197,7 +189,7 @@ def _visit(
 
 def _all_at_once(
     runs: Runs, computing: dict[str, torch.Tensor], inside: Mapping[str, Matrix], how: How, runs_on: bool
-) -> list[Collected]:
+) -> list[Group]:
     """Measure all inputs in the pass that also makes the next block's, before anything is changed."""
     (stage,) = plan_of(runs, inside, sequential=False)
     return collect(runs, computing, inside, stage, how, keep_outputs=runs_on)
@@ -208,17 +200,16 @@ def _groups(
     computing: dict[str, torch.Tensor],
     inside: Mapping[str, Matrix],
     how: How,
-    collected: list[Collected] | None,
+    collected: list[Group] | None,
 ) -> Iterator[Group]:
     if collected is not None:
-        yield from (Group(each.matrices, each.statistic) for each in collected)
+        yield from collected
         return
     for stage in plan_of(runs, inside, sequential=how.sequential):
         found = collect(runs, computing, inside, stage, how, keep_outputs=False)
         machine.give_back()
         while found:
-            group = found.pop(0)
-            yield Group(group.matrices, group.statistic)
+            yield found.pop(0)
 
 
 @contextlib.contextmanager

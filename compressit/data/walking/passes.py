@@ -31,7 +31,7 @@ class Shared:
 
 
 @dataclass(frozen=True)
-class Collected:
+class Group:
     """Chosen matrices that see the same inputs, and what was measured of these."""
 
     matrices: tuple[Matrix, ...]
@@ -92,7 +92,7 @@ def collect(
     how: How,
     *,
     keep_outputs: bool,
-) -> list[Collected]:
+) -> list[Group]:
     """Measure the inputs of a stage's products over all batches.
 
     For each set of products that share their inputs it gives the chosen matrices they multiply and what was measured.
@@ -117,7 +117,7 @@ def collect(
         output = runs.go(batch, see, stage.stop)
         if keep_outputs and output is not None:
             runs.flow.put(batch, output)
-    return [Collected(members[key], statistics[key]) for key in leaders]
+    return [Group(members[key], statistics[key]) for key in leaders]
 
 
 def _measured(inputs: torch.Tensor, places_BT: torch.Tensor | None) -> torch.Tensor:

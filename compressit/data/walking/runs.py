@@ -22,6 +22,20 @@ if TYPE_CHECKING:
 See = Callable[[Key, "torch.Tensor"], None]
 
 
+def _hole() -> torch.Tensor:
+    import torch
+
+    return torch.empty(0)
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """What a pass that was stopped has kept: what its calls gave, and how many bytes that is."""
+
+    outputs: Sequence[Any] = ()
+    bytes: int = 0
+
+
 @dataclass
 class Runs:
     """The passes of one block.
@@ -33,9 +47,9 @@ class Runs:
         known: Where the weights of its products lie.
         device: Where it is computed.
         room: Bytes that passes which wait may hold; where they would hold more, one begins anew instead.
-        hole: Stands for tensors that no pass needs any more.
-        waiting: What the passes that wait have kept.
+        waiting: What the passes that wait have kept, by batch.
         trace: Of the first batch; empty until then.
+        hole: Stands for tensors that no pass needs any more.
     """
 
     block: nn.Module
@@ -44,9 +58,9 @@ class Runs:
     known: dict[int, Key]
     device: str
     room: int
-    hole: torch.Tensor
-    waiting: dict[int, Sequence[Any]] = field(default_factory=dict)
+    waiting: dict[int, Waiting] = field(default_factory=dict)
     trace: Trace = field(default_factory=lambda: Trace((), (), -1))
+    hole: torch.Tensor = field(default_factory=_hole)
 
     def learn(self, see: Callable[[Key, torch.Tensor, int], None]) -> None:
         """Run the first batch to its end, to learn which call needs what; `see` is told of products and their calls."""
@@ -79,14 +93,14 @@ class Runs:
                 see(key, inputs)
 
         try:
-            return self._go(batch, tell, stop, self.waiting.get(batch, ()))
+            return self._go(batch, tell, stop)
         except Lost:
             self.waiting.pop(batch)
             if batch not in self.flow:
                 raise StepError(
                     "a block computes some samples otherwise than the first", hint="set `sequential: false`"
                 ) from None
-            return self._go(batch, tell_once, stop, ())
+            return self._go(batch, tell_once, stop)
 
     def finish(self) -> None:
         """Run every batch to its end; what comes out flows on."""
@@ -96,21 +110,21 @@ class Runs:
             self.flow.put(batch, output)
             self.waiting.pop(batch, None)
 
-    def _go(self, batch: int, see: See, stop: int, past: Sequence[Any]) -> torch.Tensor | None:
+    def _go(self, batch: int, see: See, stop: int) -> torch.Tensor | None:
         hidden = self.flow.get(batch).to(self.device) if batch in self.flow else self.hole
-        tape = Tape(self.trace, past, stop, self.hole)
+        before = self.waiting.get(batch, Waiting())
+        tape = Tape(self.trace, before.outputs, stop, self.hole)
         try:
             with watching(self.known, see, tape):
                 return self.calls[batch].run(self.block, hidden)
         except Stopped:
-            if tape.stopped() and self._held(batch) + _bytes(tape.kept) <= self.room:
-                self.waiting[batch] = _apart(tape.kept)
-                if self.trace.last_of_inputs < stop:
-                    self.flow.forget(batch)
+            if tape.stopped():
+                size = _bytes(tape.kept)
+                if sum(each.bytes for each in self.waiting.values()) - before.bytes + size <= self.room:
+                    self.waiting[batch] = Waiting(_apart(tape.kept), size)
+                    if self.trace.last_of_inputs < stop:
+                        self.flow.forget(batch)
             return None
-
-    def _held(self, but: int) -> int:
-        return sum(_bytes(kept) for batch, kept in self.waiting.items() if batch != but)
 
 
 def _bytes(kept: Sequence[Any]) -> int:
