@@ -59,6 +59,7 @@ def test_what_fails_in_the_other_process_fails_here_with_its_kind(setting, tmp_p
 
 def test_the_peak_sees_what_was_taken_and_given_back():
     with Peak("cpu") as peak:
-        taken = np.ones(20_000_000, np.uint8)
+        # More than the allocator takes from what it holds already, however much that is.
+        taken = np.ones(100_000_000, np.uint8)
         del taken
-    assert 15_000_000 < peak.bytes < 60_000_000
+    assert 95_000_000 < peak.bytes < 140_000_000
