@@ -11,6 +11,8 @@ import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# Small models gain nothing from threads, and those of two workers wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 GOOD = ["good", "fine", "great", "lovely", "bright", "superb"]
 BAD = ["bad", "dull", "poor", "awful", "weak", "dreary"]

@@ -8,7 +8,7 @@ that what is left can be opened again.
 from __future__ import annotations
 
 from compressit.anatomy.cutting import cut_heads, cut_neurons
-from compressit.anatomy.describing import FFN, Attention, Experts, Family, Keys, Stack
+from compressit.anatomy.describing import FFN, Attention, Experts, Family, Keys, Stack, Width
 from compressit.anatomy.naming import (
     block_index,
     block_name,
@@ -23,14 +23,54 @@ from compressit.anatomy.naming import (
     neuron_axis,
     refusal,
     saved_name,
+    width,
 )
+from compressit.anatomy.narrowing import Channels, channels, cut_width, norms, readers, rescale
 from compressit.anatomy.parts import Heads, attentions, down, heads, neurons, output, up
 from compressit.anatomy.settling import fit, settle, settled
 from compressit.anatomy.stacking import blocks, keep_blocks, stacks
 
 __all__ = [
-    "FFN", "Attention", "Experts", "Family", "Heads", "Keys", "Stack", "attentions", "block_index", "block_name",
-    "blocks", "cut_heads", "cut_neurons", "down", "family", "fit", "head_axis", "head_dim", "heads", "is_embedding",
-    "is_left", "is_transposed", "keep_blocks", "known", "module_name", "neuron_axis", "neurons", "output", "refusal",
-    "saved_name", "settle", "settled", "stacks", "up",
+    "FFN",
+    "Attention",
+    "Channels",
+    "Experts",
+    "Family",
+    "Heads",
+    "Keys",
+    "Stack",
+    "Width",
+    "attentions",
+    "block_index",
+    "block_name",
+    "blocks",
+    "channels",
+    "cut_heads",
+    "cut_neurons",
+    "cut_width",
+    "down",
+    "family",
+    "fit",
+    "head_axis",
+    "head_dim",
+    "heads",
+    "is_embedding",
+    "is_left",
+    "is_transposed",
+    "keep_blocks",
+    "known",
+    "module_name",
+    "neuron_axis",
+    "neurons",
+    "norms",
+    "output",
+    "readers",
+    "refusal",
+    "rescale",
+    "saved_name",
+    "settle",
+    "settled",
+    "stacks",
+    "up",
+    "width",
 ]  # fmt: skip

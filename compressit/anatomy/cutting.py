@@ -37,7 +37,7 @@ def cut_neurons(module: Any, block_name: str, keep: Sequence[int]) -> None:
         StepError: none would stay, or there is no such neuron; or the anatomy doesn't say where they are.
     """
     ffn, count = parts.ffn(module, block_name), parts.neurons(module, block_name)
-    kept = _checked(keep, count, f"neurons of {block_name}")
+    kept = checked(keep, count, f"neurons of {block_name}")
     if len(kept) == count:
         return
     block = module.get_submodule(block_name)
@@ -46,7 +46,7 @@ def cut_neurons(module: Any, block_name: str, keep: Sequence[int]) -> None:
         _keep_outputs(block.get_submodule(path), rows)
     _keep_inputs(block.get_submodule(ffn.down), kept)
     _set(block, ffn.counts, len(kept))
-    _mark(module)
+    mark(module)
 
 
 def cut_heads(module: Any, block_name: str, keep: Sequence[int], kind: str = "self") -> None:
@@ -65,7 +65,7 @@ def cut_heads(module: Any, block_name: str, keep: Sequence[int], kind: str = "se
         StepError: none would stay, or there is no such head; or blocks of this architecture can't differ in them.
     """
     described, heads = parts.attention(module, block_name, kind), parts.heads(module, block_name, kind)
-    kept = _checked(keep, heads.groups, f"heads of {block_name}")
+    kept = checked(keep, heads.groups, f"heads of {block_name}")
     if len(kept) == heads.groups:
         return
     reason = naming.refusal(module.config.to_dict())
@@ -75,7 +75,7 @@ def cut_heads(module: Any, block_name: str, keep: Sequence[int], kind: str = "se
     left = Heads(len(kept) * heads.shared, len(kept), heads.head_dim)
     _keep_heads(block, described, heads, kept)
     _set_heads(block.get_submodule(described.module), described, left)
-    _mark(module)
+    mark(module)
 
 
 def _keep_heads(block: nn.Module, described: Attention, heads: Heads, kept: list[int]) -> None:
@@ -112,7 +112,8 @@ def _rows(kept: Iterable[int], each: int) -> list[int]:
     return [index * each + row for index in kept for row in range(each)]
 
 
-def _checked(keep: Sequence[int], count: int, what: str) -> list[int]:
+def checked(keep: Sequence[int], count: int, what: str) -> list[int]:
+    """Sort those to keep; an error if they are not different ones of so many."""
     kept = sorted({*keep})
     if not kept:
         raise StepError(f"none of the {count} {what} would stay", hint="keep one at least")
@@ -159,6 +160,7 @@ def _keep(part: Any, leaf: str, axis: int, indices: list[int]) -> None:
     setattr(part, leaf, torch.nn.Parameter(taken, whole.requires_grad))
 
 
-def _mark(module: Any) -> None:
+def mark(module: Any) -> None:
+    """Note in a module's config that only its tensors tell its shapes."""
     # Until `settle` has found that config.json can say it.
     setattr(module.config, MARK, dict(BY_TENSORS))

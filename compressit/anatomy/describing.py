@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,40 @@ class Keys:
         key_value: Key of the number of key-value heads, where it may differ.
         head_dim: Key of the width of a head. None where there is none, or where the output matrix stays as wide as the
             model: then a number of heads that doesn't divide the model's width as before can't be said.
-        width: Key of the width of the model.
     """
 
     heads: str = "num_attention_heads"
     key_value: str | None = None
     head_dim: str | None = None
-    width: str = "hidden_size"
+
+
+@dataclass(frozen=True)
+class Width:
+    """What flows between blocks.
+
+    Attributes:
+        key: Key of config.json that says how wide it is.
+        also: Keys that may repeat it.
+        eps: Key of what norms add to the mean square, where they subtract no mean; None where they do.
+        offset: What norms add to their weights.
+        last: Path of the norm ahead of the logits, below the base model.
+        scales_embeddings: Key that has to be true for embeddings to be multiplied by the square root of the width;
+            "always" where they always are.
+        scales_logits: Key that has to be true for what the last norm gives to be divided by that root.
+    """
+
+    key: str = "hidden_size"
+    also: tuple[str, ...] = ()
+    eps: str | None = None
+    offset: float = 0.0
+    last: str | None = None
+    scales_embeddings: str | None = None
+    scales_logits: str | None = None
+
+    def scales(self, config: Any) -> bool:
+        """Tell whether a model with this config multiplies its embeddings by the square root of the width."""
+        key = self.scales_embeddings
+        return key is not None and (key == "always" or bool(getattr(config, key)))
 
 
 @dataclass(frozen=True)
@@ -127,6 +155,7 @@ class Family:
         left: Glob patterns of two-dimensional weights inside the blocks that are no matrices of linear layers, or that
             nobody compresses: routers, tables of position biases.
         repeated: Whether data walks the same blocks again and again, as ALBERT's layers do.
+        width: What flows between the blocks.
     """
 
     stacks: tuple[Stack, ...]
@@ -135,3 +164,4 @@ class Family:
     experts: Experts | None = None
     left: tuple[str, ...] = ()
     repeated: bool = False
+    width: Width = Width()

@@ -133,8 +133,24 @@ def head_dim(config: Mapping[str, Any]) -> int | None:
     if not keys:
         return None
     said = config.get(keys[0].head_dim) if keys[0].head_dim else None
-    width, heads = config.get(keys[0].width), config.get(keys[0].heads)
-    return said or (width // heads if width and heads else None)
+    wide, heads = width(config), config.get(keys[0].heads)
+    return said or (wide // heads if wide and heads else None)
+
+
+def heads_key(model_type: str) -> str:
+    """Name the key of config.json that counts heads."""
+    return next(attention.keys.heads for stack in family(model_type).stacks for attention in stack.attention)
+
+
+def heads_described(model_type: str) -> bool:
+    """Tell whether it is described where all blocks of an architecture keep their heads."""
+    return all(stack.attention for stack in family(model_type).stacks)
+
+
+def width(config: Mapping[str, Any]) -> int | None:
+    """Read in a parsed config.json how wide what flows between blocks is; None where it doesn't say."""
+    said = config.get(known(str(config.get("model_type"))).width.key)
+    return said if isinstance(said, int) else None
 
 
 def refusal(config: Mapping[str, Any]) -> str | None:

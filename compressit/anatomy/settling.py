@@ -8,6 +8,7 @@ from typing import Any
 
 from compressit.anatomy import naming, parts
 from compressit.anatomy.cutting import BY_TENSORS, MARK, cut_heads, cut_neurons
+from compressit.anatomy.narrowing import channels, narrow
 from compressit.anatomy.stacking import blocks
 
 
@@ -28,7 +29,7 @@ def settle(module: Any) -> bool:
     config = module.config
     if settled(config):
         return True
-    sizes, heads = _agreed(_sizes(module)), _agreed(_heads(module))
+    sizes, heads = _width(module) | _agreed(_sizes(module)), _agreed(_heads(module))
     for said in ({**sizes, **heads}, sizes):
         before = {key: getattr(config, key) for key in said if hasattr(config, key)}
         _write(config, said)
@@ -39,7 +40,7 @@ def settle(module: Any) -> bool:
         for key in said.keys() - before.keys():
             delattr(config, key)
         _write(config, before)
-    _write(config, sizes)
+    _write(config, _agreed(_sizes(module)))
     return False
 
 
@@ -52,6 +53,7 @@ def fit(module: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """
     model_type = module.config.model_type
     inner = {naming.inner(model_type, name): shape for name, shape in shapes.items()}
+    _fit_width(module, inner)
     axis = 0 if naming.is_transposed(model_type) else 1
 
     def columns(name: str) -> int | None:
@@ -69,6 +71,26 @@ def fit(module: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
                 cut_heads(module, name, range(wanted // (heads.head_dim * heads.shared)), kind)
 
 
+def _fit_width(module: Any, held: Mapping[str, tuple[int, ...]]) -> None:
+    model_type = module.config.model_type
+    if not naming.heads_described(model_type):
+        return
+    found = channels(module)
+    inner = {naming.inner(model_type, name): axis for name, (axis, *_) in found.axes.items()}
+    sizes = [held[name][axis] for name, axis in inner.items() if name in held]
+    if sizes and min(sizes) < found.count:
+        narrow(module, found, range(min(sizes)))
+
+
+def _width(module: Any) -> dict[str, int]:
+    """Give what the config is to say of the width."""
+    described = naming.family(module.config.model_type).width
+    before = getattr(module.config, described.key)
+    count = channels(module).count if naming.heads_described(module.config.model_type) else before
+    keys = [key for key in (described.key, *described.also) if getattr(module.config, key, None) == before]
+    return dict.fromkeys(keys, count) if count != before else {}
+
+
 def _sizes(module: Any) -> Iterator[tuple[str, int | None]]:
     """Give what each block asks its config to say of its feed-forward network."""
     for name, _ in blocks(module):
@@ -82,14 +104,20 @@ def _sizes(module: Any) -> Iterator[tuple[str, int | None]]:
 
 def _heads(module: Any) -> Iterator[tuple[str, int | None]]:
     """Give what each block asks its config to say of its heads, where it can say a changed number."""
+    wide: int | None = None
     for name, _ in blocks(module):
         for kind in parts.attentions(module, name):
             keys, heads = parts.attention(module, name, kind).keys, parts.heads(module, name, kind)
             if keys.head_dim:
-                yield keys.heads, heads.count
                 yield keys.head_dim, heads.head_dim
+            else:
+                wide = wide or channels(module).count
+            if keys.head_dim or wide == heads.count * heads.head_dim:
+                yield keys.heads, heads.count
                 if keys.key_value:
                     yield keys.key_value, heads.groups
+            else:
+                yield keys.heads, None
 
 
 def _agreed(asked: Iterator[tuple[str, int | None]]) -> dict[str, int]:

@@ -141,7 +141,7 @@ def test_an_architecture_that_is_half_described_says_what_to_add(built):
     with pytest.raises(StepError, match="keeps its feed-forward network is not described") as raised:
         anatomy.neurons(module, "model.layers.0")
     assert raised.value.hint == "add an FFN to compressit/anatomy/families/mixtral.py"
-    assert "add an Attention to compressit/anatomy/families/mixtral.py" in anatomy.refusal({"model_type": "mixtral"})
+    assert "add an Attention to compressit/anatomy/families/olmoe.py" in anatomy.refusal({"model_type": "olmoe"})
     with pytest.raises(StepError, match="anatomy of model type 'martian' is not known") as raised:
         anatomy.refusal({"model_type": "martian"})
     assert "compressit/anatomy/families/martian.py" in raised.value.hint

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from compressit.anatomy.describing import FFN, Attention, Family, Keys, Stack
+from compressit.anatomy.describing import FFN, Attention, Family, Keys, Stack, Width
 
 ENCODER = Attention(
     module="self_attn",
@@ -12,13 +12,14 @@ ENCODER = Attention(
     query=("q_proj",),
     key_value=("k_proj", "v_proj"),
     counts=("num_heads",),
-    keys=Keys("encoder_attention_heads", width="d_model"),
+    keys=Keys("encoder_attention_heads"),
 )
-DECODER = replace(ENCODER, keys=Keys("decoder_attention_heads", width="d_model"))
+DECODER = replace(ENCODER, keys=Keys("decoder_attention_heads"))
 CROSS = replace(DECODER, module="encoder_attn", output="encoder_attn.out_proj", kind="cross")
 FAMILY = Family(
     (
         Stack("encoder.layers", (FFN(("fc1",), "fc2", "encoder_ffn_dim"),), (ENCODER,)),
         Stack("decoder.layers", (FFN(("fc1",), "fc2", "decoder_ffn_dim"),), (DECODER, CROSS)),
-    )
+    ),
+    width=Width("d_model", scales_embeddings="scale_embedding"),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compressit.anatomy.describing import Attention, Family, Stack
+from compressit.anatomy.describing import Attention, Family, Stack, Width
 from compressit.anatomy.families.bert import DENSE
 
 SELF = Attention(
@@ -14,4 +14,6 @@ SELF = Attention(
     counts=("num_attention_heads",),
     widths=("all_head_size",),
 )
-FAMILY = Family((Stack("encoder.layer", (DENSE,), (SELF,)),))
+FAMILY = Family(
+    (Stack("encoder.layer", (DENSE,), (SELF,)),), width=Width(also=("embedding_size", "pooler_hidden_size"))
+)

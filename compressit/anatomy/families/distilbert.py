@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compressit.anatomy.describing import FFN, Attention, Family, Keys, Stack
+from compressit.anatomy.describing import FFN, Attention, Family, Keys, Stack, Width
 
 SELF = Attention(
     module="attention",
@@ -11,6 +11,8 @@ SELF = Attention(
     key_value=("k_lin", "v_lin"),
     head_dim="attention_head_size",
     counts=("n_heads",),
-    keys=Keys("n_heads", width="dim"),
+    keys=Keys("n_heads"),
 )
-FAMILY = Family((Stack("transformer.layer", (FFN(("ffn.lin1",), "ffn.lin2", "hidden_dim"),), (SELF,)),))
+FAMILY = Family(
+    (Stack("transformer.layer", (FFN(("ffn.lin1",), "ffn.lin2", "hidden_dim"),), (SELF,)),), width=Width("dim")
+)

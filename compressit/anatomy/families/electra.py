@@ -1,5 +1,10 @@
 """ELECTRA (Clark et al. 2020, arXiv:2003.10555): BERT's blocks."""
 
-from compressit.anatomy.families.bert import FAMILY
+from __future__ import annotations
 
-__all__ = ["FAMILY"]
+from dataclasses import replace
+
+from compressit.anatomy.describing import Width
+from compressit.anatomy.families import bert
+
+FAMILY = replace(bert.FAMILY, width=Width(also=("embedding_size",)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compressit.anatomy.describing import FFN, Attention, Family, Keys, Stack
+from compressit.anatomy.describing import FFN, Attention, Family, Keys, Stack, Width
 
 SELF = Attention(
     module="attn",
@@ -10,6 +10,8 @@ SELF = Attention(
     fused="c_attn",
     counts=("num_heads",),
     widths=("split_size",),
-    keys=Keys("n_head", width="n_embd"),
+    keys=Keys("n_head"),
 )
-FAMILY = Family((Stack("h", (FFN(("mlp.c_fc",), "mlp.c_proj", "n_inner"),), (SELF,)),), transposed=True)
+FAMILY = Family(
+    (Stack("h", (FFN(("mlp.c_fc",), "mlp.c_proj", "n_inner"),), (SELF,)),), transposed=True, width=Width("n_embd")
+)

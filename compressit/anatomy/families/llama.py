@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compressit.anatomy.describing import FFN, Attention, Family, Keys, Stack
+from compressit.anatomy.describing import FFN, Attention, Family, Keys, Stack, Width
 
 SELF = Attention(
     module="self_attn",
@@ -12,4 +12,5 @@ SELF = Attention(
     keys=Keys(key_value="num_key_value_heads", head_dim="head_dim"),
 )
 GATED = FFN(("mlp.gate_proj", "mlp.up_proj"), "mlp.down_proj", counts=("mlp.intermediate_size",))
-FAMILY = Family((Stack("layers", (GATED,), (SELF,)),))
+RMS = Width(eps="rms_norm_eps", last="norm")
+FAMILY = Family((Stack("layers", (GATED,), (SELF,)),), width=RMS)

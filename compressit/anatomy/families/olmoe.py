@@ -1,5 +1,7 @@
-"""OLMoE (Muennighoff et al. 2024, arXiv:2409.02060): Qwen2's experts."""
+"""OLMoE (Muennighoff et al. 2024, arXiv:2409.02060): Qwen2's experts; its queries are normed over all heads at once."""
 
-from compressit.anatomy.families.qwen2_moe import FAMILY
+from __future__ import annotations
 
-__all__ = ["FAMILY"]
+from compressit.anatomy.describing import Experts, Family, Stack
+
+FAMILY = Family((Stack("layers"),), experts=Experts(), left=("*.mlp.gate",))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compressit.anatomy.describing import FFN, Attention, Family, Stack
+from compressit.anatomy.describing import FFN, Attention, Family, Stack, Width
 
 SELF = Attention(
     module="self_attn",
@@ -11,4 +11,6 @@ SELF = Attention(
     key_value=("k_proj", "v_proj"),
     counts=("num_heads",),
 )
-FAMILY = Family((Stack("decoder.layers", (FFN(("fc1",), "fc2", "ffn_dim"),), (SELF,)),))
+FAMILY = Family(
+    (Stack("decoder.layers", (FFN(("fc1",), "fc2", "ffn_dim"),), (SELF,)),), width=Width(also=("word_embed_proj_dim",))
+)

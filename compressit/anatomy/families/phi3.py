@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from compressit.anatomy.describing import FFN, Attention, Family, Keys, Stack
+from compressit.anatomy.families.llama import RMS
 
 SELF = Attention(
     module="self_attn",
@@ -12,4 +13,4 @@ SELF = Attention(
     reads="num_attention_heads",
     keys=Keys(key_value="num_key_value_heads", head_dim="head_dim"),
 )
-FAMILY = Family((Stack("layers", (FFN(("mlp.gate_up_proj",), "mlp.down_proj", halves=True),), (SELF,)),))
+FAMILY = Family((Stack("layers", (FFN(("mlp.gate_up_proj",), "mlp.down_proj", halves=True),), (SELF,)),), width=RMS)

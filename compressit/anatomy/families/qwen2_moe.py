@@ -3,5 +3,11 @@
 from __future__ import annotations
 
 from compressit.anatomy.describing import Experts, Family, Stack
+from compressit.anatomy.families.llama import RMS, SELF
 
-FAMILY = Family((Stack("layers"),), experts=Experts(), left=("*.mlp.gate", "*.mlp.shared_expert_gate"))
+FAMILY = Family(
+    (Stack("layers", (), (SELF,)),),
+    experts=Experts(),
+    left=("*.mlp.gate", "*.mlp.shared_expert_gate"),
+    width=RMS,
+)

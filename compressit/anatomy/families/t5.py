@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from compressit.anatomy.describing import FFN, Attention, Family, Keys, Stack
+from compressit.anatomy.describing import FFN, Attention, Family, Keys, Stack, Width
 
 SELF = Attention(
     module="layer.0.SelfAttention",
@@ -14,7 +14,7 @@ SELF = Attention(
     head_dim="key_value_proj_dim",
     counts=("n_heads",),
     widths=("inner_dim",),
-    keys=Keys("num_heads", head_dim="d_kv", width="d_model"),
+    keys=Keys("num_heads", head_dim="d_kv"),
     refused="every block of a stack adds the same position biases, which its first block computes for all heads",
 )
 CROSS = replace(SELF, module="layer.1.EncDecAttention", output="layer.1.EncDecAttention.o", kind="cross")
@@ -29,4 +29,7 @@ DECODER = (
 FAMILY = Family(
     (Stack("encoder.block", ENCODER, (SELF,)), Stack("decoder.block", DECODER, (SELF, CROSS))),
     left=("*.relative_attention_bias",),
+    width=Width(
+        "d_model", eps="layer_norm_epsilon", last="decoder.final_layer_norm", scales_logits="scale_decoder_outputs"
+    ),
 )
