@@ -42,6 +42,7 @@ class Weights:
         model_type: The architecture they belong to.
         tensors: By their names in memory.
         quantized: Whether the checkpoint is already.
+        width: How many channels flow between its blocks; None where config.json doesn't say.
         head_dim: Width of an attention head; None where config.json or the anatomy doesn't say.
         vocabulary: How many tokens it has embeddings for; None where it reads none.
     """
@@ -49,6 +50,7 @@ class Weights:
     model_type: str
     tensors: tuple[Weight, ...]
     quantized: bool = False
+    width: int | None = None
     head_dim: int | None = None
     vocabulary: int | None = None
 
@@ -110,7 +112,8 @@ def table(config: Mapping[str, Any], headers: Iterable[Mapping[str, Any]]) -> We
         if name != "__metadata__"
     ]
     vocabulary = config.get("vocab_size", config.get("text_config", {}).get("vocab_size"))
-    return Weights(model_type, tuple(tensors), "quantization_config" in config, anatomy.head_dim(config), vocabulary)
+    quantized, width = "quantization_config" in config, anatomy.width(config)
+    return Weights(model_type, tuple(tensors), quantized, width, anatomy.head_dim(config), vocabulary)
 
 
 def header(file: Path) -> dict[str, Any]:

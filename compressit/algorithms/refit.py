@@ -1,4 +1,4 @@
-"""Let the inputs of a matrix that stay make up for those that go, by least squares."""
+"""Let what stays make up for what goes, by least squares: inputs of a matrix, scales and shifts of a norm."""
 
 from __future__ import annotations
 
@@ -35,3 +35,31 @@ def refit(w_OI: torch.Tensor, gram_II: torch.Tensor, keep_I: torch.Tensor) -> to
     found_OI = torch.zeros_like(w_OI)
     found_OI[:, kept] = w_OI[:, kept] + made_up_KO.T.to(w_OI.dtype)
     return found_OI.masked_fill_(w_OI == 0, 0)
+
+
+class Line:
+    """Finds, channel by channel, the scale a and shift b for which a * x + b is nearest to y."""
+
+    def __init__(self, channels: int, device: str) -> None:
+        import torch
+
+        self.count = 0
+        self.sums_4C = torch.zeros(4, channels, dtype=torch.float64, device=device)
+
+    def add(self, x_NC: torch.Tensor, y_NC: torch.Tensor) -> None:
+        """Take more rows in."""
+        import torch
+
+        x_NC, y_NC = x_NC.double(), y_NC.double()
+        self.count += len(x_NC)
+        self.sums_4C += torch.stack([x_NC.sum(0), y_NC.sum(0), (x_NC * x_NC).sum(0), (x_NC * y_NC).sum(0)])
+
+    def fit(self, *, shifted: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """Give a and b: (C,), (C,). Where x never changes a is 1; without `shifted` b is 0."""
+        import torch
+
+        x_C, y_C, xx_C, xy_C = self.sums_4C / max(1, self.count)
+        spread_C, shared_C = (xx_C - x_C * x_C, xy_C - x_C * y_C) if shifted else (xx_C, xy_C)
+        known_C = spread_C > 1e-12
+        scale_C = torch.where(known_C, shared_C / torch.where(known_C, spread_C, 1.0), 1.0)
+        return scale_C, (y_C - scale_C * x_C if shifted else torch.zeros_like(scale_C))

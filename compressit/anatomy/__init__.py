@@ -15,6 +15,7 @@ from compressit.anatomy.naming import (
     family,
     head_axis,
     head_dim,
+    heads_key,
     is_embedding,
     is_left,
     is_transposed,
@@ -23,9 +24,10 @@ from compressit.anatomy.naming import (
     neuron_axis,
     refusal,
     saved_name,
+    unit_axes,
     width,
 )
-from compressit.anatomy.narrowing import Channels, channels, cut_width, norms, readers, rescale
+from compressit.anatomy.narrowing import Channels, adjust, channels, cut_width, narrow_norm, norms, readers
 from compressit.anatomy.parts import Heads, attentions, down, heads, neurons, output, up
 from compressit.anatomy.settling import fit, settle, settled
 from compressit.anatomy.stacking import blocks, keep_blocks, stacks
@@ -40,6 +42,7 @@ __all__ = [
     "Keys",
     "Stack",
     "Width",
+    "adjust",
     "attentions",
     "block_index",
     "block_name",
@@ -54,23 +57,25 @@ __all__ = [
     "head_axis",
     "head_dim",
     "heads",
+    "heads_key",
     "is_embedding",
     "is_left",
     "is_transposed",
     "keep_blocks",
     "known",
     "module_name",
+    "narrow_norm",
     "neuron_axis",
     "neurons",
     "norms",
     "output",
     "readers",
     "refusal",
-    "rescale",
     "saved_name",
     "settle",
     "settled",
     "stacks",
+    "unit_axes",
     "up",
     "width",
 ]  # fmt: skip

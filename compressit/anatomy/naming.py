@@ -126,6 +126,12 @@ def head_axis(model_type: str, name: str, kind: str = "self") -> int | None:
     return _axis(model_type, owner, leaf, outputs, {attention.output for attention in attentions})
 
 
+def unit_axes(model_type: str, name: str) -> set[int]:
+    """Say along which axes of a tensor neurons or heads lie."""
+    found = {neuron_axis(model_type, name), head_axis(model_type, name), head_axis(model_type, name, "cross")}
+    return {axis for axis in found if axis is not None}
+
+
 def head_dim(config: Mapping[str, Any]) -> int | None:
     """Read the width of a head in a parsed config.json; None where it, or the anatomy, doesn't say."""
     stacks = known(str(config.get("model_type"))).stacks

@@ -30,7 +30,6 @@ SHAPED = {
 
 
 EPS = {"eps", "variance_epsilon"}
-KINDS = ("self", "cross")
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def channels(module: Any) -> Channels:
     grown, own = wider.state_dict(keep_vars=True), module.state_dict(keep_vars=True)
     axes = {}
     for name, tensor in plain.state_dict(keep_vars=True).items():
-        others = {naming.neuron_axis(model_type, name), *(naming.head_axis(model_type, name, k) for k in KINDS)}
+        others = naming.unit_axes(model_type, name)
         sizes = zip(tensor.shape, grown[name].shape, strict=True)
         axes[name] = tuple(axis for axis, (one, other) in enumerate(sizes) if one != other and axis not in others)
     axes = {name: found for name, found in axes.items() if found and name in own}
@@ -87,15 +86,24 @@ def norms(module: Any, found: Channels) -> list[str]:
     return [name for name, part in module.named_modules() if _is_norm(part) and f"{name}.weight" in found.axes]
 
 
-def rescale(module: Any, name: str, factor: Any) -> None:
-    """Multiply what a norm gives, in place; `factor` is one number, or one for each channel."""
+def narrow_norm(module: Any, name: str, keep: Sequence[int]) -> Any:
+    """Give the norm that `cut_width` would leave in the place of one; nothing is changed."""
     import torch
 
-    part, offset = module.get_submodule(name), naming.family(module.config.model_type).width.offset
-    with torch.no_grad():
-        part.weight.add_(offset).mul_(factor).sub_(offset)
-        if getattr(part, "bias", None) is not None:
-            part.bias.mul_(factor)
+    part = copy.deepcopy(module.get_submodule(name))
+    whole = part.weight.numel()
+    for leaf, tensor in list(part.named_parameters(recurse=False)):
+        setattr(part, leaf, torch.nn.Parameter(tensor.detach()[list(keep)], tensor.requires_grad))
+    if hasattr(part, "normalized_shape"):
+        part.normalized_shape = (len(keep),)
+    if naming.family(module.config.model_type).width.eps:
+        _average_less(module, part, whole / len(keep))
+    return part
+
+
+def adjust(module: Any, name: str, scale: Any, shift: Any = 0) -> None:
+    """Multiply what a norm gives, and add to it where it has a bias, in place: one number, or one for each channel."""
+    _scale(module, module.get_submodule(name), scale, shift)
 
 
 def cut_width(module: Any, keep: Sequence[int]) -> None:
@@ -215,11 +223,9 @@ def _make_up(module: Any, found: Channels, ratio: float) -> None:
 
     said, width = module.config, naming.family(module.config.model_type).width
     if width.eps:
-        setattr(said, width.eps, getattr(said, width.eps) * ratio)
         for name in norms(module, found):
-            rescale(module, name, ratio**0.5)
-            for leaf in EPS & vars(module.get_submodule(name)).keys():
-                setattr(module.get_submodule(name), leaf, getattr(said, width.eps))
+            _average_less(module, module.get_submodule(name), ratio)
+        setattr(said, width.eps, getattr(said, width.eps) * ratio)
     embeddings, output = module.get_input_embeddings(), module.get_output_embeddings()
     shrink = 1.0
     if width.scales(said):
@@ -233,4 +239,21 @@ def _make_up(module: Any, found: Channels, ratio: float) -> None:
     if width.last is None:
         raise StepError(f"{said.model_type} has no norm that could make up for embeddings scaled by its width")
     base = next(name for name, part in module.named_modules() if part is module.base_model)
-    rescale(module, f"{base}.{width.last}".removeprefix("."), shrink)
+    adjust(module, f"{base}.{width.last}".removeprefix("."), shrink)
+
+
+def _average_less(module: Any, part: Any, ratio: float) -> None:
+    """Have a norm give what it gave, when it averages over fewer channels of the same sum."""
+    _scale(module, part, ratio**0.5)
+    for leaf in EPS & vars(part).keys():
+        setattr(part, leaf, getattr(part, leaf) * ratio)
+
+
+def _scale(module: Any, part: Any, scale: Any, shift: Any = 0) -> None:
+    import torch
+
+    offset = naming.family(module.config.model_type).width.offset
+    with torch.no_grad():
+        part.weight.add_(offset).mul_(scale).sub_(offset)
+        if getattr(part, "bias", None) is not None:
+            part.bias.mul_(scale).add_(shift)

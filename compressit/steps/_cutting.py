@@ -1,8 +1,8 @@
-"""What the steps share that cut heads or neurons: fields, how many stay in each block, cutting round by round."""
+"""What the steps share that cut heads, neurons or channels: fields, how many stay where, cutting round by round."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -22,12 +22,11 @@ from compressit.weights import Weight, Weights
 if TYPE_CHECKING:
     import torch
 
-Cut = Callable[[Any, Units, Sequence[int]], None]
 Place = Callable[[str], "tuple[Any, int] | None"]
 
 
 class CuttingConfig(WalkingConfig):
-    """Fields of the steps that cut heads or neurons."""
+    """Fields of the steps that cut heads, neurons or channels."""
 
     makes: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES})
     keeps: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY, Fact.DTYPE})
@@ -37,8 +36,6 @@ class CuttingConfig(WalkingConfig):
     importance: Importance = "fisher"
     """What decides: how much the loss changes without one, as calibration tells (`fisher`, `taylor`), the size of what
     it adds (`activation`), or of its weights (`magnitude`); `random` to compare with."""
-    uniform: bool = False
-    """Cut the same share out of every block; otherwise the least important of all go, wherever they are."""
     rounds: int = Field(1, ge=1, le=100)
     """Times to cut, importance measured anew in between."""
     refit: bool = True
@@ -56,15 +53,27 @@ class CuttingConfig(WalkingConfig):
         """Say whether the blocks are walked through for the least squares."""
         return self.refit
 
+
+class BlockConfig(CuttingConfig):
+    """Fields of those that cut heads or neurons, which blocks may differ in."""
+
+    uniform: bool = False
+    """Cut the same share out of every block; otherwise the least important of all go, wherever they are."""
+
     @property
     def unit(self) -> int:
         """How many stay or go together."""
         return 1
 
 
-def cut(
-    model: Model, config: CuttingConfig, context: StepContext, find: Callable[[Any], list[Units]], take_out: Cut
-) -> Notes:
+def rounds(config: CuttingConfig, context: StepContext) -> Iterator[tuple[float, StepContext]]:
+    """Say what share is gone after each round, which cuts as large a share of the rest as any; each has its folder."""
+    for number in range(1, config.rounds + 1):
+        share = 1 - (1 - config.sparsity) ** (number / config.rounds)
+        yield share, replace(context, scratch=context.scratch / f"round-{number}")
+
+
+def cut(model: Model, config: BlockConfig, context: StepContext, find: Callable[[Any], list[Units]]) -> Notes:
     """Cut in place, round by round.
 
     Args:
@@ -72,18 +81,15 @@ def cut(
         config: The step's fields.
         context: Calibration rows, device, seed.
         find: Finds what can be cut in a module.
-        take_out: Cuts all but some units out of a block.
     """
     before = [each.count for each in find(model.module)]
     final(before, config)
-    for number in range(1, config.rounds + 1):
+    for share, own in rounds(config, context):
         units = find(model.module)
-        scores = importance(model, units, config.importance, config.batch_size, context)
-        # Each round cuts the same share of what is left.
-        share = 1 - (1 - config.sparsity) ** (number / config.rounds)
+        scores = importance(model, units, config.importance, config.batch_size, own)
         stay = chosen(scores, amounts(before, config, share), config)
         if config.refit:
-            _refit(model, units, stay, config, replace(context, scratch=context.scratch / f"round-{number}"))
+            refit_inputs(model, units, stay, config, own)
         for each, keep in zip(units, stay, strict=True):
             take_out(model.module, each, keep)
     left = [each.count for each in find(model.module)]
@@ -91,7 +97,15 @@ def cut(
     return {"cut": sum(before) - sum(left), "left": ", ".join(map(str, left)), "opens_in_plain_transformers": plain}
 
 
-def _refit(
+def take_out(module: Any, units: Units, keep: Sequence[int]) -> None:
+    """Cut all but some heads or neurons out of a block."""
+    if units.kind == "ffn":
+        anatomy.cut_neurons(module, units.block, keep)
+    else:
+        anatomy.cut_heads(module, units.block, keep, units.kind)
+
+
+def refit_inputs(
     model: Model, units: Sequence[Units], stay: Sequence[Sequence[int]], config: CuttingConfig, context: StepContext
 ) -> None:
     """Zero the inputs of those that will go, and have the others make up for them."""
@@ -114,7 +128,7 @@ def _refit(
         each_group(model, model.matrices(tuple(keep)), config, context, Gram, change)
 
 
-def amounts(counts: Sequence[int], config: CuttingConfig, share: float) -> list[int]:
+def amounts(counts: Sequence[int], config: BlockConfig, share: float) -> list[int]:
     """Say how many stay: in each block where all lose the same share, and otherwise a list that adds up to all."""
     unit = config.unit
     if config.uniform:
@@ -124,7 +138,7 @@ def amounts(counts: Sequence[int], config: CuttingConfig, share: float) -> list[
     return [min(count, (even + (index < more)) * unit) for index, count in enumerate(counts)]
 
 
-def final(counts: Sequence[int], config: CuttingConfig) -> list[int]:
+def final(counts: Sequence[int], config: BlockConfig) -> list[int]:
     """Say how many stay in the end.
 
     Raises:
@@ -140,7 +154,7 @@ def final(counts: Sequence[int], config: CuttingConfig) -> list[int]:
     return left
 
 
-def chosen(scores: Sequence[torch.Tensor], keep: Sequence[int], config: CuttingConfig) -> list[list[int]]:
+def chosen(scores: Sequence[torch.Tensor], keep: Sequence[int], config: BlockConfig) -> list[list[int]]:
     """Pick those that stay, block by block: the most important ones, `config.unit` at a time.
 
     Args:
@@ -171,7 +185,7 @@ def _spread(ranked: Sequence[torch.Tensor], total: int, unit: int) -> list[int]:
     return counts
 
 
-def foresee(before: Weights, config: CuttingConfig, counts: Mapping[Any, int], place: Place) -> Weights:
+def foresee(before: Weights, config: BlockConfig, counts: Mapping[Any, int], place: Place) -> Weights:
     """Shrink the tensors of the table; where blocks may differ, as if none did, which adds up to the same.
 
     Args:

@@ -1,4 +1,4 @@
-"""How much a model loses without one of its heads or neurons, from calibration data or from weights alone."""
+"""How much a model loses without one of its heads, neurons or channels, from calibration data or weights alone."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ MEASURED = ("fisher", "taylor", "activation")
 
 @dataclass(frozen=True)
 class Units:
-    """Heads or neurons of a block that can be cut one by one.
+    """Inputs of a matrix that can be cut one by one: heads or neurons of a block, or channels.
 
     Attributes:
-        block: Full name of the block.
-        kind: "ffn", or the kind of attention.
+        block: Full name of the block; empty outside.
+        kind: "ffn", the kind of attention, or "width".
         matrix: Full name of the matrix whose inputs they are.
         count: How many there are.
         each: Inputs of the matrix that belong to one of them, next to each other.
@@ -39,9 +39,11 @@ class Units:
 
 
 def importance(
-    model: Model, units: Sequence[Units], how: Importance, batch_size: int, context: StepContext
+    model: Model, units: Sequence[Units], how: Importance, batch_size: int, context: StepContext, *, joint: bool = False
 ) -> list[torch.Tensor]:
     """Give the importance of each head or neuron, float32, (count,), for each of `units`.
+
+    With `joint` the n-th ones of all `units` go together: one importance for all, (count,), in a list of one.
 
     `fisher` and `taylor` are derivatives of the loss by a mask of ones over what the matrix gets. `fisher` is their
     mean square over examples, for labels that the model itself draws (Kwon et al. 2022, arXiv:2204.09656, takes the
@@ -53,14 +55,15 @@ def importance(
 
     draw = torch.Generator().manual_seed(context.seed)
     if how == "random":
-        return [torch.rand(each.count, generator=draw) for each in units]
-    weights = [_outgoing(model, each) for each in units]
-    if how == "magnitude":
-        return [_by_unit(weight_I, each) for weight_I, each in zip(weights, units, strict=True)]
+        return [torch.rand(each.count, generator=draw) for each in units[: 1 if joint else None]]
+    if how in ("fisher", "taylor"):
+        return _derivatives(model, units, how, batch_size, context, draw, joint=joint)
+    found = [_outgoing(model, each) for each in units]
     if how == "activation":
         squares = _squares(model, units, batch_size, context)
-        return [_by_unit(s * w, each) for s, w, each in zip(squares, weights, units, strict=True)]
-    return _derivatives(model, units, how, batch_size, context, draw)
+        found = [square_I * weight_I for square_I, weight_I in zip(squares, found, strict=True)]
+    found = [_by_unit(each_I, each) for each_I, each in zip(found, units, strict=True)]
+    return [torch.stack(found).sum(0)] if joint else found
 
 
 def _by_unit(inputs_I: torch.Tensor, units: Units) -> torch.Tensor:
@@ -107,17 +110,22 @@ def _derivatives(
     batch_size: int,
     context: StepContext,
     draw: torch.Generator,
+    *,
+    joint: bool,
 ) -> list[torch.Tensor]:
     import torch
     from torch.nn import functional
 
-    sums = [torch.zeros(each.count) for each in units]
+    sums = [torch.zeros(each.count) for each in units[: 1 if joint else None]]
     masks: list[list[torch.Tensor]] = [[] for _ in units]
     scored = getattr(tasks.load(model.task), "scored", None)
-    rows = 0
+    rows, size = 0, [0]
 
     def watch(index: int) -> Callable[..., Any]:
         def hook(module: Any, args: Any) -> Any:
+            if len(args[0]) != size[0]:
+                # Not of examples: positions by themselves, or tokens on their way to experts.
+                return None
             split = args[0].unflatten(-1, (units[index].count, units[index].each))
             # One mask an example, so that derivatives come by example.
             shape = (split.shape[0], *[1] * (split.dim() - 3), units[index].count, 1)
@@ -129,6 +137,7 @@ def _derivatives(
 
     with _hooked(model, units, watch), _frozen(model.module), torch.enable_grad():
         for inputs, labels in _batches(model, batch_size, context):
+            size[0] = len(next(iter(inputs.values())))
             logits = model.module(**inputs).logits
             given, targets = scored(logits, labels) if scored else (logits, labels)
             if how == "fisher":
@@ -137,12 +146,16 @@ def _derivatives(
             loss = functional.cross_entropy(given.float(), targets, reduction="sum")
             found = torch.autograd.grad(loss, [mask for each in masks for mask in each])
             rows += len(logits)
-            for total, used in zip(sums, masks, strict=True):
+            slopes = []
+            for used in masks:
                 # A block that several layers share is met several times.
                 own, found = found[: len(used)], found[len(used) :]
-                slope_BU = torch.stack([grad.float().flatten(1) for grad in own]).sum(0)
-                total += (slope_BU.square() if how == "fisher" else slope_BU).sum(0).cpu()
+                slopes += [torch.stack([grad.float().flatten(1) for grad in own]).sum(0)] if own else []
                 used.clear()
+            if joint:
+                slopes = [torch.stack(slopes).sum(0)]
+            for total, slope_BU in zip(sums, slopes, strict=True):
+                total += (slope_BU.square() if how == "fisher" else slope_BU).sum(0).cpu()
     return [total.abs() / max(1, rows) for total in sums]
 
 

@@ -20,13 +20,13 @@ from pydantic import Field
 from compressit import anatomy
 from compressit.model import Model
 from compressit.steps import Notes, StepContext
-from compressit.steps._cutting import CuttingConfig, cut
+from compressit.steps._cutting import BlockConfig, cut
 from compressit.steps._cutting import foresee as foreseen
 from compressit.steps._importance import Units
 from compressit.weights import Weights
 
 
-class Config(CuttingConfig):
+class Config(BlockConfig):
     """Fields of the step."""
 
     multiple: int = Field(8, ge=1)
@@ -40,11 +40,7 @@ class Config(CuttingConfig):
 
 def run(model: Model, config: Config, context: StepContext) -> Notes:
     """Cut neurons out, in place."""
-
-    def take_out(module: Any, units: Units, keep: Any) -> None:
-        anatomy.cut_neurons(module, units.block, keep)
-
-    return cut(model, config, context, _units, take_out)
+    return cut(model, config, context, _units)
 
 
 def foresee(before: Weights, config: Config) -> Weights:

@@ -19,23 +19,19 @@ from compressit import anatomy
 from compressit.errors import RecipeError
 from compressit.model import Model
 from compressit.steps import Notes, StepContext
-from compressit.steps._cutting import CuttingConfig, cut
+from compressit.steps._cutting import BlockConfig, cut
 from compressit.steps._cutting import foresee as foreseen
 from compressit.steps._importance import Units
 from compressit.weights import Weights
 
 
-class Config(CuttingConfig):
+class Config(BlockConfig):
     """Fields of the step."""
 
 
 def run(model: Model, config: Config, context: StepContext) -> Notes:
     """Cut heads out, in place."""
-
-    def take_out(module: Any, units: Units, keep: Any) -> None:
-        anatomy.cut_heads(module, units.block, keep, units.kind)
-
-    return cut(model, config, context, _units, take_out)
+    return cut(model, config, context, _units)
 
 
 def foresee(before: Weights, config: Config) -> Weights:

@@ -1,7 +1,7 @@
 """What cutting a language model smaller costs without any training: loss on held-out text, by method and seed.
 
     python tests/benchmarks/bench_structured_lm.py --model FOLDER --calibration FILE.txt --heldout FILE.txt
-        [--sparsity 0.2] [--windows 64] [--length 512] [--seeds 0 1 2]
+        [--sparsity 0.2] [--windows 64] [--length 512] [--seeds 0 1 2] [--steps prune_ffn ...]
 
 A seed draws the windows of the calibration text. Held-out windows are the text's first. `share` is how much of the
 matrices inside the blocks is left.
@@ -41,6 +41,7 @@ def asked() -> argparse.Namespace:
     parser.add_argument("--windows", type=int, default=64)
     parser.add_argument("--length", type=int, default=512)
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
+    parser.add_argument("--steps", nargs="*", default=["prune_ffn", "prune_heads", "prune_width", "drop_layers"])
     return parser.parse_args()
 
 
@@ -71,7 +72,11 @@ def main() -> None:
     print("| step | method | share | increase by seed | mean |\n|---|---|---|---|---|", flush=True)
     keep = round(depth * (1 - given.sparsity))
     runs = [(step, way, fields) for step in ("prune_ffn", "prune_heads") for way, fields in CUTS.items()]
+    # All blocks have the same channels.
+    whole_width = {way: {key: fields[key] for key in fields if key != "uniform"} for way, fields in CUTS.items()}
+    runs += [("prune_width", way, fields) for way, fields in whole_width.items()]
     runs += [("drop_layers", way, {"keep": keep, "choose": way}) for way in ("influence", "spaced", "first")]
+    runs = [run for run in runs if run[0] in given.steps]
     for step, way, fields in runs:
         found, rises = None, []
         for seed in given.seeds if way not in ("spaced", "first") else given.seeds[:1]:

@@ -60,7 +60,7 @@ def ordinary(batches: Sequence[Mapping[str, Any]], model: Model) -> list[torch.T
 
     special = torch.tensor(sorted(getattr(model.processor, "all_special_ids", [])))
     found = [batch.get("input_ids") for batch in batches]
-    return [None if ids is None else ~torch.isin(ids, special) for ids in found]
+    return [None if ids is None else ~torch.isin(ids, special.to(ids.device)) for ids in found]
 
 
 def _unpadded(row: Mapping[str, Any]) -> dict[str, Any]:
