@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
@@ -22,7 +22,7 @@ from compressit.weights import Weight, Weights
 if TYPE_CHECKING:
     import torch
 
-Place = Callable[[str], "tuple[Any, int] | None"]
+Pick = Callable[[list[int], Sequence[Units], Sequence["torch.Tensor"], float], list[list[int]]]
 
 
 class CuttingConfig(WalkingConfig):
@@ -73,7 +73,9 @@ def rounds(config: CuttingConfig, context: StepContext) -> Iterator[tuple[float,
         yield share, replace(context, scratch=context.scratch / f"round-{number}")
 
 
-def cut(model: Model, config: BlockConfig, context: StepContext, find: Callable[[Any], list[Units]]) -> Notes:
+def cut(
+    model: Model, config: CuttingConfig, context: StepContext, find: Callable[[Any], list[Units]], pick: Pick
+) -> Notes:
     """Cut in place, round by round.
 
     Args:
@@ -81,13 +83,13 @@ def cut(model: Model, config: BlockConfig, context: StepContext, find: Callable[
         config: The step's fields.
         context: Calibration rows, device, seed.
         find: Finds what can be cut in a module.
+        pick: Picks those that stay of what there is: of their number at first, their importance, and the share to cut.
     """
     before = [each.count for each in find(model.module)]
-    final(before, config)
     for share, own in rounds(config, context):
         units = find(model.module)
         scores = importance(model, units, config.importance, config.batch_size, own)
-        stay = chosen(scores, amounts(before, config, share), config)
+        stay = pick(before, units, scores, share)
         if config.refit:
             refit_inputs(model, units, stay, config, own)
         for each, keep in zip(units, stay, strict=True):
@@ -95,6 +97,18 @@ def cut(model: Model, config: BlockConfig, context: StepContext, find: Callable[
     left = [each.count for each in find(model.module)]
     plain = anatomy.settle(model.module)
     return {"cut": sum(before) - sum(left), "left": ", ".join(map(str, left)), "opens_in_plain_transformers": plain}
+
+
+def by_number(config: BlockConfig) -> Pick:
+    """Pick by a share of their number."""
+
+    def pick(
+        before: list[int], units: Sequence[Units], scores: Sequence[torch.Tensor], share: float
+    ) -> list[list[int]]:
+        final(before, config)
+        return chosen(scores, amounts(before, config, share), config)
+
+    return pick
 
 
 def take_out(module: Any, units: Units, keep: Sequence[int]) -> None:
@@ -185,28 +199,40 @@ def _spread(ranked: Sequence[torch.Tensor], total: int, unit: int) -> list[int]:
     return counts
 
 
-def foresee(before: Weights, config: BlockConfig, counts: Mapping[Any, int], place: Place) -> Weights:
-    """Shrink the tensors of the table; where blocks may differ, as if none did, which adds up to the same.
+@dataclass(frozen=True)
+class Found:
+    """Where the table of weights has heads or neurons.
 
-    Args:
-        before: The table.
-        config: The step's fields.
-        counts: How many heads or neurons there are, by where they are.
-        place: Where those of a tensor are, and along which axis they lie.
+    Attributes:
+        counts: How many there are, by where they are.
+        place: Where those of a tensor are, by its name, and along which axis they lie.
+    """
+
+    counts: Mapping[Any, int]
+    place: Callable[[str], tuple[Any, int] | None]
+
+
+def foresee(before: Weights, config: BlockConfig, found: Found) -> Weights:
+    """Shrink the tensors of the table; where blocks may differ, as if none did, which adds up to the same.
 
     Raises:
         RecipeError: there are none, or none would go.
     """
-    if not counts:
+    if not found.counts:
         raise RecipeError(f"{config.step} finds nothing to cut in a {before.model_type}")
-    left = dict(zip(counts, final(list(counts.values()), config), strict=True))
+    return shrunk(before, found, final(list(found.counts.values()), config))
 
-    def shrunk(tensor: Weight) -> Weight:
-        found = place(tensor.name)
-        if found is None:
+
+def shrunk(before: Weights, found: Found, left: Sequence[int]) -> Weights:
+    """Shrink the tensors of the table to how many are left of each."""
+    stay = dict(zip(found.counts, left, strict=True))
+
+    def smaller(tensor: Weight) -> Weight:
+        place = found.place(tensor.name)
+        if place is None:
             return tensor
-        (where, axis), shape = found, list(tensor.shape)
-        shape[axis] = shape[axis] * left[where] // counts[where]
+        (where, axis), shape = place, list(tensor.shape)
+        shape[axis] = shape[axis] * stay[where] // found.counts[where]
         return replace(tensor, shape=tuple(shape))
 
-    return before.changed(map(shrunk, before.tensors))
+    return before.changed(map(smaller, before.tensors))

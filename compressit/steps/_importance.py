@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -46,8 +47,9 @@ def importance(
     With `joint` the n-th ones of all `units` go together: one importance for all, (count,), in a list of one.
 
     `fisher` and `taylor` are derivatives of the loss by a mask of ones over what the matrix gets. `fisher` is their
-    mean square over examples, for labels that the model itself draws (Kwon et al. 2022, arXiv:2204.09656, takes the
-    data's; Kunstner et al. 2019, arXiv:1905.12558, say why to draw them). `taylor` is the mean's absolute value for the
+    mean square over examples, or over positions where each has a loss of its own, for labels that the model itself
+    draws (Kwon et al. 2022, arXiv:2204.09656, takes the data's; Kunstner et al. 2019, arXiv:1905.12558, say why to draw
+    them). `taylor` is the mean's absolute value for the
     data's labels (Michel et al. 2019, arXiv:1905.10650). `activation` is the mean square of what a unit adds to the
     outputs of the matrix, inputs taken as independent; `magnitude` the same for inputs of one size.
     """
@@ -116,22 +118,31 @@ def _derivatives(
     import torch
     from torch.nn import functional
 
-    sums = [torch.zeros(each.count) for each in units[: 1 if joint else None]]
-    masks: list[list[torch.Tensor]] = [[] for _ in units]
     scored = getattr(tasks.load(model.task), "scored", None)
     rows, size = 0, [0]
+    sums = [torch.zeros(each.count) for each in units[: 1 if joint else None]]
+    slopes: dict[tuple[int, torch.Size], torch.Tensor] = {}
+
+    def note(index: int, inputs: torch.Tensor, grad: torch.Tensor) -> None:
+        found = (inputs * grad).float().unflatten(-1, (units[index].count, units[index].each)).sum(-1)
+        found = found.reshape(size[0], -1, found.shape[-1])
+        # Where each position has a loss of its own, a mask over a whole text would sum the slopes of many.
+        parts = found.flatten(0, 1) if scored else found.sum(1)
+        key = 0 if joint else index, parts.shape
+        # A block that several layers share is met several times.
+        slopes[key] = slopes[key] + parts if key in slopes else parts
 
     def watch(index: int) -> Callable[..., Any]:
         def hook(module: Any, args: Any) -> Any:
-            if len(args[0]) != size[0]:
-                # Not of examples: positions by themselves, or tokens on their way to experts.
+            inputs = args[0]
+            tokens_in_rows = inputs.dim() == 2 and len(inputs) % size[0] == 0
+            if len(inputs) != size[0] and not tokens_in_rows:
+                # Not of examples: DeBERTa's positions, all of which every example shares.
                 return None
-            split = args[0].unflatten(-1, (units[index].count, units[index].each))
-            # One mask an example, so that derivatives come by example.
-            shape = (split.shape[0], *[1] * (split.dim() - 3), units[index].count, 1)
-            mask = torch.ones(shape, dtype=split.dtype, device=split.device, requires_grad=True)
-            masks[index].append(mask)
-            return ((split * mask).flatten(-2), *args[1:])
+            # A view of its own: other matrices may read the same inputs.
+            inputs = inputs.view_as(inputs) if inputs.requires_grad else inputs.detach().requires_grad_()
+            inputs.register_hook(functools.partial(note, index, inputs.detach()))
+            return (inputs, *args[1:])
 
         return hook
 
@@ -143,19 +154,11 @@ def _derivatives(
             if how == "fisher":
                 odds = given.detach().float().softmax(-1).cpu()
                 targets = torch.multinomial(odds, 1, generator=draw)[:, 0].to(given.device)
-            loss = functional.cross_entropy(given.float(), targets, reduction="sum")
-            found = torch.autograd.grad(loss, [mask for each in masks for mask in each])
+            functional.cross_entropy(given.float(), targets, reduction="sum").backward()
             rows += len(logits)
-            slopes = []
-            for used in masks:
-                # A block that several layers share is met several times.
-                own, found = found[: len(used)], found[len(used) :]
-                slopes += [torch.stack([grad.float().flatten(1) for grad in own]).sum(0)] if own else []
-                used.clear()
-            if joint:
-                slopes = [torch.stack(slopes).sum(0)]
-            for total, slope_BU in zip(sums, slopes, strict=True):
-                total += (slope_BU.square() if how == "fisher" else slope_BU).sum(0).cpu()
+            for (index, _), slope in slopes.items():
+                sums[index] += (slope.square() if how == "fisher" else slope).sum(0).cpu()
+            slopes.clear()
     return [total.abs() / max(1, rows) for total in sums]
 
 

@@ -20,7 +20,7 @@ from pydantic import Field
 from compressit import anatomy
 from compressit.model import Model
 from compressit.steps import Notes, StepContext
-from compressit.steps._cutting import BlockConfig, cut
+from compressit.steps._cutting import BlockConfig, Found, by_number, cut
 from compressit.steps._cutting import foresee as foreseen
 from compressit.steps._importance import Units
 from compressit.weights import Weights
@@ -40,11 +40,16 @@ class Config(BlockConfig):
 
 def run(model: Model, config: Config, context: StepContext) -> Notes:
     """Cut neurons out, in place."""
-    return cut(model, config, context, _units)
+    return cut(model, config, context, units, by_number(config))
 
 
 def foresee(before: Weights, config: Config) -> Weights:
     """Shrink the feed-forward networks in the table."""
+    return foreseen(before, config, located(before))
+
+
+def located(before: Weights) -> Found:
+    """Find the neurons in the table."""
     model_type = before.model_type
     inputs = 0 if anatomy.is_transposed(model_type) else 1
 
@@ -52,13 +57,14 @@ def foresee(before: Weights, config: Config) -> Weights:
         block, axis = anatomy.block_name(model_type, name), anatomy.neuron_axis(model_type, name)
         return None if block is None or axis is None else (block, axis)
 
-    found = {tensor: place(tensor.name) for tensor in before.tensors if len(tensor.shape) == 2}
+    held = {tensor: place(tensor.name) for tensor in before.tensors if len(tensor.shape) == 2}
     # The matrix that leads back has the neurons as its inputs.
-    counts = {where[0]: tensor.shape[inputs] for tensor, where in found.items() if where and where[1] == inputs}
-    return foreseen(before, config, counts, place)
+    counts = {where[0]: tensor.shape[inputs] for tensor, where in held.items() if where and where[1] == inputs}
+    return Found(counts, place)
 
 
-def _units(module: Any) -> list[Units]:
+def units(module: Any) -> list[Units]:
+    """Find the neurons of a module."""
     return [
         Units(name, "ffn", anatomy.down(module, name), anatomy.neurons(module, name), 1)
         for name, _ in anatomy.blocks(module)

@@ -19,7 +19,7 @@ from compressit import anatomy
 from compressit.errors import RecipeError
 from compressit.model import Model
 from compressit.steps import Notes, StepContext
-from compressit.steps._cutting import BlockConfig, cut
+from compressit.steps._cutting import BlockConfig, Found, by_number, cut
 from compressit.steps._cutting import foresee as foreseen
 from compressit.steps._importance import Units
 from compressit.weights import Weights
@@ -31,17 +31,21 @@ class Config(BlockConfig):
 
 def run(model: Model, config: Config, context: StepContext) -> Notes:
     """Cut heads out, in place."""
-    return cut(model, config, context, _units)
+    return cut(model, config, context, units, by_number(config))
 
 
 def foresee(before: Weights, config: Config) -> Weights:
     """Shrink the attentions in the table."""
+    return before if before.head_dim is None else foreseen(before, config, located(before))
+
+
+def located(before: Weights) -> Found:
+    """Find the heads in the table; an error where none can be cut."""
     model_type, width = before.model_type, before.head_dim
     reason = anatomy.refusal({"model_type": model_type})
     if reason:
         raise RecipeError(f"heads of {model_type} can't be cut: {reason}")
-    if width is None:
-        return before
+    assert width is not None, "config.json says how wide a head is"
     inputs = 0 if anatomy.is_transposed(model_type) else 1
 
     def place(name: str) -> tuple[tuple[str, str], int] | None:
@@ -62,7 +66,7 @@ def foresee(before: Weights, config: Config) -> Weights:
             queries[where] = tensor.shape[axis] // width
         else:
             sizes[where].append(tensor.shape[axis] // width)
-    return foreseen(before, config, {where: _groups(count, sizes[where]) for where, count in queries.items()}, place)
+    return Found({where: _groups(count, sizes[where]) for where, count in queries.items()}, place)
 
 
 def _groups(queries: int, sizes: list[int]) -> int:
@@ -71,7 +75,8 @@ def _groups(queries: int, sizes: list[int]) -> int:
     return (max(sizes) - queries) // 2 if max(sizes) > queries else min(sizes)
 
 
-def _units(module: Any) -> list[Units]:
+def units(module: Any) -> list[Units]:
+    """Find the heads of a module."""
     found = []
     for name, _ in anatomy.blocks(module):
         for kind in anatomy.attentions(module, name):

@@ -62,7 +62,7 @@ def test_heads_that_say_nothing_go_first_with_their_key_value_heads(importance, 
 def test_derivatives_are_those_of_each_example_alone(how, opened, context):
     model = opened("bert")
     given = replace(context(model, count=12), seed=3)
-    units = load("prune_heads")._units(model.module)
+    units = load("prune_heads").units(model.module)
     found = _importance.importance(model, units, how, 4, given)
     draw = torch.Generator().manual_seed(3)
     wanted = [torch.zeros(each.count) for each in units]

@@ -19,7 +19,7 @@ from tests.conftest import linears
 STREAMING = [name for name in steps.names() if steps.load(name).Config.streams]
 FAMILIES = ["bert", "distilbert", "modernbert", "llama", "vit"]
 # Settings of examples that are for models of any size.
-TINY = {"trim_vocabulary": {"keep": 12}}
+TINY = {"trim_vocabulary": {"keep": 12}, "prune_structured": {"length": 1}}
 
 
 def example(name):

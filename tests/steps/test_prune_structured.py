@@ -1,0 +1,88 @@
+"""Heads and neurons under one budget: which are worth their cost, and what is left."""
+
+import itertools
+
+import pytest
+import torch
+
+from compressit import anatomy, weights
+from compressit import model as models
+from compressit.errors import RecipeError
+from compressit.steps import load, prune_structured
+from tests.anatomy.conftest import HEADED
+
+
+def config(**fields):
+    return load("prune_structured").Config(step="prune_structured", **{"sparsity": 0.5, "multiple": 4, **fields})
+
+
+def test_the_least_important_for_their_cost_go_until_the_budget_holds():
+    scores = [torch.tensor([5.0, 1.0, 4.0]), torch.arange(10.0) / 10]
+    kept = prune_structured.cheapest(scores, [10.0, 1.0], [1, 2], 26)
+    # A neuron costs a tenth of a head: the head of 1.0 is worth 0.1 of cost, as much as neuron 1 is.
+    assert kept[0] == [0, 2]
+    assert kept[1] == [4, 5, 6, 7, 8, 9]
+    with pytest.raises(RecipeError, match=r"which are 1\.20 of the budget"):
+        prune_structured.cheapest(scores, [10.0, 1.0], [1, 2], 10)
+
+
+def test_it_is_the_best_choice_there_is():
+    draw = torch.Generator().manual_seed(0)
+    scores = [torch.rand(3, generator=draw), torch.rand(4, generator=draw), torch.rand(4, generator=draw)]
+    costs = [1.0, 1.0, 1.0]
+    kept = prune_structured.cheapest(scores, costs, [1, 1, 1], 6)
+    total = sum(float(score[keep].sum()) for score, keep in zip(scores, kept, strict=True))
+    best = max(
+        sum(float(score[list(keep)].sum()) for score, keep in zip(scores, chosen, strict=True))
+        for chosen in itertools.product(*map(subsets, scores))
+        if sum(map(len, chosen)) <= 6
+    )
+    assert total == pytest.approx(best)
+
+
+def subsets(score):
+    return [s for size in range(1, len(score) + 1) for s in itertools.combinations(range(len(score)), size)]
+
+
+@pytest.mark.parametrize("name", HEADED)
+def test_every_family_keeps_to_the_budget_and_opens_again(name, opened, context, logits, tmp_path):
+    model = opened(name)
+    given = context(model, count=16)
+    units = prune_structured._units(model.module)
+    whole = sum(prune_structured.costs(model.module, units, 128).values())
+    notes = load("prune_structured").run(model, config(refit=name != "albert"), given)
+    left = sum(prune_structured.costs(model.module, prune_structured._units(model.module), 128).values())
+    assert left <= 0.5 * whole
+    assert notes["multiplications_left"] == pytest.approx(left / whole, abs=1e-4)
+    before = logits(model, given)
+    model.save(tmp_path / "saved")
+    assert torch.allclose(logits(models.load(tmp_path / "saved", model.task), given), before, atol=1e-5)
+
+
+def test_what_is_counted_is_what_is_multiplied(opened):
+    module = opened("bert").module
+    units = prune_structured._units(module)
+    counted = prune_structured.costs(module, units, 128)
+    block = "bert.encoder.layer.0"
+    assert counted[block, "ffn"] == 2 * 32 * 64
+    assert counted[block, "self"] == 4 * 32 * 32 + 2 * 128 * 32
+
+
+def test_the_plan_foresees_about_what_is_left(opened, context, family):
+    model = opened("bert")
+    foreseen = load("prune_structured").foresee(weights.read(family("bert")), config())
+    load("prune_structured").run(model, config(), context(model))
+    assert foreseen.parameters == pytest.approx(model.module.num_parameters(), rel=0.2)
+    with pytest.raises(RecipeError, match="heads of mpnet can't be cut"):
+        load("prune_structured").foresee(weights.read(family("mpnet")), config())
+
+
+def test_blocks_that_say_nothing_are_cut_most(opened, context):
+    model = opened("llama")
+    first = model.blocks()[0][0]
+    with torch.no_grad():
+        model.module.get_submodule(anatomy.output(model.module, first)).weight.zero_()
+        model.module.get_submodule(anatomy.down(model.module, first)).weight.zero_()
+    load("prune_structured").run(model, config(sparsity=0.25), context(model))
+    assert anatomy.neurons(model.module, first) == 4
+    assert anatomy.heads(model.module, first).groups == 1
