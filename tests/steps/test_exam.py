@@ -18,6 +18,8 @@ from tests.conftest import linears
 
 STREAMING = [name for name in steps.names() if steps.load(name).Config.streams]
 FAMILIES = ["bert", "distilbert", "modernbert", "llama", "vit"]
+# Whether heads or neurons go is known when they are measured.
+ROUGHLY = {"prune_structured": 0.06}
 # Settings of examples that are for models of any size.
 TINY = {"trim_vocabulary": {"keep": 12}, "prune_structured": {"length": 1}}
 
@@ -142,7 +144,7 @@ def test_the_plan_foresees_the_size(step, name, opened, context, family, tmp_pat
     held = sum(
         t.numel() * t.element_size() for f in (tmp_path / "saved").glob("*.safetensors") for t in load_file(f).values()
     )
-    assert foreseen == pytest.approx(held, rel=0.02)
+    assert foreseen == pytest.approx(held, rel=ROUGHLY.get(config.step, 0.02))
 
 
 @pytest.mark.parametrize("name", ["bert", "vit"])
