@@ -3,8 +3,8 @@
     python tests/benchmarks/bench_structured.py --model FOLDER --data FOLDER [--calibration train.jsonl]
         [--test test.jsonl] [--text sentence] [--sparsity 0.5] [--rows 512] [--seeds 0 1 2] [--out FILE.json]
 
-Each run starts from the model anew, cuts the same share of the heads and then of the neurons, saves, and opens what was
-saved. FLOPs are those of the matrices inside the blocks, as a share of the original's. A seed draws the calibration
+Each run starts from the model anew, cuts the same share of the heads and then of the neurons, or both under one budget
+of multiplications, saves, and opens what was saved. FLOPs are those of the matrices inside the blocks, as a share of the original's. A seed draws the calibration
 rows; the test rows are used for nothing else.
 """
 
@@ -30,6 +30,8 @@ METHODS = {
     "fisher, refit": {"importance": "fisher"},
     "fisher, refit, 4 rounds": {"importance": "fisher", "rounds": 4},
     "fisher, no refit": {"importance": "fisher", "refit": False},
+    "one budget, refit": {"importance": "fisher", "length": 32},
+    "one budget, refit, 4 rounds": {"importance": "fisher", "length": 32, "rounds": 4},
     "magnitude, refit": {"importance": "magnitude", "uniform": True},
     "magnitude, no refit": {"importance": "magnitude", "uniform": True, "refit": False},
     "random, refit": {"importance": "random", "uniform": True},
@@ -96,7 +98,7 @@ def main() -> None:
                 )
                 found = model.load(given.model, TASK)
                 begun = time.perf_counter()
-                for step in ("prune_heads", "prune_ffn"):
+                for step in ("prune_structured",) if "length" in METHODS[name] else ("prune_heads", "prune_ffn"):
                     config = load(step).Config(step=step, sparsity=given.sparsity, **METHODS[name])
                     load(step).run(found, config, replace(context, scratch=context.scratch / step))
                 seconds = time.perf_counter() - begun

@@ -1,7 +1,9 @@
 """Cutting heads and neurons: which ones go, how many, and what a model without them answers."""
 
+import contextlib
 from dataclasses import replace
 
+import datasets
 import pytest
 import torch
 
@@ -78,6 +80,36 @@ def test_derivatives_are_those_of_each_example_alone(how, opened, context):
                 wanted[index] += slopes**2 if how == "fisher" else slopes
     for some, true in zip(found, wanted, strict=True):
         assert torch.allclose(some, true.abs() / 12, rtol=0.05, atol=1e-4)
+
+
+def test_where_each_position_has_a_loss_each_has_a_derivative(storyteller, context):
+    model = models.load(storyteller / "model", "text-generation")
+    rows = datasets.Dataset.from_dict({"text": [(storyteller / "test.txt").read_text()[:1500]]})
+    given = replace(context(model), calibration=rows, max_length=32)
+    units = load("prune_heads").units(model.module)
+    found = _importance.importance(model, units, "fisher", 1, given)
+    draw, wanted = torch.Generator().manual_seed(0), [torch.zeros(each.count) for each in units]
+    count = 0
+    for _, batch in data.batches(rows, model, 1, 32):
+        labels = batch.pop("labels")
+        masks = [torch.ones(1, labels.shape[1], each.count, 1, requires_grad=True) for each in units]
+        with contextlib.ExitStack() as stack:
+            for each, mask in zip(units, masks, strict=True):
+                hook = model.module.get_submodule(each.matrix).register_forward_pre_hook(
+                    lambda module, args, each=each, mask=mask: (
+                        (args[0].unflatten(-1, (each.count, -1)) * mask).flatten(-2),
+                    )
+                )
+                stack.callback(hook.remove)
+            logits = model.module(**batch).logits[:, :-1][labels[:, 1:] != -100]
+            targets = torch.multinomial(logits.detach().softmax(-1), 1, generator=draw)[:, 0]
+            loss = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
+            for total, grad in zip(wanted, torch.autograd.grad(loss, masks), strict=True):
+                total += grad.square().sum((0, 1, 3))
+        count += 1
+    assert count > 3
+    for some, true in zip(found, wanted, strict=True):
+        assert torch.allclose(some, true / count, rtol=1e-3, atol=1e-6)
 
 
 def slope(model, units, head, inputs, target, step=1e-2):
