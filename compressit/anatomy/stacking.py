@@ -59,6 +59,10 @@ def keep_blocks(module: Any, keep: Sequence[int]) -> None:
         if entries is not None:
             setattr(module.config, name, [entries[index] for index in keep])
     module.config.num_hidden_layers = len(kept)
+    if hasattr(module.config, "stage_names"):
+        # BEiT's and DINOv2's list the embeddings and each block, and which of them to hand out: by default the last.
+        module.config.stage_names = module.config.stage_names[: len(kept) + 1]
+        module.config.set_output_features_output_indices(None, None)
 
 
 def _stacks(module: Any) -> list[list[tuple[str, nn.Module]]]:

@@ -1,11 +1,15 @@
 """drop_layers: which blocks stay, and what the measured influence sees."""
 
+import dataclasses
+
 import pytest
 import torch
+import transformers
 
 from compressit import steps
-from compressit.errors import RecipeError
+from compressit.errors import RecipeError, StepError
 from compressit.steps.drop_layers import Config, chosen, measure_influence, run
+from tests import tiny
 
 
 @pytest.mark.parametrize(
@@ -83,3 +87,21 @@ def test_influence_asks_for_calibration_data_and_the_others_do_not():
     ask = steps.load("drop_layers").Config
     assert ask(step="drop_layers", keep=2, choose="influence").needs()
     assert not ask(step="drop_layers", keep=2).needs()
+
+
+@pytest.mark.parametrize("name", [*tiny.TEXTS, *tiny.PICTURES])
+def test_every_family_loses_blocks_and_opens_again_in_plain_transformers(name, opened, context, logits, tmp_path):
+    model = opened(name)
+    given = context(model, count=16)
+    config = Config(step="drop_layers", keep=2, choose="influence")
+    if name in ("albert", "t5", "t5-gated", "bart"):
+        with pytest.raises(StepError, match="dropped"):
+            run(model, config, given)
+        return
+    run(model, config, given)
+    before = logits(model, given)
+    model.save(tmp_path)
+    kind = "Image" if name in tiny.PICTURES else "Sequence"
+    plain = getattr(transformers, f"AutoModelFor{kind}Classification").from_pretrained(tmp_path).eval()
+    assert torch.allclose(logits(dataclasses.replace(model, module=plain), given), before, atol=1e-6)
+    assert plain.config.num_hidden_layers == len(model.blocks()) == 2
