@@ -27,8 +27,6 @@ SHAPED = {
     "Embedding": ("num_embeddings", "embedding_dim"),
 }
 """Attributes of layers that repeat the shape of their weights."""
-
-
 EPS = {"eps", "variance_epsilon"}
 
 

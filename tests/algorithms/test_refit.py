@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from compressit.algorithms import refit as refitting
-from compressit.algorithms.refit import refit
+from compressit.algorithms.refit import Line, refit
 
 
 def problem():
@@ -39,3 +39,20 @@ def test_outputs_change_less_than_by_dropping_inputs_and_zeros_stay():
 def test_inputs_that_are_never_on_change_nothing():
     w, _, keep = problem()
     assert torch.equal(refit(w, torch.zeros(8, 8), keep), w * keep)
+
+
+def test_a_line_is_numpys_in_each_channel():
+    draw = torch.Generator().manual_seed(1)
+    x, y = torch.randn(50, 3, generator=draw) + 2, torch.randn(50, 3, generator=draw)
+    x[:, 2] = 4
+    line = Line(3, "cpu")
+    for some in (slice(0, 20), slice(20, 50)):
+        line.add(x[some], y[some])
+    scale, shift = line.fit(shifted=True)
+    for channel in (0, 1):
+        assert np.allclose([scale[channel], shift[channel]], np.polyfit(x[:, channel], y[:, channel], 1), atol=1e-5)
+    # Where x never changes nothing can be told of it: the scale stays.
+    assert scale[2] == 1
+    scale, shift = line.fit(shifted=False)
+    assert np.allclose(scale, (x * y).sum(0) / (x * x).sum(0), atol=1e-5)
+    assert not bool(shift.any())

@@ -4,8 +4,8 @@
         [--test test.jsonl] [--text sentence] [--sparsity 0.5] [--rows 512] [--seeds 0 1 2] [--out FILE.json]
 
 Each run starts from the model anew, cuts the same share of the heads and then of the neurons, or both under one budget
-of multiplications, saves, and opens what was saved. FLOPs are those of the matrices inside the blocks, as a share of the
-original's. A seed draws the calibration rows; the test rows are used for nothing else.
+of multiplications, saves, and opens what was saved. FLOPs are those of the matrices inside the blocks, as a share of
+the original's. A seed draws the calibration rows; the test rows are used for nothing else.
 """
 
 import argparse

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from compressit.model import Model
 
-TOKENS, IMAGES = 4096, 16
+TOKENS, IMAGES = 2048, 16
 """About how many tokens, or how many images, are in a batch."""
 NOT_INPUTS = ("labels", "special_tokens_mask")
 

@@ -20,7 +20,7 @@ from compressit.steps import StepContext, _walking, load
 
 STEPS = {"rtn": "quantize_rtn", "gptq": "quantize_gptq", "sparsegpt": "prune_sparsegpt", "wanda": "prune_wanda",
          "magnitude": "prune_magnitude"}  # fmt: skip
-BATCH = 8
+BATCH = 4
 """Windows in a batch."""
 
 
