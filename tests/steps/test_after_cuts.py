@@ -1,0 +1,56 @@
+"""Models that were cut differently from block to block are models like any other: for every step, and for ONNX."""
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from compressit import anatomy, data, steps
+from compressit import model as models
+from compressit.exports import onnx
+from tests.anatomy.conftest import cut_differently
+from tests.steps.test_exam import example, refused, take
+
+
+@pytest.fixture
+def cut(opened, tmp_path):
+    """Save a model that has fewer channels, and other numbers of heads and neurons in each block; give its folder."""
+
+    def made(name):
+        model = opened(name)
+        anatomy.cut_width(model.module, range(24))
+        cut_differently(model.module)
+        assert not anatomy.settle(model.module)
+        model.save(tmp_path / "cut")
+        return tmp_path / "cut"
+
+    return made
+
+
+@pytest.mark.parametrize("name", ["bert", "vit"])
+@pytest.mark.parametrize("step", steps.names())
+def test_every_step_takes_it(step, name, opened, cut, context, logits, tmp_path):
+    module, config = example(step)
+    model = models.load(cut(name), opened(name).task)
+    given = context(model)
+    if refused(config, model, given):
+        return
+    if step == "quantize_gptq":
+        config = config.model_copy(update={"group_size": None})
+    take(module, config, model, given)
+    before = logits(model, given)
+    model.save(tmp_path / "saved")
+    again = logits(models.load(tmp_path / "saved", model.task), given)
+    assert torch.allclose(again, before, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["bert", "vit"])
+def test_its_export_opens_without_compressit(name, opened, cut, context, logits, tmp_path):
+    model = models.load(cut(name), opened(name).task)
+    given = context(model, count=16)
+    batches = [batch for _, batch in data.batches(given.train, model, 16)]
+    onnx.run(model, onnx.Config(export="onnx"), tmp_path, batches)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    wanted = [each.name for each in session.get_inputs()]
+    said = [session.run(None, {key: batch[key].numpy() for key in wanted})[0] for batch in batches]
+    assert np.allclose(np.concatenate(said), logits(model, given).numpy(), atol=1e-4)
