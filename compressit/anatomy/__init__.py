@@ -16,6 +16,7 @@ from compressit.anatomy.naming import (
     head_axis,
     head_dim,
     is_embedding,
+    is_expert,
     is_left,
     is_transposed,
     known,
@@ -31,6 +32,6 @@ from compressit.anatomy.stacking import blocks, keep_blocks, stacks
 __all__ = [
     "FFN", "Attention", "Experts", "Family", "Heads", "Keys", "Stack", "attentions", "block_index", "block_name",
     "blocks", "cut_heads", "cut_neurons", "down", "family", "fit", "head_axis", "head_dim", "heads", "is_embedding",
-    "is_left", "is_transposed", "keep_blocks", "known", "module_name", "neuron_axis", "neurons", "output", "refusal",
-    "saved_name", "settle", "settled", "stacks", "up",
+    "is_expert", "is_left", "is_transposed", "keep_blocks", "known", "module_name", "neuron_axis", "neurons",
+    "output", "refusal", "saved_name", "settle", "settled", "stacks", "up",
 ]  # fmt: skip

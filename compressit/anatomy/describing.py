@@ -127,6 +127,7 @@ class Family:
         left: Glob patterns of two-dimensional weights inside the blocks that are no matrices of linear layers, or that
             nobody compresses: routers, tables of position biases.
         repeated: Whether data walks the same blocks again and again, as ALBERT's layers do.
+        unreadable: Why plain transformers can't open a checkpoint of it that is quantized; None where it can.
     """
 
     stacks: tuple[Stack, ...]
@@ -135,3 +136,4 @@ class Family:
     experts: Experts | None = None
     left: tuple[str, ...] = ()
     repeated: bool = False
+    unreadable: str | None = None
