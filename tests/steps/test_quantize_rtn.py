@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from compressit import checkpoint, weights
 from compressit import model as models
-from compressit import weights
 from compressit.errors import RecipeError, StepError
 from compressit.model.quantized import Scheme, config
 from compressit.runtimes import torch as torch_runtime
@@ -54,6 +54,7 @@ def test_no_parameter_is_lost_or_counted_twice(fields, opened, context, family, 
     facts = torch_runtime.inspect(tmp_path / "saved")
     assert facts.parameters == weights.read(family("vit")).parameters
     assert 0.8 * facts.parameters < facts.nonzero <= facts.parameters
+    assert checkpoint.multiplications(tmp_path / "saved") == checkpoint.multiplications(family("vit"))
 
 
 def test_the_integers_are_the_nearest_ones(opened, context, tmp_path):
