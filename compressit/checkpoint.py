@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressit import anatomy
+from compressit.weights import Weight, Weights
 
 if TYPE_CHECKING:
     import torch
@@ -52,6 +53,13 @@ def shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     for file in sorted(folder.glob("*.safetensors")):
         found |= _shapes(file, str(described(folder).get("model_type", "unknown")))
     return found
+
+
+def multiplications(folder: Path) -> int:
+    """Count those that the matrices of the blocks make of a token; 0 where the anatomy is not known."""
+    tensors = tuple(Weight(name, shape, 0) for name, shape in shapes(folder).items())
+    table = Weights(str(described(folder).get("model_type")), tensors)
+    return sum(found.elements for name, found in table.linears().items() if table.inside_blocks(name))
 
 
 def described(folder: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from compressit import data, demo, exports, metrics, provenance, recipe, report, runtimes, steps, store, weights
 from compressit import model as models
+from compressit.checkpoint import multiplications
 from compressit.errors import CompressitError, StepError
 from compressit.measure import Setting, Subject, evidence
 from compressit.measure.evidence import ORIGINAL_RUNTIME, Originals, Pair
@@ -203,6 +204,8 @@ class _Work:
         pairs: dict[str, Pair],
     ) -> Report:
         seed, configs = self.recipe.seed, {config.key: config for config in self.plan.metrics}
+        before, after = multiplications(self.source), multiplications(self.folder / CHECKPOINT)
+        left = after / before if before else None
         made = tuple(
             readings.artifact(
                 name,
@@ -213,6 +216,7 @@ class _Work:
                 self.plan.metrics,
                 notes[name],
                 seed,
+                left,
             )
             for name, pair in pairs.items()
         )

@@ -156,6 +156,7 @@ class Family:
             nobody compresses: routers, tables of position biases.
         repeated: Whether data walks the same blocks again and again, as ALBERT's layers do.
         width: What flows between the blocks.
+        unreadable: Why plain transformers can't open a checkpoint of it that is quantized; None where it can.
     """
 
     stacks: tuple[Stack, ...]
@@ -165,3 +166,4 @@ class Family:
     left: tuple[str, ...] = ()
     repeated: bool = False
     width: Width = Width()
+    unreadable: str | None = None

@@ -178,6 +178,12 @@ def is_left(model_type: str, name: str) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in known(model_type).left)
 
 
+def is_expert(model_type: str, name: str) -> bool:
+    """Tell whether a matrix belongs to one of several experts."""
+    experts = known(model_type).experts
+    return experts is not None and re.search(rf"\.{re.escape(experts.module)}\.\d+\.", name) is not None
+
+
 def is_transposed(model_type: str) -> bool:
     """Tell whether the matrices inside the blocks lie as (inputs, outputs)."""
     return known(model_type).transposed

@@ -45,7 +45,8 @@ def per_run(timings: NDArray[np.float64], config: Config) -> NDArray[np.float64]
 
 
 def details(timings: Timings, config: Config) -> dict[str, float]:
-    """Give the percentiles, in seconds."""
+    """Give the percentiles, in seconds, and how many examples went in at once."""
     import numpy as np
 
-    return {"p50": float(np.median(timings.artifact)), "p90": float(np.quantile(timings.artifact, 0.9))}
+    p50, p90 = float(np.median(timings.artifact)), float(np.quantile(timings.artifact, 0.9))
+    return {"p50": p50, "p90": p90, "batch_size": float(timings.batch_size)}

@@ -63,6 +63,8 @@ class Artifact(Part):
         dtypes: Weights by the type they are stored in.
         runtime_ratio: The original's latency on this runtime over its latency on torch, by batch size: the runtime's
             own gain, which no compression earned.
+        multiplications: Those left, of the ones that the matrices of the original's blocks make: 1 where no matrix was
+            cut, None where the anatomy isn't known.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Artifact(Part):
     notes: dict[str, Any] = {}
     readings: tuple[Reading, ...] = ()
     runtime_ratio: dict[int, float] = {}
+    multiplications: float | None = None
 
 
 class StepRecord(Part):

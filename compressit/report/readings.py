@@ -21,6 +21,7 @@ def artifact(
     configs: Sequence[MetricConfig],
     notes: Mapping[str, Any] | None = None,
     seed: int = 0,
+    multiplications: float | None = None,
 ) -> Artifact:
     """Write down what was measured of an artifact; of the original itself where `original` is None."""
     facts = evidence.facts
@@ -41,6 +42,7 @@ def artifact(
         notes=dict(notes or {}),
         readings=tuple(reading(config, evidence, original, seed) for config in configs),
         runtime_ratio=own_gain,
+        multiplications=multiplications,
     )
 
 

@@ -6,6 +6,8 @@ from compressit.recipe.quantities import show
 from compressit.report import Artifact, Outcome, Reading, Report, Verdict
 
 MARKS = {Outcome.PASS: "pass", Outcome.FAIL: "FAIL", Outcome.INCONCLUSIVE: "can't tell"}
+FOLLOWS = 1.15
+"""Latency over multiplications, both as shares of the original's, beyond which one doesn't follow the other."""
 LABELS = {"min": ">=", "max": "<=", "min_ratio": ">=", "max_ratio": "<=", "max_drop": "drop <="}
 
 
@@ -68,7 +70,7 @@ def gains(artifact: Artifact) -> str:
 
 
 def caveats(artifact: Artifact) -> list[str]:
-    """Say what an artifact saves that doesn't make it faster."""
+    """Say what an artifact saves that doesn't make it faster, or not as much as one would think."""
     found = []
     packed = sorted(kind for kind in artifact.dtypes if kind.startswith("int"))
     if packed and artifact.runtime == "torch":
@@ -78,11 +80,34 @@ def caveats(artifact: Artifact) -> list[str]:
         )
     if artifact.nonzero < 0.9 * artifact.parameters:
         found.append(f"{artifact.name}: zeros among the weights take the same room and time on {artifact.runtime}")
-    return found
+    return found + [_pace(artifact, reading) for reading in artifact.readings if _cut(artifact, reading)]
 
 
 def _where(artifact: Artifact) -> str:
     return artifact.runtime if artifact.device == "cpu" else f"{artifact.runtime}, {artifact.device}"
+
+
+def _cut(artifact: Artifact, reading: Reading) -> bool:
+    """Tell a latency of an artifact whose matrices were cut."""
+    timed = reading.ratio is not None and "batch_size" in reading.details
+    return timed and artifact.multiplications is not None and artifact.multiplications < 1
+
+
+def _pace(artifact: Artifact, reading: Reading) -> str:
+    """Hold latency against the multiplications that are left."""
+    left, ratio, size = artifact.multiplications or 0.0, reading.ratio or 0.0, reading.details["batch_size"]
+    said = (
+        f"{artifact.name}: {left:.0%} of the blocks' multiplications are left, and latency at batch size {size:g} is "
+        f"{ratio:.2f}x"
+    )
+    if ratio <= FOLLOWS * left:
+        return said
+    most = ", which weighs most at batch size 1," if size == 1 else ""
+    return (
+        f"{said}: it doesn't follow, for not all of it is these: the overhead of each operation{most} falls with the "
+        "number of blocks alone, attention over the sequence with that of heads and blocks, elementwise work partly, "
+        "and embeddings and the classifier lie outside the blocks"
+    )
 
 
 def _gain(reading: Reading) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -59,12 +59,13 @@ def chosen(of: model.Model, config: QuantizingConfig) -> dict[str, Matrix]:
     """Pick the matrices to quantize.
 
     Raises:
-        RecipeError: the format can't hold one of them.
+        RecipeError: the format can't hold one of them, or plain transformers could not open what is saved.
         MissingExtra: compressed-tensors is not installed.
     """
     if find_spec("compressed_tensors") is None:
         raise MissingExtra("compressed-tensors", "quantization")
     found = of.matrices(config.include, config.exclude)
+    _check_opens(config.scheme, of.module.config.model_type, of.matrices(("*",)), found)
     state = of.module.state_dict(keep_vars=True)
     for matrix in found.values():
         _check(config.scheme, matrix.name, *matrix.of(state).shape, transposed=matrix.transposed)
@@ -83,6 +84,7 @@ def foresee(before: Weights, config: QuantizingConfig) -> Weights:
     """Give the layers' weights their bits, scales included."""
     linears = before.linears()
     picked = model.matching(list(linears), config.include, config.exclude, default=before.inside_blocks)
+    _check_opens(config.scheme, before.model_type, linears, picked)
     stored = {}
     for name in picked:
         outputs, inputs = linears[name].shape
@@ -105,6 +107,29 @@ def claim(folder: Path, config: QuantizingConfig) -> str | None:
 
 def _with_bits(tensor: Weight, stored: Mapping[str, float]) -> Any:
     return replace(tensor, bits=stored[tensor.name]) if tensor.name in stored else tensor
+
+
+def _check_opens(scheme: Scheme, model_type: str, every: Iterable[str], picked: Collection[str]) -> None:
+    """Raise RecipeError for what the format holds and plain transformers could not open again."""
+    if why := anatomy.known(model_type).unreadable:
+        raise RecipeError(
+            f"plain transformers can't open a {model_type} that is quantized: {why}",
+            hint="leave this step out; its export to onnx takes int8 weights: exports: [{export: onnx, weights: int8}]",
+        )
+    experts = [name for name in every if anatomy.is_expert(model_type, name)]
+    if experts and not scheme.symmetric:
+        raise RecipeError("plain transformers can't open experts with zero points", hint="symmetric: true has none")
+    if experts and scheme.activations:
+        raise RecipeError(
+            "plain transformers can't open experts whose activations are rounded",
+            hint="leave activations out: their weights can be quantized",
+        )
+    # Its reader of experts drops those that are floats once config.json names a quantization.
+    if left := [name for name in experts if name not in picked]:
+        raise RecipeError(
+            f"plain transformers can't open experts that aren't quantized in a model that is, as {left[0]} would be",
+            hint="include all experts and exclude none, or leave this step out",
+        )
 
 
 def _check(scheme: Scheme, name: str, outputs: int, inputs: int, *, transposed: bool) -> None:

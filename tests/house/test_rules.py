@@ -28,8 +28,8 @@ FLOORS = [
 MAY = {
     ("plan", "demo"), ("plan", "estimates"), ("demo", "store"), ("provenance", "store"), ("rules", "recipe"),
     ("exports", "steps"), ("estimates", "measure"),
-    ("checkpoint", "anatomy"), ("weights", "anatomy"), ("model", "anatomy"), ("model", "tasks"),
-    ("model", "checkpoint"), ("data", "tasks"),
+    ("checkpoint", "anatomy"), ("checkpoint", "weights"), ("weights", "anatomy"), ("model", "anatomy"),
+    ("model", "tasks"), ("model", "checkpoint"), ("data", "tasks"),
     ("data", "anatomy"), ("algorithms", "errors"),
     ("data", "model"), ("runtimes", "model"), ("runtimes", "checkpoint"), ("metrics", "runtimes"),
 }  # fmt: skip

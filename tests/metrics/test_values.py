@@ -57,7 +57,7 @@ def test_what_files_hold_and_what_runs_take():
     assert measure("latency", found, batch_size=8) == 0.2
     assert measure("throughput", found) == 160
     details = metrics.load("latency").details(found.timings[1], None)
-    assert details == pytest.approx({"p50": 0.2, "p90": 0.36})
+    assert details == pytest.approx({"p50": 0.2, "p90": 0.36, "batch_size": 1})
 
 
 MODULE = """

@@ -86,6 +86,14 @@ def test_the_runtimes_gain_stands_apart_from_the_compressions(run):
     assert floats.runtime == "onnxruntime"
 
 
+def test_latency_is_held_against_what_is_left_of_the_blocks(run):
+    folder, report = run
+    assert report.original.multiplications is None
+    assert {artifact.multiplications for artifact in report.artifacts} == {0.5}, "two of four layers were dropped"
+    said = (folder / "report.md").read_text()
+    assert said.count("50% of the blocks' multiplications are left, and latency at batch size 1 is") == 3
+
+
 def test_everything_lies_beside_the_weights(run):
     folder, _ = run
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}

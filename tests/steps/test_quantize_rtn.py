@@ -8,11 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from compressit import checkpoint, weights
 from compressit import model as models
-from compressit import weights
 from compressit.errors import RecipeError, StepError
+from compressit.model.quantized import Scheme, config
 from compressit.runtimes import torch as torch_runtime
 from compressit.steps.quantize_rtn import Config, foresee, run
+from tests import tiny
 from tests.conftest import linears
 
 SETTINGS = [
@@ -52,6 +54,7 @@ def test_no_parameter_is_lost_or_counted_twice(fields, opened, context, family, 
     facts = torch_runtime.inspect(tmp_path / "saved")
     assert facts.parameters == weights.read(family("vit")).parameters
     assert 0.8 * facts.parameters < facts.nonzero <= facts.parameters
+    assert checkpoint.multiplications(tmp_path / "saved") == checkpoint.multiplications(family("vit"))
 
 
 def test_the_integers_are_the_nearest_ones(opened, context, tmp_path):
@@ -113,6 +116,45 @@ def test_zero_points_too_few_to_pack_are_refused(opened, context, family):
     model = opened("bert")
     with pytest.raises(RecipeError, match="zero points of classifier"):
         run(model, quantize(**few), context(model))
+
+
+FLOATS = {"exclude": ("*.experts.1.*",)}
+OFFSET = {"bits": 4, "group_size": 16, "symmetric": False}
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "why"),
+    [
+        ("dinov2", {}, "can't open a dinov2 that is quantized"),
+        ("dinov2-gated", {"bits": 4, "group_size": 8}, "can't open a dinov2 that is quantized"),
+        ("mixtral", OFFSET, "can't open experts with zero points"),
+        ("mixtral", {"activations": "int8"}, "can't open experts whose activations are rounded"),
+        ("mixtral", FLOATS, "can't open experts that aren't quantized .* as .*experts.1.w1"),
+        ("mixtral", {"include": ("*.self_attn.*",)}, "can't open experts that aren't quantized"),
+    ],
+    ids=str,
+)
+def test_what_transformers_could_not_open_again_is_refused(name, fields, why, opened, context, family):
+    with pytest.raises(RecipeError, match=why):
+        foresee(weights.read(family(name)), quantize(**fields))
+    model = opened(name)
+    with pytest.raises(RecipeError, match=why):
+        run(model, quantize(**fields), context(model))
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "why"), [("dinov2", ValueError, "one to many"), ("mixtral", RuntimeError, "conversion")]
+)
+def test_transformers_still_can_not_open_them(name, error, why, tmp_path):
+    """Should this fail, its readers have learnt it, and the refusal above may go."""
+    module = tiny.build(name)
+    module.save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    described = json.loads(file.read_text())
+    left = [part for part, _ in module.named_modules()]
+    file.write_text(json.dumps({**described, "quantization_config": config(Scheme(8), left)}))
+    with pytest.raises(error, match=why):
+        type(module).from_pretrained(tmp_path)
 
 
 def test_weights_that_are_not_finite_are_an_error(opened, context):

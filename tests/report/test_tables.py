@@ -1,0 +1,34 @@
+"""What the report says of an artifact in words."""
+
+import pytest
+
+from compressit.report import Artifact, Reading, tables
+
+
+def artifact(multiplications, ratio, batch_size=1, **fields):
+    latency = Reading(metric="latency", unit="seconds", better="lower", value=0.01 * ratio, baseline=0.01, ratio=ratio,
+                      details={"batch_size": batch_size})  # fmt: skip
+    return Artifact(name="checkpoint", path="checkpoint", runtime="torch", device="cpu", bytes=1, parameters=1,
+                    nonzero=1, dtypes={"float32": 1}, readings=(latency,), multiplications=multiplications,
+                    **fields)  # fmt: skip
+
+
+def test_latency_stands_next_to_the_multiplications_that_are_left():
+    (said,) = tables.caveats(artifact(0.5, 0.55))
+    assert said.startswith("checkpoint: 50% of the blocks' multiplications are left, and latency at batch size 1 is")
+    assert "0.55x" in said
+    assert "doesn't follow" not in said
+
+
+def test_what_holds_latency_back_is_said():
+    (said,) = tables.caveats(artifact(0.5, 0.7))
+    assert "0.70x: it doesn't follow" in said
+    assert "weighs most at batch size 1" in said
+    (said,) = tables.caveats(artifact(0.5, 0.7, batch_size=32))
+    assert "at batch size 32 is 0.70x: it doesn't follow" in said
+    assert "batch size 1" not in said
+
+
+@pytest.mark.parametrize("left", [None, 1.0])
+def test_nothing_is_said_where_no_matrix_was_cut(left):
+    assert tables.caveats(artifact(left, 0.7)) == []
