@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from compressit import estimates
 from compressit.cli.options import Json, RecipeFile, Set
 
 if TYPE_CHECKING:
@@ -43,7 +44,9 @@ def plan(recipe: RecipeFile, set_: Set = None, json: Json = False) -> None:
             say("measuring reads weights from disk, once a batch where the system can't keep them")
         if found.seconds is not None:
             minutes = max(1, round(found.seconds / 60))
-            say(f"time      about {minutes} min for walks through the blocks, on this processor")
+            cut = spec.dataset is not None and spec.dataset.max_length is not None
+            less = "" if cut else f"; less where texts are shorter than {estimates.TOKENS} tokens"
+            say(f"time      about {minutes} min for walks through the blocks, on this processor{less}")
 
 
 def summary(found: Plan) -> dict[str, Any]:

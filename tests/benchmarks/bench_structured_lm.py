@@ -76,6 +76,7 @@ def main() -> None:
     whole_width = {way: {key: fields[key] for key in fields if key != "uniform"} for way, fields in CUTS.items()}
     runs += [("prune_width", way, fields) for way, fields in whole_width.items()]
     runs += [("drop_layers", way, {"keep": keep, "choose": way}) for way in ("influence", "spaced", "first")]
+    runs += [("drop_layers", "random", {})]
     runs = [run for run in runs if run[0] in given.steps]
     for step, way, fields in runs:
         found, rises = None, []
@@ -83,6 +84,8 @@ def main() -> None:
             draw = random.Random(seed)
             rows = datasets.Dataset.from_dict({"text": draw.sample(pool, given.windows)})
             amount = {} if step == "drop_layers" else {"sparsity": given.sparsity, "batch_size": 8}
+            if (step, way) == ("drop_layers", "random"):
+                amount = {"keep": tuple(sorted(draw.sample(range(depth), keep)))}
             with tempfile.TemporaryDirectory() as folder:
                 context = StepContext(None, rows, None, "cpu", seed, Silent(), Path(folder), given.length)
                 found = model.load(given.model, TASK)
