@@ -3,7 +3,9 @@
 The cheapest way to a faster encoder: latency falls in proportion to depth, and distillation brings the quality back.
 Which blocks go: `spaced` keeps them evenly from first to last, as DistilBERT did (Sanh et al. 2019, arXiv:1910.01108);
 `first` and `last` keep one end; `influence` drops those that change their input least, measured by the mean cosine
-between a block's input and output over the real tokens of the calibration split (Men et al. 2024, arXiv:2403.03853).
+between a block's input and output over the real tokens of the calibration split (Men et al. 2024, arXiv:2403.03853);
+`divergence` drops one after the other, each time the one without which the model's answers there change least (Kullback
+and Leibler's measure): a pass for each block that is left, each time, and mostly the better choice.
 
 Recipe::
 
@@ -13,8 +15,10 @@ Recipe::
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -23,6 +27,12 @@ from compressit.errors import RecipeError
 from compressit.model import Model
 from compressit.steps import Fact, Need, Notes, StepConfig, StepContext
 from compressit.weights import Weights
+
+if TYPE_CHECKING:
+    import torch
+
+
+MEASURED = ("influence", "divergence")
 
 
 class Config(StepConfig):
@@ -33,14 +43,14 @@ class Config(StepConfig):
 
     keep: Annotated[int, Field(ge=1)] | Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
     """How many blocks stay, or a list of which ones (counted from 0)."""
-    choose: Literal["spaced", "first", "last", "influence"] = "spaced"
+    choose: Literal["spaced", "first", "last", "influence", "divergence"] = "spaced"
     """Which blocks stay when `keep` is a number."""
     batch_size: int = Field(16, ge=1)
-    """Examples at once while influence is measured."""
+    """Examples at once while anything is measured."""
 
     def needs(self) -> frozenset[Need]:
         """Ask for calibration data where the choice is measured."""
-        measured = self.choose == "influence" and isinstance(self.keep, int)
+        measured = self.choose in MEASURED and isinstance(self.keep, int)
         return frozenset({Need.CALIBRATION}) if measured else frozenset()
 
 
@@ -50,6 +60,12 @@ def run(model: Model, config: Config, context: StepContext) -> Notes:
     if isinstance(config.keep, int) and config.choose == "influence":
         influence = measure_influence(model, config, context)
         kept = sorted(sorted(range(depth), key=lambda index: -influence[index])[: config.keep])
+    elif isinstance(config.keep, int) and config.choose == "divergence":
+        chosen(config, depth)
+        kept = list(range(depth))
+        while len(kept) > config.keep:
+            divergence = measure_divergence(model, config, context, kept)
+            kept.remove(min(divergence, key=lambda index: divergence[index]))
     else:
         kept = chosen(config, depth)
     anatomy.keep_blocks(model.module, kept)
@@ -71,7 +87,7 @@ def claim(folder: Path, config: Config) -> str | None:
 
 
 def chosen(config: Config, depth: int) -> list[int]:
-    """Choose the blocks to keep; for `influence`, which is measured later, a stand-in of the same number."""
+    """Choose the blocks to keep; where that is measured later, a stand-in of the same number."""
     if not isinstance(config.keep, int):
         if sorted(set(config.keep)) != list(config.keep):
             raise RecipeError(f"keep: {list(config.keep)} must rise without repeats")
@@ -92,8 +108,6 @@ def measure_influence(model: Model, config: Config, context: StepContext) -> lis
     """Measure each block's influence: 1 - mean cosine of its input and output over real tokens."""
     import torch
 
-    from compressit import data
-
     blocks = model.blocks()
     sums, seen = torch.zeros(len(blocks), dtype=torch.float64), torch.zeros(len(blocks), dtype=torch.float64)
     real: Any = None
@@ -110,14 +124,74 @@ def measure_influence(model: Model, config: Config, context: StepContext) -> lis
         return hook
 
     hooks = [block.register_forward_hook(watch(i), with_kwargs=True) for i, (_, block) in enumerate(blocks)]
-    assert context.calibration is not None, "the plan refuses `influence` without calibration data"
     try:
         with torch.no_grad():
-            for _, batch in data.batches(context.calibration, model, config.batch_size, context.max_length):
-                mask = batch.get("attention_mask")
-                real = mask.bool().to(context.device) if mask is not None else None
-                model.module(**{key: value.to(context.device) for key, value in batch.items() if key != "labels"})
+            for inputs in _batches(model, config, context):
+                mask = inputs.get("attention_mask")
+                real = mask.bool() if mask is not None else None
+                model.module(**inputs)
     finally:
         for hook in hooks:
             hook.remove()
     return [float(share) for share in 1 - sums / seen]
+
+
+def measure_divergence(model: Model, config: Config, context: StepContext, kept: Sequence[int]) -> dict[int, float]:
+    """Measure how far the model's answers are from those of the blocks in `kept` without one of them, for each.
+
+    Returns:
+        By block, the mean Kullback-Leibler divergence over examples, or over real positions.
+    """
+    import torch
+
+    sums, seen = dict.fromkeys(kept, 0.0), 0
+    with torch.no_grad():
+        for inputs in _batches(model, config, context):
+            whole = model.module(**inputs).logits
+            for index in kept:
+                with _skipping(model, set(range(len(model.blocks()))) - {*kept} | {index}):
+                    less = model.module(**inputs).logits
+                sums[index] += _divergence(whole, less, inputs.get("attention_mask"))
+            seen += len(whole)
+    return {index: total / max(1, seen) for index, total in sums.items()}
+
+
+def _divergence(whole: torch.Tensor, less: torch.Tensor, mask: torch.Tensor | None) -> float:
+    """Sum over examples, and over real positions where each has an answer; a row at a time, for they may be large."""
+    total = 0.0
+    for row in range(len(whole)):
+        p, q = whole[row].float().log_softmax(-1), less[row].float().log_softmax(-1)
+        apart = (p.exp() * (p - q)).sum(-1)
+        total += float(apart[mask[row].bool()].mean() if mask is not None and apart.dim() else apart.mean())
+    return total
+
+
+@contextlib.contextmanager
+def _skipping(model: Model, skipped: set[int]) -> Iterator[None]:
+    """Have blocks hand on what they get."""
+    blocks = [block for index, (_, block) in enumerate(model.blocks()) if index in skipped]
+    for block in blocks:
+        block.forward = _hand_on(block.forward)
+    try:
+        yield
+    finally:
+        for block in blocks:
+            del block.forward
+
+
+def _hand_on(forward: Callable[..., Any]) -> Callable[..., Any]:
+    def handed(*args: Any, **kwargs: Any) -> Any:
+        # It runs all the same, to tell what goes along with the hidden states.
+        output = forward(*args, **kwargs)
+        hidden = args[0] if args else kwargs["hidden_states"]
+        return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+    return handed
+
+
+def _batches(model: Model, config: Config, context: StepContext) -> Iterator[dict[str, torch.Tensor]]:
+    from compressit import data
+
+    assert context.calibration is not None, "the plan refuses to measure without calibration data"
+    for _, batch in data.batches(context.calibration, model, config.batch_size, context.max_length):
+        yield {key: value.to(context.device) for key, value in batch.items() if key != "labels"}

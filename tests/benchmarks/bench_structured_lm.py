@@ -75,7 +75,9 @@ def main() -> None:
     # All blocks have the same channels.
     whole_width = {way: {key: fields[key] for key in fields if key != "uniform"} for way, fields in CUTS.items()}
     runs += [("prune_width", way, fields) for way, fields in whole_width.items()]
-    runs += [("drop_layers", way, {"keep": keep, "choose": way}) for way in ("influence", "spaced", "first")]
+    runs += [
+        ("drop_layers", way, {"keep": keep, "choose": way}) for way in ("divergence", "influence", "spaced", "first")
+    ]
     runs += [("drop_layers", "random", {})]
     runs = [run for run in runs if run[0] in given.steps]
     for step, way, fields in runs:

@@ -8,7 +8,7 @@ import transformers
 
 from compressit import steps
 from compressit.errors import RecipeError, StepError
-from compressit.steps.drop_layers import Config, chosen, measure_influence, run
+from compressit.steps.drop_layers import Config, chosen, measure_divergence, measure_influence, run
 from tests import tiny
 
 
@@ -83,9 +83,37 @@ def test_influence_does_not_see_padding(opened, context):
     assert alone == pytest.approx(padded, abs=1e-6)
 
 
+@pytest.mark.parametrize("name", ["bert", "llama", "vit"])
+def test_divergence_is_that_of_the_model_without_the_block(name, opened, context, logits):
+    model = opened(name)
+    given = context(model, count=20)
+    config = Config(step="drop_layers", keep=2, choose="divergence", batch_size=7)
+    p = logits(model, given).double().log_softmax(-1)
+    wanted = {}
+    for index in (0, 1, 3):
+        cut = opened(name)
+        run(cut, Config(step="drop_layers", keep=tuple({0, 1, 3} - {index})), given)
+        q = logits(cut, given).double().log_softmax(-1)
+        wanted[index] = float((p.exp() * (p - q)).sum(-1).mean())
+    assert measure_divergence(model, config, given, [0, 1, 3]) == pytest.approx(wanted, rel=1e-3, abs=1e-6)
+    assert torch.equal(logits(model, given).double().log_softmax(-1), p)
+
+
+def test_divergence_drops_one_after_the_other(opened, context):
+    model = opened("bert")
+    given = context(model)
+    config = Config(step="drop_layers", keep=2, choose="divergence")
+    first = measure_divergence(model, config, given, range(4))
+    kept = [index for index in range(4) if index != min(first, key=first.get)]
+    second = measure_divergence(model, config, given, kept)
+    kept.remove(min(second, key=second.get))
+    assert run(model, config, given)["kept"] == ", ".join(map(str, kept))
+
+
 def test_influence_asks_for_calibration_data_and_the_others_do_not():
     ask = steps.load("drop_layers").Config
     assert ask(step="drop_layers", keep=2, choose="influence").needs()
+    assert ask(step="drop_layers", keep=2, choose="divergence").needs()
     assert not ask(step="drop_layers", keep=2).needs()
 
 
