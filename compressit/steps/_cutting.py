@@ -147,6 +147,11 @@ def amounts(counts: Sequence[int], config: BlockConfig, share: float) -> list[in
     unit = config.unit
     if config.uniform:
         return [min(count, max(unit, round(count * (1 - share) / unit) * unit)) for count in counts]
+    return shared(counts, share, unit)
+
+
+def shared(counts: Sequence[int], share: float, unit: int) -> list[int]:
+    """Say how many stay of each list of units when a share of all goes, as evenly as they go, `unit` at a time."""
     total = max(unit * len(counts), round(sum(counts) * (1 - share) / unit) * unit)
     even, more = divmod(total // unit, len(counts))
     return [min(count, (even + (index < more)) * unit) for index, count in enumerate(counts)]

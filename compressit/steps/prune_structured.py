@@ -21,7 +21,7 @@ from compressit import anatomy
 from compressit.errors import RecipeError
 from compressit.model import Model
 from compressit.steps import Notes, StepContext, prune_ffn, prune_heads
-from compressit.steps._cutting import CuttingConfig, cut, shrunk
+from compressit.steps._cutting import CuttingConfig, cut, shared, shrunk
 from compressit.steps._importance import Units
 from compressit.weights import Weights
 
@@ -62,9 +62,9 @@ def foresee(before: Weights, config: Config) -> Weights:
     if before.head_dim is None:
         return before
     after = before
-    for found in (prune_heads.located(before), prune_ffn.located(before)):
-        stay = [max(1, round(count * (1 - config.sparsity))) for count in found.counts.values()]
-        after = shrunk(after, found, stay)
+    for found, unit in ((prune_heads.located(before), 1), (prune_ffn.located(before), config.multiple)):
+        counts = list(found.counts.values())
+        after = shrunk(after, found, shared(counts, config.sparsity, unit))
     return after
 
 
@@ -100,7 +100,7 @@ def cheapest(
     if total > budget:
         raise RecipeError(
             f"prune_structured: a block keeps one head and a few neurons, which are {total / budget:.2f} of the budget",
-            hint="lower sparsity, or drop whole blocks first: drop_layers",
+            hint="lower sparsity, or multiple",
         )
     return [sorted(order[count:].tolist()) for order, count in zip(orders, gone, strict=True)]
 
