@@ -43,6 +43,7 @@ class Weights:
         tensors: By their names in memory.
         quantized: Whether the checkpoint is already.
         width: How many channels flow between its blocks; None where config.json doesn't say.
+        heads: How many query heads config.json says a block has; None where it doesn't.
         head_dim: Width of an attention head; None where config.json or the anatomy doesn't say.
         vocabulary: How many tokens it has embeddings for; None where it reads none.
     """
@@ -51,6 +52,7 @@ class Weights:
     tensors: tuple[Weight, ...]
     quantized: bool = False
     width: int | None = None
+    heads: int | None = None
     head_dim: int | None = None
     vocabulary: int | None = None
 
@@ -112,8 +114,24 @@ def table(config: Mapping[str, Any], headers: Iterable[Mapping[str, Any]]) -> We
         if name != "__metadata__"
     ]
     vocabulary = config.get("vocab_size", config.get("text_config", {}).get("vocab_size"))
-    quantized, width = "quantization_config" in config, anatomy.width(config)
-    return Weights(model_type, tuple(tensors), quantized, width, anatomy.head_dim(config), vocabulary)
+    return Weights(
+        model_type,
+        tuple(tensors),
+        quantized="quantization_config" in config,
+        width=anatomy.width(config) if anatomy.settled(config) else _width(model_type, tensors),
+        heads=anatomy.head_count(config),
+        head_dim=anatomy.head_dim(config),
+        vocabulary=vocabulary,
+    )
+
+
+def _width(model_type: str, tensors: Iterable[Weight]) -> int | None:
+    """Read the width off a matrix that heads lead into, where config.json doesn't say the shapes."""
+    inputs = 0 if anatomy.is_transposed(model_type) else 1
+    for tensor in tensors:
+        if tensor.name.endswith(".weight") and anatomy.head_axis(model_type, tensor.name) == inputs:
+            return tensor.shape[1 - inputs]
+    return None
 
 
 def header(file: Path) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Where each architecture keeps its parts, as data, and how to cut them out.
 
 Families are described in `families`, one file each, in the words of `describing`. Names of tensors are read in
-`naming`, without torch. `stacking` and `parts` find things in a module, `cutting` takes them out, and `settling` sees
-that what is left can be opened again.
+`naming`, without torch. `stacking` and `parts` find things in a module, `cutting` and `narrowing` take them out, and
+`settling` sees that what is left can be opened again.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from compressit.anatomy.naming import (
     block_name,
     family,
     head_axis,
+    head_count,
     head_dim,
     heads_key,
     is_embedding,
@@ -26,6 +27,7 @@ from compressit.anatomy.naming import (
     refusal,
     saved_name,
     unit_axes,
+    whole,
     width,
 )
 from compressit.anatomy.narrowing import Channels, adjust, channels, cut_width, narrow_norm, norms, readers
@@ -36,8 +38,8 @@ from compressit.anatomy.stacking import blocks, keep_blocks, stacks
 __all__ = [
     "FFN", "Attention", "Channels", "Experts", "Family", "Heads", "Keys", "Stack", "Width", "adjust",
     "attentions", "block_index", "block_name", "blocks", "channels", "cut_heads", "cut_neurons", "cut_width",
-    "down", "family", "fit", "head_axis", "head_dim", "heads", "heads_key", "is_embedding", "is_expert",
+    "down", "family", "fit", "head_axis", "head_count", "head_dim", "heads", "heads_key", "is_embedding", "is_expert",
     "is_left", "is_transposed", "keep_blocks", "known", "module_name", "narrow_norm", "neuron_axis", "neurons",
     "norms", "output", "readers", "refusal", "saved_name", "settle", "settled", "stacks", "unit_axes", "up",
-    "width",
+    "whole", "width",
 ]  # fmt: skip

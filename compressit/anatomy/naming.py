@@ -139,13 +139,21 @@ def head_dim(config: Mapping[str, Any]) -> int | None:
     if not keys:
         return None
     said = config.get(keys[0].head_dim) if keys[0].head_dim else None
-    wide, heads = width(config), config.get(keys[0].heads)
+    wide, heads = width(config), head_count(config)
     return said or (wide // heads if wide and heads else None)
 
 
 def heads_key(model_type: str) -> str:
     """Name the key of config.json that counts heads."""
     return next(attention.keys.heads for stack in family(model_type).stacks for attention in stack.attention)
+
+
+def head_count(config: Mapping[str, Any]) -> int | None:
+    """Read the number of query heads in a parsed config.json; None where it, or the anatomy, doesn't say."""
+    stacks = known(str(config.get("model_type"))).stacks
+    keys = [attention.keys.heads for stack in stacks for attention in stack.attention]
+    said = config.get(keys[0]) if keys else None
+    return said if isinstance(said, int) else None
 
 
 def heads_described(model_type: str) -> bool:
@@ -171,6 +179,16 @@ def refusal(config: Mapping[str, Any]) -> str | None:
         return f"where {model_type} keeps its heads is not described: add an Attention to {file(model_type)}"
     holding = [each for each in attentions if each.refused_if is None or config.get(each.refused_if)]
     return next((each.refused for each in holding if each.refused), None)
+
+
+def whole(model_type: str) -> str | None:
+    """Say why no block can be dropped out of an architecture; None where some can."""
+    found = known(model_type)
+    if found.repeated:
+        return f"all layers of {model_type} share their blocks: none can be dropped"
+    if len(found.stacks) > 1:
+        return f"blocks of {model_type}, which has {len(found.stacks)} stacks, can't be dropped yet"
+    return None
 
 
 def is_left(model_type: str, name: str) -> bool:

@@ -58,15 +58,14 @@ def channels(module: Any) -> Channels:
             hint=f"add an Attention to {naming.file(model_type)}",
         )
     plain, wider = _built(module)
-    grown, own = wider.state_dict(keep_vars=True), module.state_dict(keep_vars=True)
+    grown, own = wider.state_dict(keep_vars=True), {*module.state_dict(keep_vars=True)}
     axes = {}
     for name, tensor in plain.state_dict(keep_vars=True).items():
         others = naming.unit_axes(model_type, name)
         sizes = zip(tensor.shape, grown[name].shape, strict=True)
         axes[name] = tuple(axis for axis, (one, other) in enumerate(sizes) if one != other and axis not in others)
     axes = {name: found for name, found in axes.items() if found and name in own}
-    name, (axis, *_) = next(iter(axes.items()))
-    return Channels(int(own[name].shape[axis]), axes, _attributes(module, plain, wider))
+    return Channels(parts.width(module), axes, _attributes(module, plain, wider))
 
 
 def readers(module: Any, found: Channels) -> list[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from compressit.anatomy import naming
 from compressit.anatomy.describing import FFN, Attention, Stack
+from compressit.anatomy.stacking import blocks
 from compressit.errors import StepError
 
 if TYPE_CHECKING:
@@ -74,6 +75,12 @@ def heads(module: Any, block_name: str, kind: str = "self") -> Heads:
 def output(module: Any, block_name: str, kind: str = "self") -> str:
     """Name the matrix whose inputs are heads x head width, head by head: its full name, without ".weight"."""
     return f"{block_name}.{attention(module, block_name, kind).output}"
+
+
+def width(module: Any) -> int:
+    """Count the channels that flow between blocks: what the output matrix of an attention gives."""
+    name, _ = blocks(module)[0]
+    return outputs(module.get_submodule(output(module, name, attentions(module, name)[0])))
 
 
 def has_ffn(module: Any, block_name: str) -> bool:

@@ -53,13 +53,20 @@ def fit(module: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """
     model_type = module.config.model_type
     inner = {naming.inner(model_type, name): shape for name, shape in shapes.items()}
-    _fit_width(module, inner)
     axis = 0 if naming.is_transposed(model_type) else 1
 
-    def columns(name: str) -> int | None:
+    def size(name: str, axis: int) -> int | None:
         shape = inner.get(f"{naming.inner(model_type, name)}.weight")
         return shape[axis] if shape else None
 
+    def columns(name: str) -> int | None:
+        return size(name, axis)
+
+    if naming.heads_described(model_type):
+        name, _ = blocks(module)[0]
+        wide = size(parts.output(module, name, parts.attentions(module, name)[0]), 1 - axis)
+        if wide is not None and wide < parts.width(module):
+            narrow(module, channels(module), range(wide))
     for name, _ in blocks(module):
         if parts.has_ffn(module, name):
             wanted = columns(parts.down(module, name))
@@ -71,22 +78,11 @@ def fit(module: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
                 cut_heads(module, name, range(wanted // (heads.head_dim * heads.shared)), kind)
 
 
-def _fit_width(module: Any, held: Mapping[str, tuple[int, ...]]) -> None:
-    model_type = module.config.model_type
-    if not naming.heads_described(model_type):
-        return
-    found = channels(module)
-    inner = {naming.inner(model_type, name): axis for name, (axis, *_) in found.axes.items()}
-    sizes = [held[name][axis] for name, axis in inner.items() if name in held]
-    if sizes and min(sizes) < found.count:
-        narrow(module, found, range(min(sizes)))
-
-
 def _width(module: Any) -> dict[str, int]:
     """Give what the config is to say of the width."""
     described = naming.family(module.config.model_type).width
     before = getattr(module.config, described.key)
-    count = channels(module).count if naming.heads_described(module.config.model_type) else before
+    count = parts.width(module) if naming.heads_described(module.config.model_type) else before
     keys = [key for key in (described.key, *described.also) if getattr(module.config, key, None) == before]
     return dict.fromkeys(keys, count) if count != before else {}
 
@@ -104,15 +100,12 @@ def _sizes(module: Any) -> Iterator[tuple[str, int | None]]:
 
 def _heads(module: Any) -> Iterator[tuple[str, int | None]]:
     """Give what each block asks its config to say of its heads, where it can say a changed number."""
-    wide: int | None = None
     for name, _ in blocks(module):
         for kind in parts.attentions(module, name):
             keys, heads = parts.attention(module, name, kind).keys, parts.heads(module, name, kind)
             if keys.head_dim:
                 yield keys.head_dim, heads.head_dim
-            else:
-                wide = wide or channels(module).count
-            if keys.head_dim or wide == heads.count * heads.head_dim:
+            if keys.head_dim or parts.width(module) == heads.count * heads.head_dim:
                 yield keys.heads, heads.count
                 if keys.key_value:
                     yield keys.key_value, heads.groups

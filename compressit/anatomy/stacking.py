@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from compressit.anatomy.naming import family
+from compressit.anatomy.naming import family, whole
 from compressit.errors import StepError
 
 if TYPE_CHECKING:
@@ -40,11 +40,8 @@ def keep_blocks(module: Any, keep: Sequence[int]) -> None:
     from torch import nn
 
     found = family(module.config.model_type)
-    if found.repeated:
-        raise StepError(f"all layers of {module.config.model_type} share their blocks: none can be dropped")
-    if len(found.stacks) > 1:
-        count = len(found.stacks)
-        raise StepError(f"blocks of {module.config.model_type}, which has {count} stacks, can't be dropped yet")
+    if why := whole(module.config.model_type):
+        raise StepError(why)
     owner, _, leaf = found.stacks[0].path.rpartition(".")
     parent = module.base_model.get_submodule(owner)
     kept = nn.ModuleList(getattr(parent, leaf)[index] for index in keep)

@@ -166,9 +166,10 @@ def final(counts: Sequence[int], config: BlockConfig) -> list[int]:
     left = amounts(counts, config, config.sparsity)
     if sum(left) == sum(counts):
         have = ", ".join(map(str, counts))
+        even = ", or leave out `uniform`, so that blocks may differ" if config.uniform else ""
         raise RecipeError(
             f"{config.step}: a share of {config.sparsity:.0%} cuts nothing: the blocks have {have}",
-            hint="raise sparsity, or leave out `uniform`, so that blocks may differ",
+            hint="raise sparsity" + (", or lower multiple" if config.unit > 1 else "") + even,
         )
     return left
 

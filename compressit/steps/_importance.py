@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from compressit import data, tasks
+from compressit import tasks
 from compressit.model import Model
 from compressit.steps import StepContext
+from compressit.steps._calibration import batches
 
 if TYPE_CHECKING:
     import torch
@@ -98,7 +99,7 @@ def _squares(model: Model, units: Sequence[Units], batch_size: int, context: Ste
         return hook
 
     with _hooked(model, units, watch), torch.no_grad():
-        for inputs, _ in _batches(model, batch_size, context):
+        for inputs, _ in batches(model, batch_size, context, "importance"):
             mask = inputs.get("attention_mask")
             real[0] = mask.bool() if mask is not None else None
             model.module(**inputs)
@@ -147,7 +148,7 @@ def _derivatives(
         return hook
 
     with _hooked(model, units, watch), _frozen(model.module), torch.enable_grad():
-        for inputs, labels in _batches(model, batch_size, context):
+        for inputs, labels in batches(model, batch_size, context, "importance"):
             size[0] = len(next(iter(inputs.values())))
             logits = model.module(**inputs).logits
             given, targets = scored(logits, labels) if scored else (logits, labels)
@@ -160,15 +161,6 @@ def _derivatives(
                 sums[index] += (slope.square() if how == "fisher" else slope).sum(0).cpu()
             slopes.clear()
     return [total.abs() / max(1, rows) for total in sums]
-
-
-def _batches(model: Model, batch_size: int, context: StepContext) -> Iterator[tuple[dict[str, Any], Any]]:
-    assert context.calibration is not None, "the plan refuses to measure without calibration data"
-    with context.progress.bar("importance", len(context.calibration)) as advance:
-        for places, batch in data.batches(context.calibration, model, batch_size, context.max_length):
-            on = {key: value.to(context.device) for key, value in batch.items()}
-            yield {key: value for key, value in on.items() if key != "labels"}, on.get("labels")
-            advance(len(places))
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ Recipe::
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -26,11 +26,11 @@ from compressit import anatomy, weights
 from compressit.errors import RecipeError
 from compressit.model import Model
 from compressit.steps import Fact, Need, Notes, StepConfig, StepContext
+from compressit.steps._calibration import batches
 from compressit.weights import Weights
 
 if TYPE_CHECKING:
     import torch
-
 
 MEASURED = ("influence", "divergence")
 
@@ -56,24 +56,24 @@ class Config(StepConfig):
 
 def run(model: Model, config: Config, context: StepContext) -> Notes:
     """Cut the blocks out, in place."""
+    _check(model.module.config.model_type)
     depth = len(model.blocks())
+    kept = chosen(config, depth)
     if isinstance(config.keep, int) and config.choose == "influence":
         influence = measure_influence(model, config, context)
         kept = sorted(sorted(range(depth), key=lambda index: -influence[index])[: config.keep])
     elif isinstance(config.keep, int) and config.choose == "divergence":
-        chosen(config, depth)
         kept = list(range(depth))
         while len(kept) > config.keep:
             divergence = measure_divergence(model, config, context, kept)
             kept.remove(min(divergence, key=lambda index: divergence[index]))
-    else:
-        kept = chosen(config, depth)
     anatomy.keep_blocks(model.module, kept)
     return {"kept": ", ".join(map(str, kept)), "dropped": depth - len(kept)}
 
 
 def foresee(table: Weights, config: Config) -> Weights:
     """Drop the blocks' tensors from the table."""
+    _check(table.model_type)
     kept = set(chosen(config, table.blocks()))
     indices = {tensor.name: anatomy.block_index(table.model_type, tensor.name) for tensor in table.tensors}
     return table.changed(t for t in table.tensors if indices[t.name] is None or indices[t.name] in kept)
@@ -84,6 +84,11 @@ def claim(folder: Path, config: Config) -> str | None:
     promised = config.keep if isinstance(config.keep, int) else len(config.keep)
     found = weights.read(folder).blocks()
     return None if found <= promised else f"the checkpoint has {found} blocks, {promised} were to stay"
+
+
+def _check(model_type: str) -> None:
+    if why := anatomy.whole(model_type):
+        raise RecipeError(why, hint="cut heads and neurons instead: prune_structured, or prune_ffn")
 
 
 def chosen(config: Config, depth: int) -> list[int]:
@@ -126,7 +131,7 @@ def measure_influence(model: Model, config: Config, context: StepContext) -> lis
     hooks = [block.register_forward_hook(watch(i), with_kwargs=True) for i, (_, block) in enumerate(blocks)]
     try:
         with torch.no_grad():
-            for inputs in _batches(model, config, context):
+            for inputs, _ in batches(model, config.batch_size, context, "influence"):
                 mask = inputs.get("attention_mask")
                 real = mask.bool() if mask is not None else None
                 model.module(**inputs)
@@ -137,19 +142,21 @@ def measure_influence(model: Model, config: Config, context: StepContext) -> lis
 
 
 def measure_divergence(model: Model, config: Config, context: StepContext, kept: Sequence[int]) -> dict[int, float]:
-    """Measure how far the model's answers are from those of the blocks in `kept` without one of them, for each.
+    """Measure how far the answers of the blocks in `kept` without one of them are from the whole model's, for each.
 
     Returns:
-        By block, the mean Kullback-Leibler divergence over examples, or over real positions.
+        By block, the mean Kullback-Leibler divergence over examples; that of one with many answers is their mean.
     """
     import torch
 
     sums, seen = dict.fromkeys(kept, 0.0), 0
+    gone = set(range(len(model.blocks()))) - {*kept}
     with torch.no_grad():
-        for inputs in _batches(model, config, context):
-            whole = model.module(**inputs).logits
+        for inputs, _ in batches(model, config.batch_size, context, "divergence"):
+            with _noting(model) as rests:
+                whole = model.module(**inputs).logits
             for index in kept:
-                with _skipping(model, set(range(len(model.blocks()))) - {*kept} | {index}):
+                with _skipping(model, {each: rests[each] for each in gone | {index}}):
                     less = model.module(**inputs).logits
                 sums[index] += _divergence(whole, less, inputs.get("attention_mask"))
             seen += len(whole)
@@ -167,31 +174,38 @@ def _divergence(whole: torch.Tensor, less: torch.Tensor, mask: torch.Tensor | No
 
 
 @contextlib.contextmanager
-def _skipping(model: Model, skipped: set[int]) -> Iterator[None]:
-    """Have blocks hand on what they get."""
-    blocks = [block for index, (_, block) in enumerate(model.blocks()) if index in skipped]
-    for block in blocks:
-        block.forward = _hand_on(block.forward)
+def _noting(model: Model) -> Iterator[dict[int, tuple[Any, ...] | None]]:
+    """Note what each block hands on besides the hidden states; None where it gives a tensor."""
+    rests: dict[int, tuple[Any, ...] | None] = {}
+
+    def note(index: int) -> Callable[..., None]:
+        def hook(block: Any, args: Any, output: Any) -> None:
+            rests[index] = output[1:] if isinstance(output, tuple) else None
+
+        return hook
+
+    with contextlib.ExitStack() as stack:
+        for index, (_, block) in enumerate(model.blocks()):
+            stack.callback(block.register_forward_hook(note(index)).remove)
+        yield rests
+
+
+@contextlib.contextmanager
+def _skipping(model: Model, rests: Mapping[int, tuple[Any, ...] | None]) -> Iterator[None]:
+    """Have blocks hand on what they get, and what goes along with it."""
+
+    def handing_on(rest: tuple[Any, ...] | None) -> Callable[..., Any]:
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            hidden = args[0] if args else kwargs["hidden_states"]
+            return hidden if rest is None else (hidden, *rest)
+
+        return forward
+
+    blocks = [model.blocks()[index][1] for index in rests]
+    for block, rest in zip(blocks, rests.values(), strict=True):
+        block.forward = handing_on(rest)
     try:
         yield
     finally:
         for block in blocks:
             del block.forward
-
-
-def _hand_on(forward: Callable[..., Any]) -> Callable[..., Any]:
-    def handed(*args: Any, **kwargs: Any) -> Any:
-        # It runs all the same, to tell what goes along with the hidden states.
-        output = forward(*args, **kwargs)
-        hidden = args[0] if args else kwargs["hidden_states"]
-        return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
-
-    return handed
-
-
-def _batches(model: Model, config: Config, context: StepContext) -> Iterator[dict[str, torch.Tensor]]:
-    from compressit import data
-
-    assert context.calibration is not None, "the plan refuses to measure without calibration data"
-    for _, batch in data.batches(context.calibration, model, config.batch_size, context.max_length):
-        yield {key: value.to(context.device) for key, value in batch.items() if key != "labels"}

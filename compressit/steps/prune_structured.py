@@ -50,6 +50,9 @@ def run(model: Model, config: Config, context: StepContext) -> Notes:
         dear = costs(model.module, units, config.length)
         each = [dear[unit.block, unit.kind] / unit.count for unit in units]
         steps = [config.multiple if unit.kind == "ffn" else 1 for unit in units]
+        if config.importance == "random":
+            # By chance alone: what is dear is no likelier to go.
+            scores = [score * cost for score, cost in zip(scores, each, strict=True)]
         return cheapest(scores, each, steps, whole * (1 - share))
 
     notes = cut(model, config, context, _units, pick)

@@ -16,19 +16,20 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from compressit import anatomy, data
+from compressit import anatomy
 from compressit.algorithms.refit import Line, refit
 from compressit.data import walking
 from compressit.data.walking.statistics import Gram
 from compressit.errors import RecipeError
 from compressit.model import Model
 from compressit.steps import Notes, StepContext
+from compressit.steps._calibration import batches
 from compressit.steps._cutting import CuttingConfig, refit_inputs, rounds
 from compressit.steps._importance import Units, importance
 from compressit.weights import Weight, Weights
@@ -69,12 +70,12 @@ def foresee(before: Weights, config: Config) -> Weights:
     """Narrow the tensors of the table, but not along heads, neurons and tokens."""
     if before.width is None:
         raise RecipeError(f"{config.step} can't tell how wide a {before.model_type} is")
-    heads = before.width // before.head_dim if before.head_dim else 1
-    count = final(before.width, config.sparsity, math.lcm(config.multiple, heads), config.step)
+    count = final(before.width, config.sparsity, math.lcm(config.multiple, before.heads or 1), config.step)
 
     def narrowed(tensor: Weight) -> Weight:
         taken = anatomy.unit_axes(before.model_type, tensor.name)
-        if anatomy.is_embedding(tensor.name.rpartition(".")[0]) and tensor.shape[-1] == before.width:
+        table = anatomy.is_embedding(tensor.name.rpartition(".")[0]) and len(tensor.shape) == 2
+        if table and tensor.shape[1] == before.width:
             taken.add(0)
         shape = enumerate(tensor.shape)
         sizes = tuple(count if size == before.width and axis not in taken else size for axis, size in shape)
@@ -154,26 +155,20 @@ def _observe(
             stack.callback(part(name).register_forward_hook(norm(name)).remove)
         for name in matrices:
             stack.callback(part(name).register_forward_pre_hook(matrix(name)).remove)
-        for batch in _batches(model, config.batch_size, context):
-            places[0] = _measured(batch, model, config)
-            model.module(**batch)
+        for inputs, _ in batches(model, config.batch_size, context, "norms"):
+            places[0] = _measured(inputs, model, config)
+            model.module(**inputs)
     return lines, grams
 
 
-def _measured(batch: dict[str, torch.Tensor], model: Model, config: Config) -> torch.Tensor | None:
+def _measured(inputs: dict[str, torch.Tensor], model: Model, config: Config) -> torch.Tensor | None:
     """Mark the positions that count: (B, T); None for images."""
-    if "attention_mask" not in batch:
+    if "attention_mask" not in inputs:
         return None
-    real = batch["attention_mask"].bool()
-    (ordinary,) = [None] if config.special_tokens else walking.ordinary([batch], model)
+    real = inputs["attention_mask"].bool()
+    (ordinary,) = [None] if config.special_tokens else walking.ordinary([inputs], model)
     return real if ordinary is None else real & ordinary
 
 
 def _has_bias(model: Model, name: str) -> bool:
     return getattr(model.module.get_submodule(name), "bias", None) is not None
-
-
-def _batches(model: Model, size: int, context: StepContext) -> Iterator[dict[str, torch.Tensor]]:
-    assert context.calibration is not None, "the plan refuses to measure without calibration data"
-    for _, batch in data.batches(context.calibration, model, size, context.max_length):
-        yield {key: value.to(context.device) for key, value in batch.items() if key != "labels"}

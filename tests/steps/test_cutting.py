@@ -150,6 +150,24 @@ def test_a_share_that_cuts_nothing_is_an_error_before_any_work(family):
     assert load("prune_heads").foresee(table, config("prune_heads", sparsity=0.2)).parameters < table.parameters
 
 
+@pytest.mark.parametrize(
+    ("fields", "remedy"),
+    [
+        ({"sparsity": 0.001, "multiple": 1, "uniform": True}, "raise sparsity, or leave out `uniform`"),
+        ({"sparsity": 0.3, "multiple": 1000}, "raise sparsity, or lower multiple"),
+        ({"sparsity": 0.001, "multiple": 1}, "raise sparsity"),
+    ],
+)
+def test_what_is_advised_can_be_done(fields, remedy, family):
+    with pytest.raises(RecipeError, match="cuts nothing") as raised:
+        load("prune_ffn").foresee(weights.read(family("bert")), config("prune_ffn", **fields))
+    assert raised.value.hint.startswith(remedy)
+    assert ("multiple" in raised.value.hint, "uniform" in raised.value.hint) == (
+        "multiple" in remedy,
+        "uniform" in remedy,
+    )
+
+
 @pytest.mark.parametrize("name", ["bert", "llama", "gpt2", "modernbert", "phi3"])
 @pytest.mark.parametrize("step", ["prune_ffn", "prune_heads"])
 def test_the_plan_foresees_what_is_left(step, name, opened, context, family, tmp_path):

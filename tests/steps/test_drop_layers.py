@@ -6,9 +6,9 @@ import pytest
 import torch
 import transformers
 
-from compressit import steps
-from compressit.errors import RecipeError, StepError
-from compressit.steps.drop_layers import Config, chosen, measure_divergence, measure_influence, run
+from compressit import steps, weights
+from compressit.errors import RecipeError
+from compressit.steps.drop_layers import Config, chosen, foresee, measure_divergence, measure_influence, run
 from tests import tiny
 
 
@@ -118,13 +118,15 @@ def test_influence_asks_for_calibration_data_and_the_others_do_not():
 
 
 @pytest.mark.parametrize("name", [*tiny.TEXTS, *tiny.PICTURES])
-def test_every_family_loses_blocks_and_opens_again_in_plain_transformers(name, opened, context, logits, tmp_path):
+def test_every_family_loses_blocks_and_opens_in_plain_transformers(name, opened, context, logits, family, tmp_path):
     model = opened(name)
     given = context(model, count=16)
     config = Config(step="drop_layers", keep=2, choose="influence")
     if name in ("albert", "t5", "t5-gated", "bart"):
-        with pytest.raises(StepError, match="dropped"):
+        with pytest.raises(RecipeError, match="dropped"):
             run(model, config, given)
+        with pytest.raises(RecipeError, match="dropped"):
+            foresee(weights.read(family(name)), config)
         return
     run(model, config, given)
     before = logits(model, given)

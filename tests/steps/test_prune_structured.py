@@ -8,7 +8,7 @@ import torch
 from compressit import anatomy, weights
 from compressit import model as models
 from compressit.errors import RecipeError
-from compressit.steps import load, prune_structured
+from compressit.steps import load, prune_ffn, prune_heads, prune_structured
 from tests.anatomy.conftest import HEADED
 
 
@@ -75,6 +75,26 @@ def test_the_plan_foresees_about_what_is_left(opened, context, family):
     assert foreseen.parameters == pytest.approx(model.module.num_parameters(), rel=0.2)
     with pytest.raises(RecipeError, match="heads of mpnet can't be cut"):
         load("prune_structured").foresee(weights.read(family("mpnet")), config())
+
+
+def test_the_plan_foresees_numbers_that_can_be(family):
+    foreseen = load("prune_structured").foresee(weights.read(family("llama")), config(sparsity=0.3, multiple=16))
+    found = prune_ffn.located(foreseen).counts.values()
+    assert all(count % 16 == 0 for count in found)
+    # Two key-value heads in each of four blocks: six of the eight stay, and some of those can be cut yet.
+    assert sorted(prune_heads.located(foreseen).counts.values()) == [1, 1, 2, 2]
+
+
+def test_by_chance_what_is_dear_is_no_likelier_to_go(opened, context):
+    left = []
+    for seed in range(8):
+        model = opened("bert")
+        given = context(model, count=1, seed=seed)
+        random = config(sparsity=0.4, importance="random", refit=False, multiple=1, length=1)
+        load("prune_structured").run(model, random, given)
+        blocks = [name for name, _ in model.blocks()]
+        left.append(sum(anatomy.heads(model.module, name).count for name in blocks) / 16)
+    assert 0.4 < sum(left) / len(left) < 0.8
 
 
 def test_blocks_that_say_nothing_are_cut_most(opened, context):

@@ -64,3 +64,29 @@ def test_rounds_measure_anew_and_end_at_the_same_width(opened, context):
 def test_a_share_that_cuts_nothing_is_an_error_before_any_work(family):
     with pytest.raises(RecipeError, match="a share of 10% cuts nothing out of 32 channels, 8 at a time"):
         load("prune_width").foresee(weights.read(family("bert")), config(sparsity=0.1, multiple=8))
+
+
+def test_the_plan_and_the_step_ask_for_the_same_multiples_again_and_again(opened, context, family):
+    table = load("prune_width").foresee(weights.read(family("bert")), config())
+    model = opened("bert")
+    load("prune_width").run(model, config(), context(model))
+    # 24 channels, of 4 heads as before: a tenth is less than 8 of them.
+    small = config(sparsity=0.1, multiple=8)
+    for again in (
+        lambda: load("prune_width").foresee(table, small),
+        lambda: load("prune_width").run(model, small, context(model)),
+    ):
+        with pytest.raises(RecipeError, match="cuts nothing out of 24 channels, 8 at a time"):
+            again()
+
+
+def test_the_plan_reads_the_width_off_the_tensors_where_config_json_does_not_say_it(opened, context, tmp_path):
+    model = opened("bert")
+    load("prune_width").run(model, config(), context(model))
+    model.save(tmp_path / "narrow")
+    table = weights.read(tmp_path / "narrow")
+    assert (table.width, table.heads, table.head_dim) == (24, 4, 8)
+    foreseen = load("prune_width").foresee(table, config(sparsity=0.3))
+    again = models.load(tmp_path / "narrow", model.task)
+    load("prune_width").run(again, config(sparsity=0.3), context(model))
+    assert again.module.num_parameters() == foreseen.parameters

@@ -34,20 +34,20 @@ parser.add_argument("--threads", type=int, default=2)
 asked = parser.parse_args()
 os.environ |= {"OMP_NUM_THREADS": str(asked.threads), "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from datasets import Dataset  # noqa: E402
-from llmcompressor import oneshot  # noqa: E402
-from llmcompressor.core import LifecycleCallbacks, active_session  # noqa: E402
-from llmcompressor.modifiers.gptq import GPTQModifier  # noqa: E402
-from llmcompressor.modifiers.pruning import (  # noqa: E402
+import numpy as np
+import torch
+from datasets import Dataset
+from llmcompressor import oneshot
+from llmcompressor.core import LifecycleCallbacks, active_session
+from llmcompressor.modifiers.gptq import GPTQModifier
+from llmcompressor.modifiers.pruning import (
     MagnitudePruningModifier,
     SparseGPTModifier,
     WandaPruningModifier,
 )
-from llmcompressor.modifiers.quantization import QuantizationModifier  # noqa: E402
-from loguru import logger  # noqa: E402
-from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
+from llmcompressor.modifiers.quantization import QuantizationModifier
+from loguru import logger
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 # Pruning modifiers call the head `lm_head.`, with a dot: a plain `lm_head` in `ignore` doesn't match it and prunes it.
 HEAD = "re:.*lm_head"
