@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from compressit.errors import MissingExtra, StepError
 from compressit.exports import ExportConfig
-from compressit.model import Model
+from compressit.model import Model, tokens
 from compressit.steps import Fact, Notes
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def run(model: Model, config: Config, folder: Path, examples: Sequence[Mapping[s
             _write(_quantized(program, config), file)
         notes = _compare(file, inputs, expected)
     module.config.save_pretrained(folder)
-    model.processor.save_pretrained(folder)
+    tokens.save(model.processor, folder)
     return notes
 
 

@@ -32,6 +32,8 @@ Described = dict[str, Any]
 FILE = "tokenizer.json"
 KINDS = ("BPE", "Unigram", "WordLevel", "WordPiece")
 BYTE = re.compile(r"<0x[0-9A-F]{2}>")
+ALIASED = ("WordLevel", "WordPiece")
+"""Kinds in which several tokens may have one id: what they do with text hangs on tokens, not on ids."""
 KEPT = (
     "padding_side", "truncation_side", "model_max_length", "chat_template", "name_or_path", "model_input_names",
     "clean_up_tokenization_spaces",
@@ -52,6 +54,9 @@ def described(tokenizer: Any) -> Described:
         )
     found: Described = json.loads(tokenizer.backend_tokenizer.to_str())
     model = found["model"]
+    if model["type"] in ALIASED:
+        # Written out, tokens that share an id are all but one lost.
+        model["vocab"] = tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False)
     if model["type"] not in KINDS:
         raise StepError(f"tokens can't be cut out of a {model['type']} tokenizer")
     if model["type"].startswith("Word") and model["unk_token"] not in model["vocab"]:
@@ -156,7 +161,7 @@ def cut(spec: Described, ids: Mapping[int, int]) -> Described:
 
     Args:
         spec: The tokenizer.
-        ids: New ids by old ones, as `numbered` gives them.
+        ids: New ids by old ones, as `numbered` gives them; others may be read as one of these (`ALIASED`).
     """
     model = dict(spec["model"])
     left = {piece: ids[index] for piece, index in pieces(spec).items() if index in ids}
@@ -203,28 +208,44 @@ def reopened(tokenizer: Any, spec: Described, folder: Path) -> Any:
     return made
 
 
-def check(before: Any, after: Any, spec: Described, ids: Mapping[int, int], texts: Sequence[str]) -> int:
-    """Read texts with both tokenizers, and count those that are read alike.
+def save(processor: Any, folder: Path) -> None:
+    """Write a tokenizer, or another processor, with all tokens that share an id."""
+    processor.save_pretrained(folder)
+    if not getattr(processor, "is_fast", False):
+        return
+    vocabulary = processor.backend_tokenizer.get_vocab(with_added_tokens=False)
+    if len(set(vocabulary.values())) < len(vocabulary):
+        file = folder / FILE
+        spec = json.loads(file.read_text(encoding="utf-8"))
+        spec["model"]["vocab"] = dict(sorted(vocabulary.items(), key=lambda entry: (entry[1], entry[0])))
+        file.write_text(json.dumps(spec, ensure_ascii=False, indent=2), encoding="utf-8")
+
+
+def check(
+    before: Any, after: Any, spec: Described, ids: Mapping[int, int], reads: Mapping[int, int], texts: Sequence[str]
+) -> int:
+    """Read texts with both tokenizers, and count those whose tokens all stayed.
 
     Args:
         before: The tokenizer as it was.
         after: Without some of its tokens.
         spec: The description of `before`.
-        ids: New ids by old ones.
+        ids: New ids by old ones, of the tokens that stayed.
+        reads: The same and more: what else has an id now.
         texts: What to read.
 
     Raises:
-        StepError: a text whose tokens all stayed is read in another way.
+        StepError: a text whose tokens all have an id is read in another way.
     """
     if not texts:
         return 0
     alike, unk = 0, unknown(spec)
     old, new = (each(list(texts), add_special_tokens=False, verbose=False)["input_ids"] for each in (before, after))
     for text, tokens, others in zip(texts, old, new, strict=True):
-        same = [ids.get(token) for token in tokens] == others
-        if not same and unk not in tokens and ids.keys() >= {*tokens}:
+        same = [reads.get(token) for token in tokens] == others
+        if not same and unk not in tokens and reads.keys() >= {*tokens}:
             raise StepError(f"without some of its tokens the tokenizer reads {text[:60]!r} in another way")
-        alike += same
+        alike += same and ids.keys() >= {*tokens}
     return alike
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from compressit import anatomy
 from compressit.model import disk as disks
-from compressit.model import saving
+from compressit.model import saving, tokens
 from compressit.model.disk import Disk
 from compressit.model.matrices import Matrix, matrices
 from compressit.model.parts import Part
@@ -84,7 +84,7 @@ class Model:
     def save(self, folder: Path) -> None:
         """Write config, safetensors and processor files; quantized matrices in the compressed-tensors format."""
         saving.save(self, folder)
-        self.processor.save_pretrained(folder)
+        tokens.save(self.processor, folder)
 
 
 def cast(module: nn.Module, dtype: torch.dtype) -> None:

@@ -4,6 +4,11 @@ The tokenizer and the embeddings are cut together, for good. A text whose tokens
 logits it got. What else there is to read is spelled with smaller pieces, which costs accuracy. Bytes, single
 characters, special and added tokens stay, which sets a floor. An untied output matrix shrinks too; tied ones stay one.
 
+With `others: nearest` it costs less: a token that goes is read as the one that stays whose embedding is closest, where
+the logits feel the difference (their slopes on the calibration split); and those stay that have no such neighbour and
+occur often. Several tokens of the tokenizer then have one id. They are in its tokenizer.json, and whoever opens that
+reads so; but the tokenizers library leaves all but one of them out when it writes the file again.
+
 The corpus is what the model is given of the training split and, where the recipe has one, of the calibration split. The
 evaluation split is never looked at.
 
@@ -24,14 +29,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from compressit import anatomy, tasks, weights
 from compressit.errors import RecipeError, StepError
 from compressit.model import Model, tokens, vocabulary
 from compressit.steps import Fact, Need, Notes, StepConfig, StepContext
+from compressit.steps._aliasing import closest, placed, worth_keeping
 from compressit.weights import Weight, Weights
 
 if TYPE_CHECKING:
@@ -39,6 +45,8 @@ if TYPE_CHECKING:
 
 TEXTS = ("text", "text_pair", "context", "continuation")
 """Roles whose values are read as they stand."""
+READING = ("text-classification",)
+"""Tasks whose models write no text."""
 BATCH = 1000
 """Texts read at once."""
 
@@ -59,12 +67,28 @@ class Config(StepConfig):
     alphabet: Literal["all", "seen"] = "all"
     """Whether all single characters stay, or ASCII's and those of the corpus; others are then unknown. Bytes stay.
     Where `keep` is small, `seen` leaves it to words: all characters are 2,000 of BERT's 30,522 tokens."""
+    others: Literal["pieces", "nearest"] = "pieces"
+    """Whether a token that goes is spelled with pieces that stay, or read as the closest of these: for tokenizers that
+    look words or pieces up (WordPiece, WordLevel), models that write no text, and `keep` as a number."""
+    batch_size: int = Field(32, ge=1)
+    """Examples at once while it is measured what is close."""
     corpus: Literal["train", "calibration"] = "train"
     """Whether the training split decides, with the calibration split where there is one, or the latter alone."""
 
     def needs(self) -> frozenset[Need]:
-        """Ask for the split that decides."""
-        return frozenset({Need.TRAINING if self.corpus == "train" else Need.CALIBRATION})
+        """Ask for the split that decides, and for one to measure on."""
+        measured = self.others == "nearest" or self.corpus == "calibration"
+        asked = {Need.TRAINING: self.corpus == "train", Need.CALIBRATION: measured}
+        return frozenset(need for need, wanted in asked.items() if wanted)
+
+    @model_validator(mode="after")
+    def _counted(self) -> Self:
+        if self.others == "nearest":
+            if not isinstance(self.keep, int):
+                raise ValueError("others: nearest needs a number to keep; give `keep: 8000`, for example")
+            if idle := self.model_fields_set & {"min_count", "alphabet"}:
+                raise ValueError(f"others: nearest chooses by more than how often tokens occur; leave out {min(idle)}")
+        return self
 
 
 def run(model: Model, config: Config, context: StepContext) -> Notes:
@@ -80,16 +104,18 @@ def run(model: Model, config: Config, context: StepContext) -> Notes:
     if out := [token for token in counts if token >= before]:
         raise StepError(f"the tokenizer uses token {out[0]}, and the model has embeddings for {before}")
 
-    letters = tokens.characters(spec, counts.keys()) if config.alphabet == "seen" else None
-    needs = tokens.needs(spec)
-    stay = set[int]().union(*map(needs, tokens.stay(spec, letters) | vocabulary.named(model.module)))
-    kept = chosen(config, counts, stay, needs)
-    ids = tokens.numbered(spec, kept, before)
-    tokenizer = tokens.reopened(model.processor, tokens.cut(spec, ids), context.scratch / "tokenizer")
+    if config.others == "nearest":
+        ids, reads = _merged(model, spec, counts, config, context)
+    else:
+        letters = tokens.characters(spec, counts.keys()) if config.alphabet == "seen" else None
+        needs = tokens.needs(spec)
+        stay = set[int]().union(*map(needs, tokens.stay(spec, letters) | vocabulary.named(model.module)))
+        ids = reads = tokens.numbered(spec, chosen(config, counts, stay, needs), before)
+    tokenizer = tokens.reopened(model.processor, tokens.cut(spec, reads), context.scratch / "tokenizer")
     texts = alike = 0
     with context.progress.bar(config.step, sum(map(len, corpus))) as advance:
         for some, rows in _texts(corpus):
-            alike += tokens.check(model.processor, tokenizer, spec, ids, some)
+            alike += tokens.check(model.processor, tokenizer, spec, ids, reads, some)
             texts += len(some)
             advance(rows)
     share = vocabulary.share(model.module)
@@ -100,6 +126,7 @@ def run(model: Model, config: Config, context: StepContext) -> Notes:
         "tokens_before": before,
         "tokens_after": vocabulary.size(model.module),
         "corpus_covered": round(covered, 5),
+        **({"tokens_read_as_others": len(reads) - len(ids)} if reads is not ids else {}),
         **({"texts_read_alike": round(alike / texts, 5)} if texts else {}),
         "embedding_share_before": round(share, 4),
         "embedding_share_after": round(vocabulary.share(model.module), 4),
@@ -166,6 +193,28 @@ def chosen(config: Config, counts: Mapping[int, int], stay: set[int], needs: Cal
         kept |= more
         covered += counts[token]
     return kept
+
+
+def _merged(
+    model: Model, spec: tokens.Described, counts: Mapping[int, int], config: Config, context: StepContext
+) -> tuple[dict[int, int], dict[int, int]]:
+    """Give new ids by old ones: of the tokens that stay, and of all, others having the id of the closest of these."""
+    assert isinstance(config.keep, int), "checked with the recipe"
+    kind, before = spec["model"]["type"], vocabulary.size(model.module)
+    if kind not in tokens.ALIASED or model.task not in READING:
+        raise StepError(
+            f"others: nearest can't be done for a {kind} tokenizer of a model for {model.task}", hint="others: pieces"
+        )
+    words = set(tokens.pieces(spec).values())
+    added, unknown = set(tokens.added(spec).values()), tokens.unknown(spec)
+    never = added | (set(range(before)) - words) | ({unknown} if unknown is not None else set())
+    # All pieces are known to the tokenizer still: none is needed to spell others.
+    stay = chosen(config, {}, tokens.stay(spec, set()) | vocabulary.named(model.module), lambda token: {token})
+    places = placed(model, config.batch_size, context)
+    kept = worth_keeping(places, counts, stay, never, config.keep)
+    near = closest(places, sorted(words - kept), sorted(kept - never))
+    ids = tokens.numbered(spec, kept, before)
+    return ids, ids | {token: ids[other] for token, other in near.items()}
 
 
 def _texts(corpus: list[Dataset]) -> Iterator[tuple[list[str], int]]:

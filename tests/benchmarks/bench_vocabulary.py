@@ -1,7 +1,8 @@
 """What trimming a classifier's vocabulary to its training text costs: a table, one row for each setting.
 
     python tests/benchmarks/bench_vocabulary.py --model FOLDER --data FOLDER --corpus train.jsonl --test test.jsonl
-        [--text sentence] [--min-count 1 2 3 ...] [--keep 8000 0.99 ...] [--alphabet all seen] [--out FILE.json]
+        [--text sentence] [--min-count 1 2 3 ...] [--keep 8000 0.99 ...] [--alphabet all seen]
+        [--others pieces nearest] [--seeds 0 1 2] [--out FILE.json]
 
 Each setting starts from the model anew, is trimmed by the step as a recipe would, saved, and opened again with plain
 transformers. `alike` is the share of test texts whose tokens all stay; of these, one text at a time, `same logits`
@@ -25,6 +26,8 @@ from compressit.progress import Silent
 from compressit.steps import StepContext, trim_vocabulary
 
 TASK = "text-classification"
+SAMPLE = 1024
+"""Calibration rows, of the corpus, on which `others: nearest` measures."""
 HEADS = ["setting", "rows", "of all", "corpus covered", "alike", "same logits", "saved", "accuracy", "points", "MB"]
 
 
@@ -38,6 +41,8 @@ def asked() -> argparse.Namespace:
     parser.add_argument("--min-count", nargs="*", type=int, default=[1, 2, 3])
     parser.add_argument("--keep", nargs="*", default=[])
     parser.add_argument("--alphabet", nargs="*", default=["all"])
+    parser.add_argument("--others", nargs="*", default=["pieces"])
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0], help="of the calibration rows")
     parser.add_argument("--out", type=Path)
     return parser.parse_args()
 
@@ -50,14 +55,18 @@ def logits(module, tokenizer, texts: list[str]) -> list[torch.Tensor]:
         return [module(**batch).logits[0].clone() for batch in batches]
 
 
+def embedded(module, tokenizer, text: str) -> torch.Tensor:
+    return module.get_input_embeddings().weight[torch.tensor(tokenizer(text)["input_ids"])]
+
+
 def right(said: list[torch.Tensor], truth: torch.Tensor) -> float:
     return (torch.stack(said).argmax(-1) == truth).double().mean().item()
 
 
-def trimmed(source: Path, corpus: datasets.Dataset, fields: dict, folder: Path):
+def trimmed(source: Path, corpus: datasets.Dataset, sample: datasets.Dataset, fields: dict, folder: Path):
     """Trim and save."""
     found = model.load(source, TASK)
-    context = StepContext(corpus, None, None, "cpu", 0, Silent(), folder / "scratch")
+    context = StepContext(corpus, sample, None, "cpu", 0, Silent(), folder / "scratch")
     notes = trim_vocabulary.run(found, trim_vocabulary.Config(step="trim_vocabulary", **fields), context)
     found.save(folder / "saved")
     return found, notes
@@ -66,8 +75,11 @@ def trimmed(source: Path, corpus: datasets.Dataset, fields: dict, folder: Path):
 def settings(given: argparse.Namespace):
     counts = [{"min_count": count} for count in given.min_count]
     keeps = [{"keep": float(keep) if "." in keep else int(keep)} for keep in given.keep]
-    for alphabet, fields in itertools.product(given.alphabet, [*counts, *keeps]):
-        yield {"alphabet": alphabet, **fields}
+    if "pieces" in given.others:
+        for alphabet, fields in itertools.product(given.alphabet, [*counts, *keeps]):
+            yield {"alphabet": alphabet, **fields}
+    if "nearest" in given.others:
+        yield from ({"others": "nearest", **fields} for fields in keeps)
 
 
 def main() -> None:
@@ -80,21 +92,23 @@ def main() -> None:
     labels = original.module.config.id2label
     corpus, test = (data.rows(spec, split, TASK, labels, Path.cwd()) for split in (given.corpus, given.test))
     texts, truth = list(test["text"]), torch.tensor(test["label"])
-    before, read = logits(original.module, original.processor, texts), [*map(original.processor.tokenize, texts)]
+    before = logits(original.module, original.processor, texts)
+    read = [embedded(original.module, original.processor, text) for text in texts]
     rows, accuracy = original.module.get_input_embeddings().num_embeddings, right(before, truth)
     records = [{"setting": "original", "rows": rows, "accuracy": accuracy}]
     for line in (HEADS, ["---"] * len(HEADS), ["original", rows, "100%", "", "", "", "", f"{accuracy:.4f}", "", ""]):
         print(*line, sep=" | ")
-    for fields in settings(given):
+    for seed, fields in itertools.product(given.seeds, settings(given)):
+        sample = corpus.shuffle(seed=seed).select(range(min(SAMPLE, len(corpus))))
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name) / "saved"
-            found, notes = trimmed(given.model, corpus, fields, Path(name))
+            found, notes = trimmed(given.model, corpus, sample, fields, Path(name))
             module = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
             size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
             after = logits(module, tokenizer, texts)
         pairs = enumerate(zip(texts, read, strict=True))
-        alike = [index for index, (text, tokens) in pairs if tokenizer.tokenize(text) == tokens]
+        alike = [index for index, (text, rows) in pairs if torch.equal(embedded(module, tokenizer, text), rows)]
         own = logits(found.module, found.processor, [texts[index] for index in alike])
         same = sum(torch.equal(before[index], said) for index, said in zip(alike, own, strict=True))
         apart = max((float((before[index] - after[index]).abs().max()) for index in alike), default=0.0)
