@@ -32,6 +32,7 @@ METHODS = {
     "fisher, no refit": {"importance": "fisher", "refit": False},
     "one budget, refit": {"importance": "fisher", "length": 32},
     "one budget, refit, 4 rounds": {"importance": "fisher", "length": 32, "rounds": 4},
+    "latency, refit": {"importance": "fisher", "length": 128, "budget": "latency"},
     "magnitude, refit": {"importance": "magnitude", "uniform": True},
     "magnitude, no refit": {"importance": "magnitude", "uniform": True, "refit": False},
     "random, refit": {"importance": "random", "uniform": True},
@@ -100,12 +101,14 @@ def main() -> None:
                 begun = time.perf_counter()
                 for step in ("prune_structured",) if "length" in METHODS[name] else ("prune_heads", "prune_ffn"):
                     config = load(step).Config(step=step, sparsity=given.sparsity, **METHODS[name])
-                    load(step).run(found, config, replace(context, scratch=context.scratch / step))
+                    notes = load(step).run(found, config, replace(context, scratch=context.scratch / step))
                 seconds = time.perf_counter() - begun
                 found.save(Path(folder) / "saved")
                 again = model.load(Path(folder) / "saved", TASK)
                 flops, score = matrices(again) / whole, accuracy(again, test)
-            records.append({"method": name, "seed": seed, "flops": flops, "accuracy": score, "seconds": seconds})
+            records.append(
+                {"method": name, "seed": seed, "flops": flops, "accuracy": score, "seconds": seconds, **notes}
+            )
         own = [record for record in records if record["method"] == name]
         mean = statistics.mean(record["accuracy"] for record in own)
         each = ", ".join(f"{record['accuracy']:.4f}" for record in own)

@@ -8,7 +8,8 @@ import torch
 from compressit import anatomy, weights
 from compressit import model as models
 from compressit.errors import RecipeError
-from compressit.steps import load, prune_ffn, prune_heads, prune_structured
+from compressit.steps import _cutting, _latency, load, prune_ffn, prune_heads, prune_structured
+from tests import conftest, tiny
 from tests.anatomy.conftest import HEADED
 
 
@@ -77,6 +78,27 @@ def test_the_plan_foresees_about_what_is_left(opened, context, family):
         load("prune_structured").foresee(weights.read(family("mpnet")), config())
 
 
+@pytest.mark.parametrize("name", ["bert", "llama", "gpt2", "gpt_neox"])
+def test_the_plan_knows_what_can_not_be_cut(name, family, opened, context):
+    """To within the last head: the plan refuses what the step would, and no more."""
+    step, refused = load("prune_structured"), []
+    for sparsity in (0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95):
+        fields = config(sparsity=sparsity, importance="magnitude", refit=False)
+        model = opened(name)
+        foreseen = refuses(step.foresee, weights.read(family(name)), fields)
+        refused.append((foreseen, refuses(step.run, model, fields, context(model))))
+    assert all(foreseen == found for foreseen, found in refused)
+    assert {found for _, found in refused} == {False, True}
+
+
+def refuses(call, *arguments):
+    try:
+        call(*arguments)
+    except RecipeError:
+        return True
+    return False
+
+
 def test_the_plan_foresees_numbers_that_can_be(family):
     foreseen = load("prune_structured").foresee(weights.read(family("llama")), config(sparsity=0.3, multiple=16))
     found = prune_ffn.located(foreseen).counts.values()
@@ -106,3 +128,34 @@ def test_blocks_that_say_nothing_are_cut_most(opened, context):
     load("prune_structured").run(model, config(sparsity=0.25), context(model))
     assert anatomy.neurons(model.module, first) == 4
     assert anatomy.heads(model.module, first).groups == 1
+
+
+def test_a_copy_is_cut_and_timed_while_the_module_stays(opened, context, logits):
+    model = opened("bert")
+    given = context(model)
+    units, before = prune_structured._units(model.module), logits(model, given)
+    stay = [range(unit.count // 2) for unit in units]
+    cut = _latency.without(model.module, units, stay)
+    assert torch.equal(logits(model, given), before)
+    assert cut.bert.embeddings.word_embeddings.weight is model.module.bert.embeddings.word_embeddings.weight
+    for unit, keep in zip(units, stay, strict=True):
+        _cutting.take_out(model.module, unit, keep)
+    batch = _latency.batch(model, 6, 20, given)
+    assert all(value.shape == (6, 20) for value in batch.values())
+    with torch.inference_mode():
+        assert torch.equal(cut(**batch).logits, model.module(**batch).logits)
+
+
+def test_a_budget_of_time_cuts_where_time_goes(opened, context, tmp_path):
+    """Nearly all of it goes to neurons here."""
+    folder = tmp_path / "wide"
+    tiny.build("bert", intermediate_size=6144).save_pretrained(folder)
+    conftest.tokenizer().save_pretrained(folder)
+    model = models.load(folder, "text-classification")
+    fields = {"budget": "latency", "importance": "magnitude", "refit": False, "multiple": 64, "length": 48}
+    notes = load("prune_structured").run(model, config(sparsity=0.3, **fields), context(model))
+    assert 0.3 < notes["multiplications_left"] < 0.95
+    assert notes["latency_left"] > 0
+    assert {need.value for need in config(budget="latency", importance="random", refit=False).needs()} == {
+        "calibration"
+    }
