@@ -87,8 +87,14 @@ def _sources(written: Written) -> Found:
                 source.demo(path)
             except CompressitError as error:
                 yield where, error.message, error.hint
-        elif looks_local(path) and not Path(located(path, written.base)).exists():
-            yield where, f"there is no {kind} at {located(path, written.base)}", None
+            continue
+        folder = Path(located(path, written.base))
+        if looks_local(path) and not folder.exists():
+            yield where, f"there is no {kind} at {folder}", None
+        elif kind == "model" and folder.is_dir() and not (folder / "config.json").exists():
+            inside = [each.parent for each in sorted(folder.glob("*/config.json"))]
+            hint = f"did you mean {inside[0]}?" if inside else None
+            yield where, f"{folder} holds no config.json: it is no transformers model", hint
     if recipe.dataset:
         roles = tasks.load(recipe.task).ROLES
         columns = list(recipe.dataset.columns.values())

@@ -120,6 +120,14 @@ def test_one_error(old, new, said, write):
     assert said in problems(GOOD.replace(old, new, 1), write)
 
 
+def test_a_run_folder_is_no_model_but_holds_one(write, tmp_path):
+    (tmp_path / "run/checkpoint").mkdir(parents=True)
+    (tmp_path / "run/checkpoint/config.json").write_text("{}")
+    (found,) = rules.check(recipe.load(write(GOOD.replace("model: demo:stdlib", "model: ./run", 1))))
+    assert "holds no config.json" in found.message
+    assert found.hint == f"did you mean {tmp_path / 'run/checkpoint'}?"
+
+
 def test_quantized_weights_cannot_be_exported_to_onnx_as_float32(write):
     text = GOOD.replace("  - step: drop_layers\n    keep: [0]", "  - step: quantize_rtn")
     assert "onnx can't hold the quantization that step 3" in problems(text, write)

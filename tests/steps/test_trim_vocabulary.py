@@ -470,6 +470,7 @@ steps:
     ],
 )
 def test_recipes_that_can_not_work_are_refused(task, more, steps, message, write, tmp_path):
+    (tmp_path / "config.json").write_text("{}")
     text = RECIPE.format(task=task, model=tmp_path, data=tmp_path, more=more, steps=steps)
     try:
         found = [problem.message for problem in rules.check(recipe.load(write(text)))]
