@@ -22,6 +22,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from compressit import tasks
 from compressit.errors import MissingExtra, StepError
 from compressit.exports import ExportConfig
 from compressit.model import Model, tokens
@@ -73,16 +74,16 @@ def run(model: Model, config: Config, folder: Path, examples: Sequence[Mapping[s
             raise MissingExtra(package, "onnx")
     module = _plain(model.module)
     inputs = [{name: value.cpu() for name, value in batch.items() if name != "labels"} for batch in examples]
-    expected = _logits(module, inputs)
+    expected = _said(module, model.task, inputs)
     file = folder / FILE
     with _quiet():
         program = _trace(module, inputs)
         _write(program, file)
-    notes = _check(file, inputs, expected)
+    notes = _check(file, model.task, inputs, expected)
     if config.weights == "int8":
         with _quiet():
             _write(_quantized(program, config), file)
-        notes = _compare(file, inputs, expected)
+        notes = _compare(file, model.task, inputs, expected)
     module.config.save_pretrained(folder)
     tokens.save(model.processor, folder)
     return notes
@@ -135,26 +136,28 @@ def _write(program: Any, file: Path) -> None:
     onnx_ir.save(program, str(file), external_data=f"{FILE}.data" if size > PROTOBUF_LIMIT else None)
 
 
-def _logits(module: Any, inputs: Sequence[Mapping[str, torch.Tensor]]) -> NDArray[np.float32]:
+def _said(module: Any, task: str, inputs: Sequence[Mapping[str, torch.Tensor]]) -> NDArray[np.float32]:
     import numpy as np
     import torch
 
     with torch.inference_mode():
-        return np.concatenate([module(**batch).logits.numpy() for batch in inputs])
+        said = [tasks.answer(task, module(**batch), torch.stack).numpy() for batch in inputs]
+    return np.concatenate([each.reshape(-1, each.shape[-1]) for each in said])
 
 
-def _onnx_logits(file: Path, inputs: Sequence[Mapping[str, torch.Tensor]]) -> NDArray[np.float32]:
+def _file_said(file: Path, task: str, inputs: Sequence[Mapping[str, torch.Tensor]]) -> NDArray[np.float32]:
     import numpy as np
 
     from compressit.runtimes import load
 
-    session = load("onnxruntime").open(file.parent, "", "cpu")
-    return np.concatenate([session({name: value.numpy() for name, value in batch.items()}) for batch in inputs])
+    session = load("onnxruntime").open(file.parent, task, "cpu")
+    said = [session({name: value.numpy() for name, value in batch.items()}) for batch in inputs]
+    return np.concatenate([each.reshape(-1, each.shape[-1]) for each in said])
 
 
-def _check(file: Path, inputs: Sequence[Mapping[str, torch.Tensor]], expected: NDArray[np.float32]) -> Notes:
+def _check(file: Path, task: str, inputs: Sequence[Mapping[str, torch.Tensor]], expected: NDArray[np.float32]) -> Notes:
     """Compare the float32 file with the checkpoint, by the spread of logits between examples."""
-    notes = _compare(file, inputs, expected)
+    notes = _compare(file, task, inputs, expected)
     spread = float(expected.std(0).mean()) or 1.0
     if float(notes["max_difference"]) > TOLERANCE * max(spread, 1e-3):
         raise StepError(
@@ -165,10 +168,12 @@ def _check(file: Path, inputs: Sequence[Mapping[str, torch.Tensor]], expected: N
     return notes
 
 
-def _compare(file: Path, inputs: Sequence[Mapping[str, torch.Tensor]], expected: NDArray[np.float32]) -> Notes:
+def _compare(
+    file: Path, task: str, inputs: Sequence[Mapping[str, torch.Tensor]], expected: NDArray[np.float32]
+) -> Notes:
     import numpy as np
 
-    found = _onnx_logits(file, inputs)
+    found = _file_said(file, task, inputs)
     if not np.isfinite(found).all():
         raise StepError("onnx: the file's logits are not finite")
     return {

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from compressit import tasks
 from compressit.errors import MissingExtra, StepError
 from compressit.runtimes import Batch, Facts, Session
 
@@ -29,6 +30,8 @@ def open(folder: Path, task: str, device: str, trust_remote_code: bool = False, 
     """
     if scratch is not None:
         raise StepError("onnxruntime holds all weights in memory", hint="use a larger machine or a smaller model")
+    import numpy as np
+
     ort = _library()
     provider = PROVIDERS[device]
     options = ort.SessionOptions()
@@ -36,10 +39,11 @@ def open(folder: Path, task: str, device: str, trust_remote_code: bool = False, 
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     session = ort.InferenceSession(str(folder / FILE), options, providers=[provider])
-    names = {value.name for value in session.get_inputs()}
+    names, wanted = {value.name for value in session.get_inputs()}, tasks.outputs(task)
 
     def run(batch: Batch) -> Any:
-        return session.run(["logits"], {name: array for name, array in batch.items() if name in names})[0]
+        said = session.run(wanted, {name: array for name, array in batch.items() if name in names})
+        return tasks.answer(task, dict(zip(wanted, said, strict=True)), np.stack)
 
     return run
 

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from compressit import checkpoint, model
+from compressit import checkpoint, model, tasks
 from compressit.model import mapped
 from compressit.runtimes import Batch, Facts, Session
 
@@ -20,7 +20,7 @@ def place(device: str) -> str:
 
 
 def open(folder: Path, task: str, device: str, trust_remote_code: bool = False, scratch: Path | None = None) -> Session:
-    """Open a checkpoint with transformers; logits come back as float32.
+    """Open a checkpoint with transformers; what it says comes back as float32.
 
     With `scratch`, weights stay in their files, and what must be unpacked is laid out there: the same logits, slower.
     """
@@ -41,7 +41,7 @@ def open(folder: Path, task: str, device: str, trust_remote_code: bool = False, 
         with torch.inference_mode():
             known = {name: array for name, array in batch.items() if name in takes or name not in OPTIONAL}
             inputs = {name: torch.from_numpy(array).to(device) for name, array in known.items()}
-            return module(**inputs).logits.float().cpu().numpy()
+            return tasks.answer(task, module(**inputs), torch.stack).float().cpu().numpy()
 
     return run
 

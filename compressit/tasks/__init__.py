@@ -11,6 +11,7 @@ A task's file holds:
 
 These are optional:
 
+* `OUTPUTS`: names of the model's outputs that it is judged by (default: logits); several are put side by side;
 * `CHOICES`: groups of roles, of which the data has one;
 * `FIELDS`: fields of the data set that it alone reads, given to `prepare` where the evaluation split is measured;
 * `SETTINGS`: fields of metrics that a recipe doesn't spell out;
@@ -23,9 +24,31 @@ Where a row gives several examples, or several rows one, `prepare` adds a column
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
+from typing import Any, TypeVar
 
 from compressit import registry
+
+Array = TypeVar("Array")
+
+
+def outputs(name: str) -> tuple[str, ...]:
+    """Name what a task's models give that they are judged by."""
+    found: tuple[str, ...] = getattr(load(name), "OUTPUTS", ("logits",))
+    return found
+
+
+def answer(name: str, given: Mapping[str, Array], stack: Callable[[Sequence[Array], Any], Array]) -> Array:
+    """Make one array of a model's outputs: the only one, or (..., outputs) where there are several.
+
+    Args:
+        name: The task.
+        given: Outputs by name, of torch or numpy.
+        stack: torch.stack or numpy.stack.
+    """
+    parts = [given[output] for output in outputs(name)]
+    return parts[0] if len(parts) == 1 else stack(parts, -1)
 
 
 def names() -> list[str]:

@@ -64,7 +64,7 @@ def exported(classifier, examples, tmp_path_factory):
 def test_every_batch_size_and_length_gives_the_checkpoints_logits(size, exported, classifier, rows):
     folder, notes = exported["float32"]
     assert notes["max_difference"] < 1e-4
-    found = run_all(load("onnxruntime").open(folder, "", "cpu"), classifier, rows, size)
+    found = run_all(load("onnxruntime").open(folder, "text-classification", "cpu"), classifier, rows, size)
     with torch.inference_mode():
         wanted = run_all(lambda b: classifier.module(**{k: torch.from_numpy(v) for k, v in b.items()}).logits.numpy(),
                          classifier, rows, size)  # fmt: skip
@@ -74,7 +74,7 @@ def test_every_batch_size_and_length_gives_the_checkpoints_logits(size, exported
 def test_int8_is_smaller_and_agrees(exported, classifier, rows):
     sizes = {name: (folder / onnx.FILE).stat().st_size for name, (folder, _) in exported.items()}
     runs = {
-        name: run_all(load("onnxruntime").open(folder, "", "cpu"), classifier, rows, 16)
+        name: run_all(load("onnxruntime").open(folder, "text-classification", "cpu"), classifier, rows, 16)
         for name, (folder, _) in exported.items()
     }
     assert (runs["int8"].argmax(-1) == runs["float32"].argmax(-1)).mean() > 0.98
@@ -149,5 +149,5 @@ def test_plain_onnxruntime_serves_it_where_compressit_is_not(weights, exported):
         [sys.executable, "-c", PLAIN, folder, json.dumps(texts)], capture_output=True, text=True, check=True
     )
     tokens = AutoTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="np")
-    wanted = load("onnxruntime").open(folder, "", "cpu")(dict(tokens))
+    wanted = load("onnxruntime").open(folder, "text-classification", "cpu")(dict(tokens))
     assert np.allclose(json.loads(done.stdout), wanted, atol=1e-5)
