@@ -78,9 +78,13 @@ def _sources(written: Written) -> Found:
     if recipe.dataset:
         places.append((_written(written, "dataset"), recipe.dataset.path, "data set"))
     for index, step in enumerate(recipe.steps):
-        teacher = getattr(step, "teacher", None)
-        if teacher:
-            places.append((("steps", index, "teacher"), teacher, "model"))
+        named = getattr(step, "teacher", None) or ()
+        teachers = (
+            [(("steps", index, "teacher"), named)]
+            if isinstance(named, str)
+            else [(("steps", index, "teacher", place), each) for place, each in enumerate(named)]
+        )
+        places += [(where, each, "model") for where, each in teachers]
     for where, path, kind in places:
         if path.startswith("demo:"):
             try:

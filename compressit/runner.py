@@ -278,7 +278,8 @@ def _begin(plan: Plan, folder: Path, device: str, trust: bool, progress: Progres
             split = getattr(spec, use)
             if split is not None:
                 progress.say(f"read {use} data: {spec.path} {split}")
-                rows[use] = data.rows(spec, split, plan.written.recipe.task, labels, plan.written.base)
+                task, base = plan.written.recipe.task, plan.written.base
+                rows[use] = data.rows(spec, split, task, labels, base, labelled=use == EVALUATION)
         rows[EVALUATION].save_to_disk(str(folder / ".work" / "rows"))
         for use, count in _repeated(rows).items():
             progress.say(f"warning: {count:,} examples of the evaluation split are in the {use} split too")

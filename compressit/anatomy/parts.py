@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +77,38 @@ def heads(module: Any, block_name: str, kind: str = "self") -> Heads:
 def output(module: Any, block_name: str, kind: str = "self") -> str:
     """Name the matrix whose inputs are heads x head width, head by head: its full name, without ".weight"."""
     return f"{block_name}.{attention(module, block_name, kind).output}"
+
+
+def projections(module: Any, block_name: str) -> dict[str, Callable[[Any], dict[str, Any]]]:
+    """Name the matrices that make a block's queries, keys and values, and say how to read these off what each gives.
+
+    What is read is (..., heads x head width), by "query", "key" and "value".
+    """
+    described, own = attention(module, block_name), heads(module, block_name)
+    holder = module.get_submodule(block_name).get_submodule(described.module)
+    held = {name for name, _ in holder.named_modules()}
+    path = f"{block_name}.{described.module}" if described.module else block_name
+    if described.fused in held:
+        return {f"{path}.{described.fused}": functools.partial(_apart, own, described.interleaved)}
+    # DeBERTa has others for positions, which come after.
+    names = [each for each in described.query if each in held][:1]
+    names += [each for each in described.key_value if each in held][:2]
+    kinds = zip(("query", "key", "value"), names, strict=True)
+    return {f"{path}.{name}": functools.partial(_alone, kind) for kind, name in kinds}
+
+
+def _alone(kind: str, made: Any) -> dict[str, Any]:
+    return {kind: made}
+
+
+def _apart(own: Heads, interleaved: bool, made: Any) -> dict[str, Any]:
+    """Take queries, keys and values apart that one matrix made."""
+    if interleaved:
+        parts = [each.flatten(-2) for each in made.unflatten(-1, (own.count, -1)).chunk(3, -1)]
+    else:
+        sizes = [count * own.head_dim for count in (own.count, own.groups, own.groups)]
+        parts = list(made.split(sizes, -1))
+    return dict(zip(("query", "key", "value"), parts, strict=True))
 
 
 def width(module: Any) -> int:

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["DatasetSpec", "batched", "batches", "by_length", "fingerprints", "rows"]
 
 
-def rows(spec: DatasetSpec, split: str, task: str, id2label: Mapping[int, str], base: Path) -> Dataset:
+def rows(
+    spec: DatasetSpec, split: str, task: str, id2label: Mapping[int, str], base: Path, *, labelled: bool = True
+) -> Dataset:
     """Read one split, its columns named by role and its labels turned into the model's ids.
 
     Args:
@@ -34,13 +36,14 @@ def rows(spec: DatasetSpec, split: str, task: str, id2label: Mapping[int, str], 
         task: Name of the task, which knows the roles.
         id2label: The model's labels.
         base: Folder that relative paths start from.
+        labelled: Whether each row must have its label; those without get `labels.UNLABELLED`.
 
     Raises:
         DataError: a column is missing, a value is empty, or the labels and the model's don't agree.
         RetryableError: the hub is out of reach.
     """
     found = source.read(spec, split, base)
-    roles = _columns(found, spec, task)
+    roles = _columns(found, spec, task, labelled=labelled)
     found = found.select_columns(list(roles.values())).rename_columns(
         {column: role for role, column in roles.items() if column != role}
     )
@@ -50,7 +53,11 @@ def rows(spec: DatasetSpec, split: str, task: str, id2label: Mapping[int, str], 
         found = source.images(found, spec, base)
     for role in roles.keys() & {"text", "text_pair", "context", "continuation"}:
         _check_text(found[role], role, split)
-    return labels.to_ids(found, id2label, spec.labels, split) if "label" in roles else found
+    if "label" in roles:
+        return labels.to_ids(found, id2label, spec.labels, split, needed=labelled)
+    if "label" in tasks.load(task).ROLES:
+        return found.add_column("label", [labels.UNLABELLED] * len(found))
+    return found
 
 
 def batches(
@@ -100,14 +107,14 @@ def _fingerprint(row: Mapping[str, Any]) -> int:
     return int.from_bytes(digest.digest(), "little")
 
 
-def _columns(found: Dataset, spec: DatasetSpec, task: str) -> dict[str, str]:
+def _columns(found: Dataset, spec: DatasetSpec, task: str, *, labelled: bool) -> dict[str, str]:
     wanted = _wanted(found, spec, task)
     roles = {}
     for role, required in wanted.items():
         column = spec.columns.get(role, role)
         if column in found.column_names:
             roles[role] = column
-        elif required or role in spec.columns:
+        elif (required or role in spec.columns) and (labelled or role != "label"):
             raise DataError(
                 f"{spec.path} has no column {column!r} for {role}{suggest(column, found.column_names)}",
                 hint=f"name it in the recipe: columns: {{{role}: COLUMN}}; there are {', '.join(found.column_names)}",

@@ -15,8 +15,16 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-def to_ids(rows: Dataset, id2label: Mapping[int, str], mapping: Mapping[str, str] | None, split: str) -> Dataset:
+UNLABELLED = -100
+"""What stands for a label that nobody knows; losses pass it over."""
+
+
+def to_ids(
+    rows: Dataset, id2label: Mapping[int, str], mapping: Mapping[str, str] | None, split: str, *, needed: bool = True
+) -> Dataset:
     """Replace the column `label` by the model's ids.
+
+    Where labels are not needed, a row without one gets `UNLABELLED`.
 
     Raises:
         DataError: the labels and the model's don't agree; the message shows both.
@@ -26,16 +34,29 @@ def to_ids(rows: Dataset, id2label: Mapping[int, str], mapping: Mapping[str, str
     feature = rows.features["label"]
     names = feature.names if isinstance(feature, datasets.ClassLabel) else None
     values = list(rows["label"])
-    _check_values(values, split, rows.features["label"])
-    ids = _table(sorted(set(values), key=str), names, id2label, mapping)
+    _check_values(values, split, needed)
+    known = {value for value in values if not _missing(value)}
+    ids = _table(sorted(known, key=str), names, id2label, mapping) | {None: UNLABELLED, -1: UNLABELLED}
     replaced = [ids[value] for value in values]
     return rows.remove_columns("label").add_column("label", replaced)
 
 
-def _check_values(values: list[Any], split: str, feature: Any) -> None:
+def unknown(rows: Dataset) -> bool:
+    """Say whether no row has a label."""
+    return "label" in rows.column_names and all(label == UNLABELLED for label in rows["label"])
+
+
+def _missing(value: Any) -> bool:
+    return value is None or value == -1
+
+
+def _check_values(values: list[Any], split: str, needed: bool) -> None:
     for index, value in enumerate(values):
-        if value is None or value == -1:
-            raise DataError(f"row {index} of split {split!r} has no label", hint="name a split whose labels are known")
+        if _missing(value):
+            if needed:
+                hint = "name a split whose labels are known"
+                raise DataError(f"row {index} of split {split!r} has no label", hint=hint)
+            continue
         if not isinstance(value, str | int):
             raise DataError(f"row {index} of split {split!r}: label {value!r} is a {type(value).__name__}, not a class")
 

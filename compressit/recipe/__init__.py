@@ -70,7 +70,10 @@ def anchored(recipe: Recipe, base: Path) -> Recipe:
 
     def place(part: Any, field: str) -> Any:
         path = getattr(part, field, None)
-        return part.model_copy(update={field: located(path, base)}) if path else part
+        if not path:
+            return part
+        found = located(path, base) if isinstance(path, str) else tuple(located(each, base) for each in path)
+        return part.model_copy(update={field: found})
 
     changed: dict[str, Any] = {"model": place(recipe.model, "path")}
     if recipe.dataset is not None:

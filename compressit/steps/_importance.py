@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from compressit import tasks
+from compressit.data.labels import unknown
+from compressit.errors import StepError
 from compressit.model import Model
 from compressit.steps import StepContext
 from compressit.steps._calibration import batches
@@ -59,6 +61,8 @@ def importance(
     draw = torch.Generator().manual_seed(context.seed)
     if how == "random":
         return [torch.rand(each.count, generator=draw) for each in units[: 1 if joint else None]]
+    if how == "taylor" and context.calibration is not None and unknown(context.calibration):
+        raise StepError("importance: taylor goes by labels, and no calibration row has one", hint="importance: fisher")
     if how in ("fisher", "taylor"):
         return _derivatives(model, units, how, batch_size, context, draw, joint=joint)
     found = [_outgoing(model, each) for each in units]

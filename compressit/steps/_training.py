@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from compressit import tasks
+from compressit.data.labels import UNLABELLED, unknown
 from compressit.errors import StepError
 from compressit.model import Model, cast
 from compressit.progress import Advance
@@ -18,11 +19,8 @@ from compressit.steps import Fact, Need, Notes, StepConfig, StepContext
 if TYPE_CHECKING:
     import torch
 
-Loss = Callable[["torch.Tensor", "torch.Tensor", "torch.Tensor | None"], "torch.Tensor"]
-"""(logits (B, C), labels (B,), the teacher's logits (B, C) or None) -> scalar. B are examples, or scored tokens."""
-
-Scored = Callable[["torch.Tensor", "torch.Tensor"], "tuple[torch.Tensor, torch.Tensor]"]
-"""(logits, labels) as the model gives and the data holds them -> a row of logits and a label for each prediction."""
+Objective = Callable[[Any, Mapping[str, "torch.Tensor"], "torch.Tensor", "torch.Tensor | None"], "torch.Tensor"]
+"""(module, inputs, labels, what was said of each example beforehand or None) -> the scalar to minimise."""
 
 
 class TrainingConfig(StepConfig):
@@ -52,13 +50,17 @@ class TrainingConfig(StepConfig):
         """Ask for a training split."""
         return frozenset({Need.TRAINING})
 
+    def by_labels(self) -> bool:
+        """Say whether nothing is learned without labels."""
+        return True
+
 
 def train(
     model: Model,
     config: TrainingConfig,
     context: StepContext,
-    loss: Loss,
-    teacher: torch.Tensor | Model | None = None,
+    objective: Objective,
+    taught: torch.Tensor | None = None,
 ) -> Notes:
     """Train in place; weights of linear layers and convolutions that are zero stay zero.
 
@@ -66,9 +68,8 @@ def train(
         model: Trained in float32 and given back in the type it came in.
         config: The step's fields.
         context: Its training rows, device and seed; an interrupted training goes on from its scratch folder.
-        loss: What is minimised.
-        teacher: The teacher's logits for each training row, (rows, classes); or the teacher itself, which reads the
-            same tokens and is run batch by batch.
+        objective: What is minimised.
+        taught: A teacher's logits for each training row, (rows, classes), which the objective is given.
 
     Raises:
         StepError: the loss became NaN or infinite.
@@ -77,17 +78,21 @@ def train(
     from transformers import PrinterCallback
 
     assert context.train is not None, "the plan refuses training without a training split"
+    if taught is None and unknown(context.train) and config.by_labels():
+        raise StepError(
+            f"{config.step}: no row of the training split has a label",
+            hint="distill with alpha: 0 learns from a teacher alone",
+        )
     task = tasks.load(model.task)
     prepared = task.prepare(context.train, model.processor, context.max_length)
     dtype, use_cache = model.module.dtype, getattr(model.module.config, "use_cache", None)
-    logits, live = (None, teacher.module) if isinstance(teacher, Model) else (teacher, None)
     cast(model.module, torch.float32)
     updates = math.ceil(math.ceil(len(prepared) / config.batch_size) / config.accumulate * config.epochs)
     with context.progress.bar(config.step, updates) as advance:
-        trainer = _trainer(loss, getattr(task, "scored", None), live)(
+        trainer = _trainer(objective)(
             model=model.module,
             args=_arguments(config, context, "input_ids" in prepared.column_names),
-            train_dataset=_Rows(prepared, logits),
+            train_dataset=_Rows(prepared, taught),
             data_collator=_collate(task.collate(model.processor)),
             callbacks=[_watcher(_zeros(model.module), advance)],
         )
@@ -112,11 +117,38 @@ def train(
     return {"updates": trainer.state.global_step, **mean}
 
 
-def cross_entropy(logits: torch.Tensor, labels: torch.Tensor, teacher: torch.Tensor | None) -> torch.Tensor:
-    """Cross-entropy with the true labels."""
+def by_labels(task: str) -> Objective:
+    """Give the objective of a task that labels alone teach."""
+
+    def objective(
+        module: Any, inputs: Mapping[str, torch.Tensor], labels: torch.Tensor, taught: torch.Tensor | None
+    ) -> torch.Tensor:
+        return cross_entropy(*scored(task, said(task, module, inputs), labels))
+
+    return objective
+
+
+def said(task: str, module: Any, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Run a model, and give what a task judges it by."""
+    import torch
+
+    return tasks.answer(task, module(**inputs), torch.stack)
+
+
+def scored(task: str, said: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Give a row of logits and a label for each prediction: (B, C), (B,). B are examples, or scored tokens."""
+    pick = getattr(tasks.load(task), "scored", None)
+    rows: tuple[torch.Tensor, torch.Tensor] = pick(said, labels) if pick else (said, labels)
+    return rows
+
+
+def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy with the true labels; rows without one are passed over."""
     from torch.nn import functional
 
-    return functional.cross_entropy(logits.float(), labels)
+    if bool((labels == UNLABELLED).all()):
+        return logits.sum() * 0
+    return functional.cross_entropy(logits.float(), labels, ignore_index=UNLABELLED)
 
 
 def _last_whole(scratch: Path) -> str | None:
@@ -161,22 +193,14 @@ def _arguments(config: TrainingConfig, context: StepContext, text: bool) -> Any:
     )
 
 
-def _trainer(loss: Loss, scored: Scored | None, live: Any) -> Any:
-    import torch
+def _trainer(objective: Objective) -> Any:
     from transformers import Trainer
 
     class WithLoss(Trainer):  # type: ignore[misc]
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **unused: Any) -> Any:
             inputs = dict(inputs)
-            labels, teacher = inputs.pop("labels"), inputs.pop("teacher", None)
-            outputs = model(**inputs)
-            logits, targets = scored(outputs.logits, labels) if scored else (outputs.logits, labels)
-            if live is not None:
-                with torch.no_grad():
-                    taught = live(**inputs).logits
-                teacher = scored(taught, labels)[0] if scored else taught
-            value = loss(logits, targets, teacher)
-            return (value, outputs) if return_outputs else value
+            labels, taught = inputs.pop("labels"), inputs.pop("taught", None)
+            return objective(model, inputs, labels, taught)
 
     return WithLoss
 
@@ -207,9 +231,9 @@ def _zeros(module: Any) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
 class _Rows:
     """Prepared rows, each with the teacher's logits beside it."""
 
-    def __init__(self, prepared: Any, teacher: torch.Tensor | None) -> None:
+    def __init__(self, prepared: Any, taught: torch.Tensor | None) -> None:
         self.prepared = prepared
-        self.teacher = teacher
+        self.taught = taught
 
     def __len__(self) -> int:
         return len(self.prepared)
@@ -221,17 +245,17 @@ class _Rows:
         """Fetch a whole batch at once, which the data loader asks for where it can."""
         columns = self.prepared[indices]
         rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-        if self.teacher is None:
+        if self.taught is None:
             return rows
-        return [{**row, "teacher": self.teacher[index]} for row, index in zip(rows, indices, strict=True)]
+        return [{**row, "taught": self.taught[index]} for row, index in zip(rows, indices, strict=True)]
 
 
 def _collate(collate: Callable[[list[dict[str, Any]]], dict[str, Any]]) -> Any:
     import torch
 
     def together(rows: list[dict[str, Any]]) -> dict[str, Any]:
-        logits = [row.pop("teacher") for row in rows if "teacher" in row]
+        taught = [row.pop("taught") for row in rows if "taught" in row]
         batch = collate(rows)
-        return {**batch, "teacher": torch.stack(logits)} if logits else batch
+        return {**batch, "taught": torch.stack(taught)} if taught else batch
 
     return together

@@ -1,9 +1,20 @@
-"""Train on what a teacher says of each example or next token, and on the labels.
+"""Train on what a teacher says of each example or next token and on how it gets there, and on the labels.
 
-The loss is alpha * CE(student, label) + (1 - alpha) * T^2 * KL(teacher / T || student / T), averaged over examples, or
-over tokens for a language model (Hinton et al. 2015, arXiv:1503.02531). The teacher is the model as the recipe found
-it, or any other of the same labels or vocabulary. Its logits are computed once for each example, with its own tokenizer
-or image processor; those of a language model batch by batch, since a vocabulary has too many to keep.
+The loss is `logits` * (alpha * CE(student, label) + (1 - alpha) * T^2 * KL(teacher / T || student / T)), averaged over
+examples, or over tokens for a language model (Hinton et al. 2015, arXiv:1503.02531), and, where they are given a
+weight:
+
+* `hidden`: the mean squared difference of hidden states, normalised, after blocks that `layers` pairs, and ahead of
+  the first (Jiao et al. 2020, arXiv:1909.10351); where widths differ, through a matrix that is learned and left behind;
+* `relations`: the KL of how queries, keys and values of the last block relate to each other (MiniLMv2, Wang et al.
+  2021, arXiv:2012.15828); neither heads nor widths need match.
+
+The teacher is the model as the recipe found it, or any other of the same labels or vocabulary; of several, the mean of
+their probabilities counts, and the first shows how it gets there. Logits of a classifier are computed once for each
+example, with the teacher's own tokenizer or image processor; those of a language model batch by batch, since a
+vocabulary has too many to keep. Rows without a label learn from the teacher alone.
+
+`control: true` leaves out the teacher: the same student, as many updates, by the labels alone.
 
 Recipe::
 
@@ -15,61 +26,95 @@ Recipe::
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from compressit import data, tasks
+from compressit.algorithms import imitation
 from compressit.errors import StepError
 from compressit.model import Model
 from compressit.spec import Location
 from compressit.steps import Need, Notes, StepContext
-from compressit.steps._training import TrainingConfig, cross_entropy, train
+from compressit.steps._insides import InsideConfig, insides
+from compressit.steps._training import by_labels, cross_entropy, said, scored, train
 
 if TYPE_CHECKING:
     import torch
 
 
-class Config(TrainingConfig):
+class Config(InsideConfig):
     """Fields of the step."""
 
-    teacher: Location | None = None
-    """Hub id, folder or demo:NAME of the teacher (default: the model as the recipe found it)."""
+    teacher: Location | tuple[Location, ...] | None = None
+    """Hub id, folder or demo:NAME of the teacher, or several (default: the model as the recipe found it)."""
     temperature: float = Field(2.0, gt=0, le=1000)
     """T: how much the probabilities of both are softened."""
     alpha: float = Field(0.5, ge=0, le=1)
-    """Weight of the true labels; the teacher's has the rest."""
+    """Weight of the true labels; the teacher's logits have the rest."""
+    logits: float = Field(1.0, ge=0)
+    """Weight of both together."""
+    control: bool = False
+    """Learn from the labels alone, to compare with."""
 
     def needs(self) -> frozenset[Need]:
         """Ask for a training split and a teacher."""
-        return frozenset({Need.TRAINING, Need.TEACHER})
+        return frozenset({Need.TRAINING}) if self.control else frozenset({Need.TRAINING, Need.TEACHER})
+
+    def by_labels(self) -> bool:
+        """Say whether the teacher is silent."""
+        return self.control or (self.alpha == 1 and not self.inner)
+
+    @property
+    def inner(self) -> bool:
+        """Say whether the student imitates more than what the teacher says."""
+        return self.hidden > 0 or self.relations > 0
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not self.control and not self.inner and not self.logits:
+            raise ValueError("logits, hidden and relations are all 0: there is nothing to learn")
+        return self
 
 
 def run(model: Model, config: Config, context: StepContext) -> Notes:
     """Train in place."""
-    teacher = context.teacher(config.teacher)
-    # A vocabulary has too many logits to keep; its teacher answers batch by batch.
+    if config.control:
+        return {**train(model, config, context, by_labels(model.task)), "control": True}
+    named = config.teacher if isinstance(config.teacher, tuple) else (config.teacher,)
+    teachers = [context.teacher(name) for name in named]
+    # A vocabulary has too many logits to keep; its teachers answer batch by batch.
     live = hasattr(tasks.load(model.task), "scored")
-    taught = same_tokens(teacher, model) if live else teach(teacher, model, context)
+    running = teachers if live else teachers[:1] if config.inner else []
+    for teacher in running:
+        same_tokens(teacher, model)
+    taught = None
+    if config.logits and config.alpha < 1 and not live:
+        taught = imitation.together([teach(each, model, context) for each in teachers], config.temperature)
 
-    def loss(student: torch.Tensor, labels: torch.Tensor, said: torch.Tensor | None) -> torch.Tensor:
-        assert said is not None
-        soft = divergence(student, said, config.temperature)
-        return config.alpha * cross_entropy(student, labels, None) + (1 - config.alpha) * soft
+    def objective(
+        module: Any, inputs: Mapping[str, torch.Tensor], labels: torch.Tensor, taught: torch.Tensor | None
+    ) -> torch.Tensor:
+        import torch
 
-    return {**train(model, config, context, loss, taught), "teacher": config.teacher or "the original"}
+        logits, targets = scored(model.task, said(model.task, module, inputs), labels)
+        with torch.no_grad():
+            answers = [said(model.task, each.module, inputs) for each in running]
+        if live:
+            judged = [scored(model.task, each, labels)[0] for each in answers]
+            taught = imitation.together(judged, config.temperature)
+        parts = inside(inputs)
+        if config.logits and config.alpha:
+            parts.append(config.logits * config.alpha * cross_entropy(logits, targets))
+        if config.logits and taught is not None:
+            soft = imitation.divergence(logits, taught, config.temperature)
+            parts.append(config.logits * (1 - config.alpha) * soft)
+        return sum(parts[1:], parts[0])
 
-
-def divergence(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
-    """T^2 * KL(teacher / T || student / T), averaged over examples: logits (B, C), (B, C) -> scalar."""
-    from torch.nn import functional
-
-    return temperature**2 * functional.kl_div(
-        functional.log_softmax(student.float() / temperature, dim=-1),
-        functional.log_softmax(teacher.float() / temperature, dim=-1),
-        log_target=True,
-        reduction="batchmean",
-    )
+    with insides(model.module, teachers[0].module, config) as inside:
+        notes = train(model, config, context, objective, taught)
+    return {**notes, "teacher": ", ".join(name or "the original" for name in named)}
 
 
 def teach(teacher: Model, student: Model, context: StepContext, batch_size: int = 32) -> torch.Tensor:
@@ -83,20 +128,21 @@ def teach(teacher: Model, student: Model, context: StepContext, batch_size: int 
     with context.progress.bar("teacher", len(context.train)) as advance, torch.inference_mode():
         for places, batch in data.batches(context.train, teacher, batch_size, context.max_length):
             inputs = {name: value.to(context.device) for name, value in batch.items() if name != "labels"}
-            found[places] = teacher.module(**inputs).logits.float().cpu()[:, order]
+            found[places] = said(teacher.task, teacher.module, inputs).float().cpu()[:, order]
             advance(len(batch["labels"]))
     return found
 
 
-def same_tokens(teacher: Model, student: Model) -> Model:
-    """Give the teacher back if it reads the same tokens, so that it can judge what the student reads."""
+def same_tokens(teacher: Model, student: Model) -> None:
+    """Refuse a teacher that reads other tokens, where it is to judge what the student reads."""
+    if not hasattr(student.processor, "get_vocab"):
+        return
     wide, own = teacher.module.config.get_text_config().vocab_size, student.module.config.get_text_config().vocab_size
     if teacher.processor.get_vocab() != student.processor.get_vocab() or wide != own:
         raise StepError(
             f"the teacher {teacher.source} has another vocabulary than the model",
-            hint="a language model learns from a teacher of its own family",
+            hint="what it says of tokens, and how it gets there, is learned from a teacher of the same tokenizer",
         )
-    return teacher
 
 
 def _order(teacher: Model, student: Model) -> list[int]:

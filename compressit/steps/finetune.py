@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from compressit.model import Model
 from compressit.steps import Notes, StepContext
-from compressit.steps._training import TrainingConfig, cross_entropy, train
+from compressit.steps._training import TrainingConfig, by_labels, train
 
 
 class Config(TrainingConfig):
@@ -23,4 +23,4 @@ class Config(TrainingConfig):
 
 def run(model: Model, config: Config, context: StepContext) -> Notes:
     """Train in place."""
-    return train(model, config, context, cross_entropy)
+    return train(model, config, context, by_labels(model.task))
