@@ -31,7 +31,8 @@ MAY = {
     ("checkpoint", "anatomy"), ("checkpoint", "weights"), ("weights", "anatomy"), ("model", "anatomy"),
     ("model", "tasks"), ("model", "checkpoint"), ("data", "tasks"),
     ("data", "anatomy"), ("algorithms", "errors"),
-    ("data", "model"), ("runtimes", "model"), ("runtimes", "checkpoint"), ("runtimes", "tasks"), ("metrics", "runtimes"),
+    ("data", "model"), ("runtimes", "model"), ("runtimes", "checkpoint"), ("runtimes", "tasks"),
+    ("metrics", "runtimes"),
 }  # fmt: skip
 
 
