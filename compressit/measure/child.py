@@ -75,16 +75,17 @@ def _affordable(logits: Any, most: int) -> int:
 
 def _run(
     session: Session, original: Session | None, examples: _Examples, order: list[int], size: int
-) -> dict[str, Any]:
-    """Run over all examples; give what their logits are reduced to, in the order of the examples."""
-    places, reduced = [], []
-    for where, batch, labels in examples.batches(order, size):
+) -> dict[str, list[Any]]:
+    """Run over all examples; give what each prepared row is reduced to, in their order."""
+    said: dict[str, list[Any]] = {}
+    for places, batch, labels in examples.batches(order, size):
         logits = session(batch)
         other = (logits if original is session else original(batch)) if original else None
-        places.append(where)
-        reduced.append(examples.task.OUTPUT.reduce(logits, labels, other))
-    back = np.argsort(np.concatenate(places))
-    return {name: np.concatenate([part[name] for part in reduced])[back] for name in reduced[0]}
+        for name, values in examples.task.OUTPUT.reduce(logits, labels, other).items():
+            laid = said.setdefault(name, [None] * len(order))
+            for place, value in zip(places, values, strict=True):
+                laid[place] = value
+    return said
 
 
 class _Sessions:
@@ -154,6 +155,8 @@ class _Examples:
         self.rows = datasets.load_from_disk(setting["rows"])
         self.task: Any = tasks.load(setting["task"])
         self.processor = model.processor(folder, setting["task"], trust_remote_code=setting["trust_remote_code"])
+        labels = model.labels(folder, trust_remote_code=setting["trust_remote_code"])
+        self.names = [labels[index] for index in sorted(labels)]
         self.length, self.fields = setting["max_length"], setting["fields"]
         self.prepared = self.task.prepare(self.rows, self.processor, self.length, **self.fields)
         self.collate = self.task.collate(self.processor)
@@ -165,15 +168,18 @@ class _Examples:
             labels = arrays.pop("labels")
             yield places, arrays, labels
 
-    def gathered(self, arrays: dict[str, Any]) -> dict[str, Any]:
-        """Add up the windows of each example, and name each by a hash of its content."""
+    def gathered(self, said: Mapping[str, list[Any]]) -> dict[str, Any]:
+        """Put together what was said of each example, and name each by a hash of its content."""
+        arrays: dict[str, Any] = self.task.OUTPUT.gather(said, self.prepared, self.rows, self.names)
+        return {**arrays, "examples": self.hashes()}
+
+    def hashes(self) -> Any:
+        """Hash each row; where examples are not rows, the sum of what they were made into."""
         if "example" not in self.prepared.column_names:
-            return {**arrays, "examples": data.fingerprints(self.rows)}
-        arrays = {**arrays, "examples": data.fingerprints(self.prepared)}
+            return data.fingerprints(self.rows)
         owners = np.array(self.prepared["example"])
-        sums = {name: np.zeros(owners.max() + 1, values.dtype) for name, values in arrays.items()}
-        for name, values in arrays.items():
-            np.add.at(sums[name], owners, values)
+        sums = np.zeros(owners.max() + 1, np.uint64)
+        np.add.at(sums, owners, data.fingerprints(self.prepared))
         return sums
 
     def protocol(self) -> dict[str, str | int]:

@@ -1,0 +1,9 @@
+"""What a model said of each example, reduced to what metrics read, one file for each kind; a task names its own."""
+
+from __future__ import annotations
+
+from compressit.outputs.output import Output
+from compressit.outputs.predictions import Predictions
+from compressit.outputs.tokens import TokenScores
+
+__all__ = ["Output", "Predictions", "TokenScores"]

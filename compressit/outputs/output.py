@@ -1,0 +1,102 @@
+"""What every kind of output is: arrays with a row for each example, that travel between processes and into files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+if TYPE_CHECKING:
+    import numpy as np
+    from datasets import Dataset
+    from numpy.typing import NDArray
+
+Arrays = dict[str, "NDArray[Any]"]
+
+
+@dataclass(frozen=True)
+class Output:
+    """Arrays that have a row for each example.
+
+    Attributes:
+        PAIRED: Whether closeness to the original is found batch by batch, with both models' logits at hand.
+    """
+
+    PAIRED: ClassVar[bool] = False
+
+    @staticmethod
+    def reduce(
+        logits: NDArray[Any], labels: NDArray[Any], original: NDArray[Any] | None
+    ) -> Mapping[str, Sequence[Any] | NDArray[Any]]:
+        """Reduce one batch to what is kept of each of its rows.
+
+        Args:
+            logits: What the model said, as the task reads it: (rows, classes), (rows, L, classes), ...
+            labels: The batch's labels.
+            original: What the original said, where the two are compared batch by batch.
+
+        Returns:
+            By name, one value for each row; values of unlike shapes in a list.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def gather(
+        cls, said: Mapping[str, Sequence[Any]], prepared: Dataset, rows: Dataset, names: Sequence[str]
+    ) -> Arrays:
+        """Make the arrays of all examples out of what was kept of each prepared row; `examples` is left out.
+
+        Rows of one example, which a column `example` numbers, are added up.
+
+        Args:
+            said: By name, a value for each prepared row.
+            prepared: What the model was given.
+            rows: What that was prepared from.
+            names: The model's labels in the order of their ids.
+        """
+        import numpy as np
+
+        arrays = {name: np.array(values) for name, values in said.items()}
+        if "example" not in prepared.column_names:
+            return arrays
+        owners = np.array(prepared["example"])
+        sums = {name: np.zeros((owners.max() + 1, *values.shape[1:]), values.dtype) for name, values in arrays.items()}
+        for name, values in arrays.items():
+            np.add.at(sums[name], owners, values)
+        return sums
+
+    @classmethod
+    def empty(cls) -> Self:
+        """Give the output of no examples."""
+        import numpy as np
+
+        return cls(**{field.name: np.empty(0) for field in fields(cls)})
+
+    @property
+    def weights(self) -> NDArray[np.int64]:
+        """How many predictions each example holds: (examples,)."""
+        raise NotImplementedError
+
+    def agreements(self, original: Self) -> NDArray[np.float64]:
+        """On how many of its predictions each example agrees with the original: (examples,)."""
+        raise NotImplementedError
+
+    def divergences(self, original: Self) -> NDArray[np.float64]:
+        """KL(original || this) in nats, summed over each example's predictions: (examples,)."""
+        raise NotImplementedError
+
+    def compared_with_itself(self) -> Self:
+        """Give the output that closeness to the original is complete in, where this is the original's own."""
+        return self
+
+    def arrays(self) -> Arrays:
+        """Give the arrays by name, to be saved."""
+        return {field.name: held for field in fields(self) if (held := getattr(self, field.name)) is not None}
+
+    def __len__(self) -> int:
+        """How many examples there are."""
+        return len(next(iter(self.arrays().values())))
+
+    def take(self, indices: NDArray[np.int64]) -> Self:
+        """Keep the examples at `indices`, which may repeat."""
+        return replace(self, **{name: held[indices] for name, held in self.arrays().items()})

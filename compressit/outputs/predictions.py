@@ -1,0 +1,60 @@
+"""One class for each example."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from compressit.outputs.output import Arrays, Output
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Predictions(Output):
+    """One class for each example.
+
+    Attributes:
+        logits: (examples, classes).
+        labels: (examples,), the model's ids.
+        examples: (examples,), a hash of each example's content.
+    """
+
+    logits: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    examples: NDArray[np.uint64]
+
+    @staticmethod
+    def reduce(logits: NDArray[Any], labels: NDArray[Any], original: NDArray[Any] | None) -> Arrays:
+        """Keep the logits: classes are few."""
+        return {"logits": logits, "labels": labels}
+
+    @property
+    def choices(self) -> NDArray[np.int64]:
+        """The class chosen for each example."""
+        chosen: NDArray[np.int64] = self.logits.argmax(-1)
+        return chosen
+
+    @property
+    def weights(self) -> NDArray[np.int64]:
+        """One prediction for each example."""
+        import numpy as np
+
+        return np.ones(len(self.labels), dtype=np.int64)
+
+    def agreements(self, original: Predictions) -> NDArray[np.float64]:
+        """1 where both choose the same class."""
+        same: NDArray[np.float64] = (self.choices == original.choices).astype("float64")
+        return same
+
+    def divergences(self, original: Predictions) -> NDArray[np.float64]:
+        """KL of the class probabilities."""
+        import numpy as np
+        from scipy.special import log_softmax
+
+        before = log_softmax(original.logits.astype(np.float64), axis=-1)
+        after = log_softmax(self.logits.astype(np.float64), axis=-1)
+        found: NDArray[np.float64] = (np.exp(before) * (before - after)).sum(-1)
+        return np.maximum(found, 0.0)

@@ -1,0 +1,63 @@
+"""What a language model makes of the next token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from compressit.outputs.output import Arrays, Output
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class TokenScores(Output):
+    """What a language model made of the next token, summed over each example: its logits are too many to keep.
+
+    Attributes:
+        nll: (examples,), the negative log likelihood of the scored tokens, in nats.
+        tokens: (examples,), how many were scored.
+        correct: (examples,), how many of them were the likeliest.
+        examples: (examples,), a hash of each example's tokens.
+        agreed: (examples,), on how many the likeliest token was the original's too; None where nobody asked.
+        divergence: (examples,), the sum of KL(original || this) in nats; None where nobody asked.
+    """
+
+    PAIRED: ClassVar[bool] = True
+
+    nll: NDArray[np.float64]
+    tokens: NDArray[np.int64]
+    correct: NDArray[np.int64]
+    examples: NDArray[np.uint64]
+    agreed: NDArray[np.int64] | None = None
+    divergence: NDArray[np.float64] | None = None
+
+    @staticmethod
+    def reduce(logits: NDArray[Any], labels: NDArray[Any], original: NDArray[Any] | None) -> Arrays:
+        """Sum over each row's scored tokens; logits (B, L, V), labels (B, L) with -100 where nothing is scored."""
+        from compressit.algorithms import likelihood
+
+        return likelihood.sums(logits, labels, original)
+
+    @property
+    def weights(self) -> NDArray[np.int64]:
+        """One prediction for each scored token."""
+        return self.tokens
+
+    def agreements(self, original: TokenScores) -> NDArray[np.float64]:
+        """Count the tokens on which both agree, as it was done batch by batch."""
+        assert self.agreed is not None, "the run compares where a metric asks for it"
+        return self.agreed.astype("float64")
+
+    def divergences(self, original: TokenScores) -> NDArray[np.float64]:
+        """Give the sums that were made batch by batch."""
+        assert self.divergence is not None, "the run compares where a metric asks for it"
+        return self.divergence
+
+    def compared_with_itself(self) -> TokenScores:
+        """Agree on every token, and diverge on none."""
+        import numpy as np
+
+        return replace(self, agreed=self.tokens, divergence=np.zeros(len(self.tokens)))
