@@ -28,6 +28,7 @@ def check(written: Written) -> list[Problem]:
     for path, message, hint in (
         *_sources(written),
         *_fits(written.recipe),
+        *_rows(written),
         *_needs(written.recipe),
         *_order(written.recipe),
         *_renumbered(written.recipe),
@@ -124,20 +125,49 @@ def _fits(recipe: Recipe) -> Found:
             hint = "leave stride out for windows side by side"
             yield ("dataset", "stride"), f"stride {spec.stride} is beyond max_length {spec.max_length}", hint
         yield from _one_choice(spec.columns, getattr(task, "CHOICES", ()), spec.packing)
-    declared = {config.key for config in recipe.metrics}
-    named = [(("metrics", index), config.metric) for index, config in enumerate(recipe.metrics)]
-    named += [(("targets", index), t.metric) for index, t in enumerate(recipe.targets) if t.metric not in declared]
-    for where, name in named:
-        kinds = getattr(metrics.load(name), "READS", ()) if name in metrics.names() else ()
+    for where, name in _named(recipe):
+        kinds, lacking = getattr(metrics.load(name), "READS", ()), metrics.lacking(name, task.ROLES)
         if kinds and task.OUTPUT not in kinds:
             hint = f"for {recipe.task} there are {', '.join(_readers(task.OUTPUT))}"
             yield where, f"{name} does not fit {recipe.task}", hint
+        elif lacking:
+            message = f"{name} is about rows that have {' and '.join(lacking)}, which rows for {recipe.task} have not"
+            yield where, message, None
     for index, step in enumerate(recipe.steps):
         if step.tasks and recipe.task not in step.tasks:
             yield ("steps", index, "step"), f"{step.step} does not work on models for {recipe.task}", None
     for index, export in enumerate(recipe.exports):
         if export.tasks and recipe.task not in export.tasks:
             yield ("exports", index), f"{export.export} does not hold models for {recipe.task}", None
+
+
+def _rows(written: Written) -> Found:
+    """Find the columns that are needed and not there, as far as that can be told without opening the data."""
+    recipe, spec = written.recipe, written.recipe.dataset
+    if spec is None:
+        return
+    roles = tasks.load(recipe.task).ROLES
+    there = source.columns(spec, spec.evaluation, written.base)
+    if there is None:
+        return
+    for role, column in spec.columns.items():
+        if role in roles and column not in there:
+            yield ("dataset", "columns", role), f"{spec.path} has no column {column!r}{suggest(column, there)}", None
+    for where, metric in _named(recipe):
+        missing = metrics.lacking(metric, {*there, *spec.columns})
+        if missing and not metrics.lacking(metric, roles):
+            message = f"{metric} is about rows that have {' and '.join(missing)}, which {spec.path} has not"
+            yield where, message, f"{metrics.naming(missing)}; there are {', '.join(there)}"
+
+
+def _named(recipe: Recipe) -> list[tuple[TreePath, str]]:
+    """List the metrics that a recipe names, and where."""
+    declared = {config.key for config in recipe.metrics}
+    named: list[tuple[TreePath, str]] = [(("metrics", place), each.metric) for place, each in enumerate(recipe.metrics)]
+    named += [
+        (("targets", place), each.metric) for place, each in enumerate(recipe.targets) if each.metric not in declared
+    ]
+    return [(where, name) for where, name in named if name in metrics.names()]
 
 
 def _readers(kind: Any) -> list[str]:

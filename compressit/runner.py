@@ -272,8 +272,8 @@ def _begin(plan: Plan, folder: Path, device: str, trust: bool, progress: Progres
     source = _fetch(plan.model, plan.written.recipe.model.revision, trust, progress)
     refuse_quantized(weights.read(source), plan.model)
     rows = {}
+    labels = models.labels(source, trust_remote_code=trust) if spec is not None else {}
     if spec is not None:
-        labels = models.labels(source, trust_remote_code=trust)
         for use in (EVALUATION, TRAINING, CALIBRATION):
             split = getattr(spec, use)
             if split is not None:
@@ -284,7 +284,7 @@ def _begin(plan: Plan, folder: Path, device: str, trust: bool, progress: Progres
         for use, count in _repeated(rows).items():
             progress.say(f"warning: {count:,} examples of the evaluation split are in the {use} split too")
     for config in plan.metrics:
-        metrics.fits(config, rows[EVALUATION].column_names if spec else ())
+        metrics.fits(config, rows[EVALUATION].column_names if spec else (), labels)
         getattr(metrics.load(config.metric), "ready", lambda config: None)(config)
     unfinished = stack.enter_context(store.unfinished(_key(plan, source, rows, chosen)))
     return _Work(plan, folder, source, chosen, trust, progress, rows, unfinished, started)
@@ -292,10 +292,7 @@ def _begin(plan: Plan, folder: Path, device: str, trust: bool, progress: Progres
 
 def _repeated(rows: dict[str, Dataset]) -> dict[str, int]:
     """Count the evaluation examples that another split holds too: figures on them flatter."""
-    import numpy as np
-
-    ids = {use: data.fingerprints(part) for use, part in rows.items()}
-    found = {use: int(np.isin(ids[EVALUATION], ids[use]).sum()) for use in ids if use != EVALUATION}
+    found = {use: data.repeated(rows[EVALUATION], part) for use, part in rows.items() if use != EVALUATION}
     return {use: count for use, count in found.items() if count}
 
 

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
     from compressit.model import Model
 
-__all__ = ["DatasetSpec", "batched", "batches", "by_length", "fingerprints", "rows"]
+__all__ = ["DatasetSpec", "batched", "batches", "by_length", "fingerprints", "repeated", "rows"]
+
+JUDGED_BY = ("label", "group")
+"""Roles that rows may lack unless they are evaluated."""
 
 
 def rows(
@@ -53,6 +56,8 @@ def rows(
         found = source.images(found, spec, base)
     for role in roles.keys() & {"text", "text_pair", "context", "continuation"}:
         _check_text(found[role], role, split)
+    if "group" in roles and labelled:
+        _check_groups(found["group"], split)
     if "label" in roles:
         return labels.to_ids(found, id2label, spec.labels, split, needed=labelled)
     if "label" in tasks.load(task).ROLES:
@@ -97,6 +102,17 @@ def fingerprints(rows: Dataset) -> NDArray[np.uint64]:
     return np.fromiter((_fingerprint(row) for row in rows), dtype=np.uint64, count=len(rows))
 
 
+def repeated(rows: Dataset, others: Dataset) -> int:
+    """Count the rows that others hold too, whatever groups they are in."""
+    import numpy as np
+
+    own, other = (
+        fingerprints(each.remove_columns([name for name in each.column_names if name == "group"]))
+        for each in (rows, others)
+    )
+    return int(np.isin(own, other).sum())
+
+
 def _fingerprint(row: Mapping[str, Any]) -> int:
     digest = hashlib.blake2b(digest_size=8)
     for role in sorted(row):
@@ -114,7 +130,7 @@ def _columns(found: Dataset, spec: DatasetSpec, task: str, *, labelled: bool) ->
         column = spec.columns.get(role, role)
         if column in found.column_names:
             roles[role] = column
-        elif (required or role in spec.columns) and (labelled or role != "label"):
+        elif (required or role in spec.columns) and (labelled or role not in JUDGED_BY):
             raise DataError(
                 f"{spec.path} has no column {column!r} for {role}{suggest(column, found.column_names)}",
                 hint=f"name it in the recipe: columns: {{{role}: COLUMN}}; there are {', '.join(found.column_names)}",
@@ -141,6 +157,13 @@ def _wanted(found: Dataset, spec: DatasetSpec, task: str) -> dict[str, bool]:
             f"there are {', '.join(found.column_names)}",
         )
     return {role: role in there[0] for role in roles if role in there[0] or role not in set(chain(*choices))}
+
+
+def _check_groups(values: Any, split: str) -> None:
+    for index, value in enumerate(values):
+        if not isinstance(value, str | int):
+            shown = "empty" if value is None else f"{str(value)[:40]}, neither text nor a whole number"
+            raise DataError(f"row {index} of split {split!r}: group is {shown}")
 
 
 def _check_text(values: Any, role: str, split: str) -> None:

@@ -2,7 +2,8 @@
 
 `KIND` says how sure one can be of the value, and so how a target on it is judged (see `report.verdicts`):
 
-* `Kind.MEAN`: the mean of `per_example(evidence, config)`; judged by a bound over paired examples;
+* `Kind.MEAN`: the mean of `per_example(evidence, config)`; judged by a bound over paired examples, or over the groups
+  of examples that it gives a figure each;
 * `Kind.CORPUS`: a figure of the whole split, such as F1; judged by resampling examples;
 * `Kind.TIMED`: a figure of repeated timings, `per_run(seconds, config)`; judged by paired, interleaved runs;
 * `Kind.EXACT`: a figure that has no error, such as a file's size.
@@ -11,15 +12,16 @@ A metric of what the model says names in `READS` the kinds of `compressit.output
 that the data must have. A mean over predictions, of which an example may hold many, gives their sums in `per_example`
 and their number in `weights(evidence, config)`; where examples differ in it, whole examples are resampled.
 
-`RANGE`, its least and greatest value, `ON_EXAMPLES`, for an exact figure that still needs examples, and `PER_TOKEN`,
-for one that counts a language model's tokens and says nothing where those are not what they were, are optional. A
-`ready(config)` is optional too: it is called before a run begins, and raises where the metric could not be measured.
+Optional are `RANGE`, its least and greatest value; `details(evidence, config)`, figures that stand beside it;
+`ON_EXAMPLES`, for an exact figure that still needs examples; and `PER_TOKEN`, for one that counts a language model's
+tokens and says nothing where those are not what they were. So are `ready(config)` and `fits(config, labels)`, which is
+given the model's labels by id: they are called before a run begins, and raise where the metric could not be measured.
 `IN_MEMORY` marks a figure that weights read from disk would falsify, as they would every timed one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import ModuleType
@@ -138,11 +140,27 @@ def load(name: str) -> ModuleType:
     return registry.load(__name__, name)
 
 
-def fits(config: MetricConfig, roles: Sequence[str]) -> None:
-    """Raise RecipeError where the data lacks a role that a metric is about."""
-    missing = [role for role in getattr(load(config.metric), "ROLES", ()) if role not in roles]
+def fits(config: MetricConfig, roles: Sequence[str], labels: Mapping[int, str]) -> None:
+    """Raise RecipeError where the data lacks a role that a metric is about, or the model a label."""
+    module = load(config.metric)
+    missing = lacking(config.metric, roles)
     if missing:
-        raise RecipeError(f"{config.key} is about rows that have {' and '.join(missing)}, which the data has not")
+        raise RecipeError(
+            f"{config.key} is about rows that have {' and '.join(missing)}, which the data has not",
+            hint=naming(missing),
+        )
+    getattr(module, "fits", lambda config, labels: None)(config, labels)
+
+
+def lacking(metric: str, roles: Collection[str]) -> list[str]:
+    """List the roles that a metric is about and that are not among some."""
+    return [role for role in getattr(load(metric), "ROLES", ()) if role not in roles]
+
+
+def naming(roles: Sequence[str]) -> str:
+    """Say how a recipe names the columns of roles."""
+    columns = ", ".join(f"{role}: COLUMN" for role in roles)
+    return f"name the column in the recipe's dataset: columns: {{{columns}}}"
 
 
 def value(evidence: Evidence, config: MetricConfig) -> float:

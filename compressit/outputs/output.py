@@ -77,6 +77,11 @@ class Output:
         """How many predictions each example holds: (examples,)."""
         raise NotImplementedError
 
+    @property
+    def together(self) -> NDArray[np.int64] | None:
+        """Number of the group that each example belongs to, (examples,): whole groups are drawn where one resamples."""
+        return None
+
     def agreements(self, original: Self) -> NDArray[np.float64]:
         """On how many of its predictions each example agrees with the original: (examples,)."""
         raise NotImplementedError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from compressit.outputs.output import Arrays, Output
 
 if TYPE_CHECKING:
     import numpy as np
+    from datasets import Dataset
     from numpy.typing import NDArray
 
 
@@ -20,16 +22,32 @@ class Predictions(Output):
         logits: (examples, classes).
         labels: (examples,), the model's ids.
         examples: (examples,), a hash of each example's content.
+        groups: (examples,), the number of each one's group; None where the data has no group column.
     """
 
     logits: NDArray[np.float32]
     labels: NDArray[np.int64]
     examples: NDArray[np.uint64]
+    groups: NDArray[np.int64] | None = None
 
     @staticmethod
     def reduce(logits: NDArray[Any], labels: NDArray[Any], original: NDArray[Any] | None) -> Arrays:
         """Keep the logits: classes are few."""
         return {"logits": logits, "labels": labels}
+
+    @classmethod
+    def gather(
+        cls, said: Mapping[str, Sequence[Any]], prepared: Dataset, rows: Dataset, names: Sequence[str]
+    ) -> Arrays:
+        """Number the groups that the data puts rows in, and leave the rest as it is."""
+        import numpy as np
+
+        arrays = super().gather(said, prepared, rows, names)
+        if "group" not in rows.column_names:
+            return arrays
+        numbers: dict[Any, int] = {}
+        owners = [numbers.setdefault(group, len(numbers)) for group in rows["group"]]
+        return {**arrays, "groups": np.array(owners, dtype=np.int64)}
 
     @property
     def choices(self) -> NDArray[np.int64]:
@@ -43,6 +61,11 @@ class Predictions(Output):
         import numpy as np
 
         return np.ones(len(self.labels), dtype=np.int64)
+
+    @property
+    def together(self) -> NDArray[np.int64] | None:
+        """Give the groups."""
+        return self.groups
 
     def agreements(self, original: Predictions) -> NDArray[np.float64]:
         """1 where both choose the same class."""

@@ -109,8 +109,29 @@ def _compare(
 def _resampled(
     module: Any, config: MetricConfig, artifact: Evidence, seed: int, statistic: Callable[[NDArray[np.int64]], float]
 ) -> Interval:
-    count = getattr(module, "RESAMPLES", RESAMPLES)
-    return statistics.resampled(statistic, len(artifact.predictions), seed=seed, resamples=count)
+    count, groups = getattr(module, "RESAMPLES", RESAMPLES), artifact.predictions.together
+    if groups is None:
+        return statistics.resampled(statistic, len(artifact.predictions), seed=seed, resamples=count)
+    rows_of = _members(groups)
+    return statistics.resampled(
+        lambda drawn: statistic(rows_of(drawn)), int(groups.max()) + 1, seed=seed, resamples=count
+    )
+
+
+def _members(groups: NDArray[np.int64]) -> Callable[[NDArray[np.int64]], NDArray[np.int64]]:
+    """Give the function from groups, which may repeat, to their examples."""
+    import numpy as np
+
+    order, sizes = np.argsort(groups, kind="stable"), np.bincount(groups)
+    first = np.cumsum(sizes) - sizes
+
+    def rows(drawn: NDArray[np.int64]) -> NDArray[np.int64]:
+        many = sizes[drawn]
+        within = np.arange(many.sum()) - np.repeat(np.cumsum(many) - many, many)
+        found: NDArray[np.int64] = order[np.repeat(first[drawn], many) + within]
+        return found
+
+    return rows
 
 
 def binary(scores: NDArray[np.float64]) -> bool:

@@ -25,6 +25,7 @@ def document(report: Report) -> str:
         table(*tables.figures(report)),
         *(f"`{a.name}`: {tables.gains(a)}." for a in report.artifacts if a.runtime_ratio),
         *(f"{escape(caveat)}." for a in report.artifacts for caveat in tables.caveats(a)),
+        *(f"{escape(said)}." for said in tables.passed_over(report)),
         "## Steps",
         table(["", "step", "time", "parameters", "notes"], tables.steps(report)),
         "## Where it comes from",

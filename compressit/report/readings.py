@@ -85,4 +85,5 @@ def _details(module: Any, config: MetricConfig, evidence: Evidence, original: Ev
         after, before = module.per_example(evidence, config), module.per_example(original, config)
         lost, gained, p_value = statistics.mcnemar(after > 0, before > 0)
         return {"lost": lost, "gained": gained, "mcnemar_p": p_value}
-    return {}
+    beside: dict[str, float] = getattr(module, "details", lambda *unused: {})(evidence, config)
+    return beside

@@ -8,6 +8,8 @@ from compressit.report import Artifact, Outcome, Reading, Report, Verdict
 MARKS = {Outcome.PASS: "pass", Outcome.FAIL: "FAIL", Outcome.INCONCLUSIVE: "can't tell"}
 FOLLOWS = 1.15
 """Latency over multiplications, both as shares of the original's, beyond which one doesn't follow the other."""
+HEADLINES = ("accuracy", "auc", "hit", "ndcg")
+"""Shares that the headline shows with their difference from the original's."""
 LABELS = {"min": ">=", "max": "<=", "min_ratio": ">=", "max_ratio": "<=", "max_drop": "drop <="}
 
 
@@ -83,6 +85,16 @@ def caveats(artifact: Artifact) -> list[str]:
     return found + [_pace(artifact, reading) for reading in artifact.readings if _cut(artifact, reading)]
 
 
+def passed_over(report: Report) -> list[str]:
+    """Say how many groups a metric that goes by group could not judge."""
+    found = [(r.metric, r.details) for r in report.original.readings if r.details.get("passed_over")]
+    return [
+        f"{metric}: {said['passed_over']:,.0f} of {said['groups'] + said['passed_over']:,.0f} groups hold no relevant "
+        "example and are passed over"
+        for metric, said in found
+    ]
+
+
 def _where(artifact: Artifact) -> str:
     return artifact.runtime if artifact.device == "cpu" else f"{artifact.runtime}, {artifact.device}"
 
@@ -120,8 +132,8 @@ def _gain(reading: Reading) -> str:
     if reading.unit == "seconds":
         which = "" if reading.metric == "latency" else f" ({reading.metric})"
         return (f"{1 / reading.ratio:.1f}x faster" if reading.ratio < 1 else f"{reading.ratio:.1f}x slower") + which
-    if reading.metric == "accuracy" and reading.baseline is not None:
-        return f"accuracy {reading.value:.4f} ({reading.value - reading.baseline:+.4f})"
+    if reading.metric in HEADLINES and reading.baseline is not None:
+        return f"{reading.metric} {reading.value:.4f} ({reading.value - reading.baseline:+.4f})"
     if reading.metric == "perplexity":
         return f"perplexity {show(reading.value, reading.unit)} ({reading.ratio:.3f}x)"
     return ""

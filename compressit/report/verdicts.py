@@ -102,12 +102,14 @@ def _needed(bound: str, limit: float, config: MetricConfig, artifact: Evidence, 
     after, before = module.per_example(artifact, config), module.per_example(original, config)
     if not (bounds.binary(after) and bounds.binary(before)):
         return None
+    needed = None
     if bound == "max_drop":
         discordance, difference = float((after != before).mean()), float(after.mean() - before.mean())
-        return statistics.examples_needed(discordance, -limit, difference=difference)
-    if bound in ("min", "max") and 0 < limit < 1:
-        return statistics.examples_needed_for_proportion(float(after.mean()), limit)
-    return None
+        needed = statistics.examples_needed(discordance, -limit, difference=difference)
+    elif bound in ("min", "max") and 0 < limit < 1:
+        needed = statistics.examples_needed_for_proportion(float(after.mean()), limit)
+    # A score may be one of several examples.
+    return None if needed is None else math.ceil(needed * len(artifact.predictions) / len(after))
 
 
 def _finite(value: float) -> float | None:

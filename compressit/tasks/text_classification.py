@@ -1,6 +1,7 @@
 """Give each text, or pair of texts, one label.
 
-Roles: `text`, `label`, and `text_pair` for pairs.
+Roles: `text`, `label`, `text_pair` for pairs, and `group` for candidates to be ranked: which of them belong together,
+as one query's or one user's.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 AUTO_CLASS = "AutoModelForSequenceClassification"
 PROCESSOR_CLASS = "AutoTokenizer"
-ROLES = {"text": True, "text_pair": False, "label": True}
+ROLES = {"text": True, "text_pair": False, "label": True, "group": False}
 OUTPUT = Predictions
 METRICS = ("accuracy", "agreement", "latency", "throughput", "size")
 

@@ -45,6 +45,30 @@ def test_every_kind_of_file_gives_the_same_rows(files, name):
         assert list(found) == ROWS
 
 
+def test_groups_go_along_where_rows_are_judged(files):
+    rows = [{**row, "query": f"q{number // 3}"} for number, row in enumerate(ROWS)]
+    (files / "q.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    named = {"path": ".", "columns": {"group": "query"}}
+    found = read(files, "q.jsonl", **named)
+    assert found["group"][:4] == ["q0", "q0", "q0", "q1"]
+    with pytest.raises(DataError, match="no column 'query' for group"):
+        read(files, "a.jsonl", **named)
+    spec = DatasetSpec(evaluation="q.jsonl", **named)
+    train = data.rows(spec, "a.jsonl", "text-classification", NAMES, files, labelled=False)
+    assert train.column_names == ["text", "label"], "who trains needs no groups"
+    assert data.repeated(found, train) == 20, "an example is the same in any group"
+    (files / "gap.jsonl").write_text("\n".join(json.dumps({**row, "query": None}) for row in rows[:2]))
+    with pytest.raises(DataError, match=r"row 0 of split 'gap.jsonl': group is empty"):
+        read(files, "gap.jsonl", **named)
+
+
+@pytest.mark.parametrize(("name", "known"), [("a.csv", True), ("a.tsv", True), ("a.jsonl", True), ("a.json", False),
+                                             ("a.parquet", False), ("no.csv", False)])  # fmt: skip
+def test_columns_are_known_before_a_file_is_opened(files, name, known):
+    spec = DatasetSpec(path=".", evaluation=f"{name}[:5]")
+    assert source.columns(spec, spec.evaluation, files) == (["text", "label"] if known else None)
+
+
 @pytest.mark.parametrize(
     ("split", "rows"),
     [
