@@ -20,6 +20,7 @@ def apply(
     device: str = "auto",
     overwrite: bool = False,
     trust_remote_code: bool = False,
+    waterfall: bool = True,
 ) -> Report:
     """Apply a recipe and publish the result.
 
@@ -30,6 +31,7 @@ def apply(
         device: "auto", "cpu" or "cuda".
         overwrite: Replace an earlier result.
         trust_remote_code: Run Python code that the model's repository holds.
+        waterfall: Measure after each step, too, to say what each gained.
 
     Returns:
         The report; its `exit_code` says whether the targets were met.
@@ -43,7 +45,12 @@ def apply(
     written = recipes.load(recipe, overrides)
     target = Path(output) if output is not None else Path("runs") / written.recipe.name
     return runner.run(
-        plan.plan(written), target, device=device, overwrite=overwrite, trust_remote_code=trust_remote_code
+        plan.plan(written),
+        target,
+        device=device,
+        overwrite=overwrite,
+        trust_remote_code=trust_remote_code,
+        waterfall=waterfall,
     )
 
 

@@ -72,6 +72,8 @@ def of(recipe: Recipe, before: Weights, after: Sequence[Weights | None], *, stre
     disk = final.bytes + exported + (4 * before.parameters + 4 * final.parameters if exported else 0)
     disk += unpacked if on_disk and final.bytes < unpacked else 0
     disk += sum(table.bytes for step, table in zip(recipe.steps, tables, strict=False) if step.streams)
+    # What a step made is saved for as long as it is measured.
+    disk += max((table.bytes for table in tables[1:-1]), default=0)
     walked = [step for step in recipe.steps if step.walks()]
     seconds = round(sum(_seconds(recipe, step, before) for step in walked)) if walked else None
     return Cost(LIBRARIES + max(peaks), disk, seconds, whole, on_disk)

@@ -85,7 +85,8 @@ def _sources(written: Written) -> Found:
             if isinstance(named, str)
             else [(("steps", index, "teacher", place), each) for place, each in enumerate(named)]
         )
-        places += [(where, each, "model") for where, each in teachers]
+        students = [(("steps", index, "model"), step.model)] if hasattr(step, "model") else []
+        places += [(where, each, "model") for where, each in (*teachers, *students)]
     for where, path, kind in places:
         if path.startswith("demo:"):
             try:

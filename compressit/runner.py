@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -21,6 +22,7 @@ from compressit.model import Model
 from compressit.plan import Plan, PlannedStep, refuse_quantized
 from compressit.progress import Progress, Silent
 from compressit.report import Report, StepRecord, markdown, readings, verdicts
+from compressit.report.waterfall import Stage
 from compressit.rules import CHECKPOINT
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ def run(
     device: str = "auto",
     overwrite: bool = False,
     trust_remote_code: bool = False,
+    waterfall: bool = True,
     progress: Progress | None = None,
 ) -> Report:
     """Do what the plan says and publish the result at `output`.
@@ -48,6 +51,7 @@ def run(
         device: "auto", "cpu" or "cuda".
         overwrite: Replace an earlier result.
         trust_remote_code: Run Python code that the model's repository holds.
+        waterfall: Measure after each step, too, to say what each did.
         progress: Told how far the work is.
 
     Raises:
@@ -61,11 +65,15 @@ def run(
 
         model = work.load()
         originals = work.measure_originals(model)
-        records = [work.step(number, step, model) for number, step in enumerate(plan.steps, 1)]
+        done = []
+        for number, step in enumerate(plan.steps, 1):
+            record = work.step(number, step, model)
+            last = number == len(plan.steps)
+            done.append((record, work.stage(number, model, originals) if waterfall and not last else None))
         subjects, notes = work.save(model)
         work.check_claims()
         pairs = {name: work.measure(name, subject, originals) for name, subject in subjects.items()}
-        return work.write(records, originals, subjects, notes, pairs)
+        return work.write(done, originals, subjects, notes, pairs)
 
 
 @dataclass(frozen=True)
@@ -134,6 +142,7 @@ class _Work:
             train=self.rows.get(TRAINING),
             calibration=self.rows.get(CALIBRATION),
             teacher=self.teacher,
+            student=self.student,
             device=self.device,
             seed=self.recipe.seed,
             progress=self.progress,
@@ -153,13 +162,30 @@ class _Work:
             parameters=model.module.num_parameters(),
         )
 
+    def stage(self, number: int, model: Model, originals: Originals) -> Stage:
+        """Measure what a step that is not the last has made, as it would be saved."""
+        self.scratch.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.scratch) as place:
+            model.save(Path(place))
+            subject = self.subject(Path(place), ORIGINAL_RUNTIME)
+            pair = self.measure(f"what step {number} made", subject, originals)
+            return Stage(pair.artifact, pair.original, self.left(Path(place)))
+
+    def left(self, checkpoint: Path) -> float | None:
+        """Give the multiplications of a checkpoint, as a share of the original's."""
+        before, after = multiplications(self.source), multiplications(checkpoint)
+        return after / before if before and after else None
+
     def teacher(self, path: str | None) -> Model:
-        folder = (
-            self.source
-            if path is None
-            else _fetch(recipe.located(path, self.plan.written.base), None, self.trust, self.progress)
-        )
+        folder = self.source if path is None else self.fetch(path)
         return models.load(folder, self.recipe.task, device=self.device, trust_remote_code=self.trust)
+
+    def student(self, path: str, labels: Mapping[int, str]) -> tuple[Model, list[str]]:
+        task, trust = self.recipe.task, self.trust
+        return models.beginner(self.fetch(path), task, labels, device=self.device, trust_remote_code=trust)
+
+    def fetch(self, path: str) -> Path:
+        return _fetch(recipe.located(path, self.plan.written.base), None, self.trust, self.progress)
 
     def save(self, model: Model) -> tuple[dict[str, Subject], dict[str, Any]]:
         self.progress.say("save the checkpoint")
@@ -197,15 +223,14 @@ class _Work:
 
     def write(
         self,
-        records: list[StepRecord],
+        done: list[tuple[StepRecord, Stage | None]],
         originals: Originals,
         subjects: dict[str, Subject],
         notes: dict[str, Any],
         pairs: dict[str, Pair],
     ) -> Report:
         seed, configs = self.recipe.seed, {config.key: config for config in self.plan.metrics}
-        before, after = multiplications(self.source), multiplications(self.folder / CHECKPOINT)
-        left = after / before if before else None
+        left = self.left(self.folder / CHECKPOINT)
         made = tuple(
             readings.artifact(
                 name,
@@ -227,6 +252,7 @@ class _Work:
             config = configs[target.metric]
             judged.append(verdicts.judge(target, config, name, pair.artifact, pair.original, seed))
         first = pairs[CHECKPOINT].original
+        end = Stage(pairs[CHECKPOINT].artifact, first, left)
         found = Report(
             name=self.recipe.name,
             task=self.recipe.task,
@@ -234,7 +260,9 @@ class _Work:
             original=readings.artifact(
                 "original", ORIGINAL_RUNTIME, self.device, first, None, self.plan.metrics, seed=seed
             ),
-            steps=tuple(records),
+            steps=readings.steps(
+                done, Stage(first, None, 1.0 if left else None), end, self.plan.metrics, self.device, seed
+            ),
             artifacts=made,
             verdicts=tuple(judged),
         )

@@ -24,6 +24,9 @@ def apply(
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Run Python code that the model's repository holds.")
     ] = False,
+    waterfall: Annotated[
+        bool, typer.Option("--waterfall/--no-waterfall", help="Measure after each step, too, to say what each gained.")
+    ] = True,
     json: Json = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but errors.")] = False,
 ) -> int:
@@ -41,6 +44,7 @@ def apply(
         device=device,
         overwrite=overwrite,
         trust_remote_code=trust_remote_code,
+        waterfall=waterfall,
         progress=console.progress(quiet=quiet),
     )
     if json:
@@ -61,6 +65,11 @@ def show(report: Report, folder: Path) -> None:
     for artifact in report.artifacts:
         if artifact.runtime_ratio:
             console.say(f"{artifact.name}: {tables.gains(artifact)}")
+    if len(report.steps) > 1 and any(step.gained is not None for step in report.steps):
+        head, rows = tables.waterfall(report)
+        console.table(rows, head)
+    for line in tables.idle(report):
+        console.say(line)
     if report.verdicts:
         console.table(tables.targets(report), ["", "target", "artifact", "measured"])
     console.say(tables.headline(report.artifacts[-1]))

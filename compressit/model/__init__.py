@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from compressit.model.fetching import check_safe, fetch
-from compressit.model.opening import labels, load, positions, processor
+from compressit.model.opening import beginner, labels, load, positions, processor
 from compressit.model.patterns import matching
 from compressit.model.whole import Model, cast
 from compressit.spec import Location, Spec
 
 __all__ = [
-    "Model", "ModelSpec", "cast", "check_safe", "fetch", "labels", "load", "matching", "positions", "processor",
+    "Model", "ModelSpec", "beginner", "cast", "check_safe", "fetch", "labels", "load", "matching", "positions",
+    "processor",
 ]  # fmt: skip
 
 

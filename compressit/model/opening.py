@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from compressit import tasks
 from compressit.errors import MissingExtra, StepError
-from compressit.model import disk, fitting
+from compressit.model import architectures, disk, fitting
 from compressit.model.fetching import check_safe, explained
 from compressit.model.whole import Model
 
@@ -36,6 +37,7 @@ def load(
     import transformers
 
     check_safe(folder)
+    architectures.introduce(folder)
     auto_class = getattr(transformers, tasks.load(task).AUTO_CLASS)
     options = {"use_safetensors": True, "trust_remote_code": trust_remote_code}
     lies = None
@@ -56,10 +58,55 @@ def load(
     return Model(module if lies else module.to(device), opened, task, str(folder), lies)
 
 
+def beginner(
+    folder: Path, task: str, labels: Mapping[int, str], *, device: str = "cpu", trust_remote_code: bool = False
+) -> tuple[Model, list[str]]:
+    """Open a model that is to be trained for a task, its head made anew unless it has one for the same labels.
+
+    Returns:
+        The model, and the weights that have learned nothing, by module.
+
+    Raises:
+        StepError: the folder doesn't hold such a model.
+        UnsafeError: the weights come as pickle only, or need code of their own.
+    """
+    import transformers
+
+    check_safe(folder)
+    architectures.introduce(folder)
+    auto_class = getattr(transformers, tasks.load(task).AUTO_CLASS)
+    ids = {label: index for index, label in labels.items()}
+    more = {"id2label": dict(labels), "label2id": ids, "trust_remote_code": trust_remote_code}
+    with explained(folder):
+        own = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        trained = _spelled(own.id2label) == _spelled(labels) and auto_class.__name__.removeprefix("AutoModel") in str(
+            own.architectures
+        )
+    if trained:
+        return load(folder, task, device=device, trust_remote_code=trust_remote_code), []
+    with explained(folder):
+        config = transformers.AutoConfig.from_pretrained(folder, **more)
+        module = auto_class.from_config(config, trust_remote_code=trust_remote_code)
+        base, info = transformers.AutoModel.from_pretrained(
+            folder, use_safetensors=True, output_loading_info=True, trust_remote_code=trust_remote_code
+        )
+        inside = getattr(module, module.base_model_prefix)
+        missing = inside.load_state_dict(base.state_dict(), strict=False).missing_keys
+    new = [f"{module.base_model_prefix}.{name}" for name in {*missing, *info["missing_keys"]}]
+    new += [name for name in module.state_dict() if not name.startswith(f"{module.base_model_prefix}.")]
+    opened = processor(folder, task, trust_remote_code=trust_remote_code)
+    return Model(module.eval().to(device), opened, task, str(folder)), sorted({n.rpartition(".")[0] for n in new})
+
+
+def _spelled(labels: Mapping[int, str]) -> dict[int, str]:
+    return {index: label.lower() for index, label in labels.items()}
+
+
 def processor(folder: Path, task: str, *, trust_remote_code: bool = False) -> Any:
     """Open the tokenizer or image processor of a folder."""
     import transformers
 
+    architectures.introduce(folder)
     name = tasks.load(task).PROCESSOR_CLASS
     if name == "AutoImageProcessor" and find_spec("PIL") is None:
         raise MissingExtra("pillow", "vision")
@@ -88,6 +135,7 @@ def labels(folder: Path, *, trust_remote_code: bool = False) -> dict[int, str]:
     """Read a model's labels by id from its config.json."""
     import transformers
 
+    architectures.introduce(folder)
     with explained(folder):
         config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
     return dict(config.id2label)

@@ -79,7 +79,7 @@ def anchored(recipe: Recipe, base: Path) -> Recipe:
     if recipe.dataset is not None:
         changed["dataset"] = place(recipe.dataset, "path")
     if recipe.steps:
-        changed["steps"] = tuple(place(step, "teacher") for step in recipe.steps)
+        changed["steps"] = tuple(place(place(step, "teacher"), "model") for step in recipe.steps)
     return recipe.model_copy(update=changed)
 
 

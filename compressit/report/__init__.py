@@ -82,7 +82,12 @@ class Artifact(Part):
 
 
 class StepRecord(Part):
-    """One step as it ran."""
+    """One step as it ran.
+
+    Attributes:
+        after: What was measured after it; None where nothing was, and for the last one, whose result is the checkpoint.
+        gained: What is surely better than before it; None where that wasn't measured.
+    """
 
     step: str
     config: dict[str, Any]
@@ -90,6 +95,8 @@ class StepRecord(Part):
     seconds: float
     parameters: int
     claim: str | None = None
+    after: Artifact | None = None
+    gained: tuple[str, ...] | None = None
 
 
 class Verdict(Part):

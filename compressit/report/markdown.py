@@ -26,6 +26,7 @@ def document(report: Report) -> str:
         *(f"`{a.name}`: {tables.gains(a)}." for a in report.artifacts if a.runtime_ratio),
         *(f"{escape(caveat)}." for a in report.artifacts for caveat in tables.caveats(a)),
         *(f"{escape(said)}." for said in tables.passed_over(report)),
+        *_waterfall(report),
         "## Steps",
         table(["", "step", "time", "parameters", "notes"], tables.steps(report)),
         "## Where it comes from",
@@ -85,6 +86,18 @@ def _targets(report: Report) -> list[str]:
     if not report.verdicts:
         return []
     return ["## Targets", table(["verdict", "target", "artifact", "measured"], tables.targets(report))]
+
+
+def _waterfall(report: Report) -> list[str]:
+    """Show what each step did, where that was measured."""
+    if all(step.gained is None for step in report.steps):
+        return []
+    return [
+        "## What each step did",
+        "Each stage as saved, next to the original; exports on their own runtime.",
+        table(*tables.waterfall(report)),
+        *(f"{escape(line)}." for line in tables.idle(report)),
+    ]
 
 
 def _join(facts: dict[str, str] | dict[str, str | int]) -> str:

@@ -8,8 +8,9 @@ from typing import Any
 
 from compressit import metrics
 from compressit.metrics import Evidence, Kind, MetricConfig
-from compressit.report import Artifact, Reading, bounds, statistics
+from compressit.report import Artifact, Reading, StepRecord, bounds, statistics
 from compressit.report.bounds import paired_median_ratio
+from compressit.report.waterfall import Stage, gained
 
 
 def artifact(
@@ -44,6 +45,32 @@ def artifact(
         runtime_ratio=own_gain,
         multiplications=multiplications,
     )
+
+
+def steps(
+    done: Sequence[tuple[StepRecord, Stage | None]],
+    original: Stage,
+    checkpoint: Stage,
+    configs: Sequence[MetricConfig],
+    device: str,
+    seed: int = 0,
+) -> tuple[StepRecord, ...]:
+    """Write down what was measured after each step, and what each gained; the last one made the checkpoint."""
+    found: list[StepRecord] = []
+    before: Stage | None = original
+    for number, (record, stage) in enumerate(done, 1):
+        after = checkpoint if number == len(done) else stage
+        measured: dict[str, Any] = {}
+        if after is not None and before is not None:
+            measured["gained"] = gained(after, before, configs, seed)
+        if stage is not None:
+            left = stage.multiplications
+            measured["after"] = artifact(
+                f"step-{number}", "torch", device, stage.evidence, stage.original, configs, None, seed, left
+            )
+        found.append(record.model_copy(update=measured))
+        before = after
+    return tuple(found)
 
 
 def reading(config: MetricConfig, evidence: Evidence, original: Evidence | None, seed: int = 0) -> Reading:

@@ -51,6 +51,31 @@ def steps(report: Report) -> list[list[str]]:
     ]
 
 
+def waterfall(report: Report) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: the original, then what each step and each export made of it, and what each step gained."""
+    readings = [reading.metric for reading in report.original.readings if reading.metric != "size"]
+    head = ["", "after", "size", "multiplications", *readings, "gained"]
+    rows = [["", "the original", *_stage(report.original, None), ""]]
+    checkpoint, *exported = report.artifacts
+    for number, step in enumerate(report.steps, 1):
+        after = checkpoint if number == len(report.steps) else step.after
+        figures = [""] * (len(head) - 3) if after is None else _stage(after, report.original)
+        gains = "" if step.gained is None else ", ".join(step.gained) or "nothing"
+        rows.append([str(number), step.step, *figures, gains])
+    rows += [["", f"export {artifact.name}", *_stage(artifact, report.original), ""] for artifact in exported]
+    return head, rows
+
+
+def idle(report: Report) -> list[str]:
+    """Name each step that gained nothing."""
+    return [
+        f"step {number} ({step.step}) gained nothing that was measured: neither size nor multiplications nor any of "
+        "the metrics is surely better after it than before"
+        for number, step in enumerate(report.steps, 1)
+        if step.gained == ()
+    ]
+
+
 def asked(verdict: Verdict) -> str:
     """Write a target's bound the short way."""
     shown = f"{verdict.limit:g}x" if verdict.unit == "ratio" else show(verdict.limit, verdict.unit)
@@ -93,6 +118,13 @@ def passed_over(report: Report) -> list[str]:
         "example and are passed over"
         for metric, said in found
     ]
+
+
+def _stage(artifact: Artifact, original: Artifact | None) -> list[str]:
+    size = show(artifact.bytes, "bytes") + (f" ({artifact.bytes / original.bytes:.2f}x)" if original else "")
+    left = 1.0 if original is None else artifact.multiplications
+    figures = [_with_ratio(reading) for reading in artifact.readings if reading.metric != "size"]
+    return [size, "" if left is None else f"{left:.0%}", *figures]
 
 
 def _where(artifact: Artifact) -> str:

@@ -1,6 +1,6 @@
 """Compression steps, one file each: a `Config` and a `run(model, config, context) -> Notes`.
 
-Two more functions are optional. `foresee(weights, config) -> Weights` says what the step will do to the table of
+Two more functions are optional. `foresee(weights, config) -> Weights | None` says what the step will do to the table of
 weights, without torch: the plan estimates sizes with it, and finds a pattern that matches nothing before the work
 starts. `claim(folder, config) -> str | None` reads the checkpoint that was saved at the end of the run and says what is
 not as the step promised.
@@ -89,6 +89,8 @@ class StepContext:
         device: Where the model is: "cpu", "cuda", ...
         scratch: A folder of the step's own; what a killed step left in it is there again when it is tried again.
         max_length: Tokens at which a text is cut; None for the model's own limit.
+        student: Opens the model behind an id, folder or demo name to be trained for these labels, and names what of it
+            has learned nothing; None where there is nowhere to look.
     """
 
     train: Dataset | None
@@ -99,6 +101,7 @@ class StepContext:
     progress: Progress
     scratch: Path
     max_length: int | None = None
+    student: Callable[[str, Mapping[int, str]], tuple[Model, list[str]]] | None = None
 
 
 def names() -> list[str]:

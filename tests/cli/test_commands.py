@@ -180,6 +180,16 @@ def test_a_table_for_people_names_the_verdicts(cli, quick, tmp_path):
     assert "--set targets.0.min=0.999" in (tmp_path / "out" / "recipe.yaml").read_text()
 
 
+@pytest.mark.parametrize("flag", ["--waterfall", "--no-waterfall"])
+def test_a_step_that_gained_nothing_is_named(flag, cli, quick, tmp_path):
+    file = quick(**{"    keep: 2\n": "    keep: 2\n  - step: prune_magnitude\n    sparsity: 0.2\n"})
+    done = cli("apply", file, "-o", tmp_path / "out", flag, "--set", "metrics=[size]", env={"NO_COLOR": "1"})
+    assert done.returncode == 0, done.stderr
+    named = "step 2 (prune_magnitude) gained nothing" in done.stdout
+    assert named == (flag == "--waterfall")
+    assert ("measure what step 1 made" in done.stderr) == named
+
+
 def test_an_undecidable_target_exits_4_and_says_how_many_examples_would_do(cli, quick, tmp_path):
     file = quick(
         **{"{metric: size, max_ratio: 0.9}": "{metric: accuracy, max_drop: 0.05}", "test.jsonl": "test.jsonl[:10]"}

@@ -94,6 +94,19 @@ def test_latency_is_held_against_what_is_left_of_the_blocks(run):
     assert said.count("50% of the blocks' multiplications are left, and latency at batch size 1 is") == 3
 
 
+def test_the_report_says_what_each_step_did(run):
+    folder, report = run
+    dropped, pruned, distilled = report.steps
+    assert {"size", "multiplications", "parameters"} <= {*dropped.gained}
+    assert {*pruned.gained} >= {"nonzero"}
+    assert not {*pruned.gained} & {"size", "multiplications", "parameters"}
+    assert pruned.after.nonzero < dropped.after.nonzero == dropped.after.parameters == pruned.after.parameters
+    assert distilled.after is None, "the last one's is the checkpoint"
+    said = (folder / "report.md").read_text()
+    assert "| 2 | prune\\_magnitude |" in said
+    assert said.count("(0.5") >= 3
+
+
 def test_everything_lies_beside_the_weights(run):
     folder, _ = run
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}

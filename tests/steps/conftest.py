@@ -46,7 +46,8 @@ def context(sentiment, family, tmp_path):
         split = "train" if model.task == "image-classification" else "train.jsonl"
         labels = {index: str(index) for index in model.module.config.id2label}
         some = rows(spec, f"{split}[:{count}]", model.task, labels, sentiment)
-        source = model.source
+        source, image = model.source, model.task == "image-classification"
+        pupil = Path(source) if image else family("distilbert")
         return StepContext(
             train=some,
             calibration=some,
@@ -55,6 +56,7 @@ def context(sentiment, family, tmp_path):
             seed=seed,
             progress=Silent(),
             scratch=tmp_path / f"scratch-{next(numbers)}",
+            student=lambda path, labels: models.beginner(pupil, model.task, labels),
         )
 
     return made
