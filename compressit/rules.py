@@ -194,6 +194,11 @@ def _needs(recipe: Recipe) -> Found:
             if need in step.needs() and (recipe.dataset is None or getattr(recipe.dataset, split) is None):
                 hint = f"name a split in the recipe's dataset: {split}: train"
                 yield ("steps", index, "step"), f"{step.step} needs {need}, and the recipe names none", hint
+    for index, export in enumerate(recipe.exports):
+        if Need.CALIBRATION in export.needs() and recipe.dataset and recipe.dataset.calibration is None:
+            message = f"{export.export} needs calibration data for these settings, and the recipe names none"
+            hint = "name a split in the recipe's dataset: calibration: train[:512]"
+            yield ("exports", index, "export"), message, hint
     if recipe.dataset is None:
         for index, config in enumerate(recipe.metrics):
             if _on_examples(config):

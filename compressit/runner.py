@@ -208,7 +208,9 @@ class _Work:
             for rows, size in ((some.select([0]), 1), (some, 8))
             for _, batch in data.batches(rows, model, size, self.setting.max_length)
         ]
-        return exports.load(config.export).run(model, config, place, examples)
+        rows, length = self.rows.get(CALIBRATION), self.setting.max_length
+        singles = None if rows is None else lambda count: data.singles(rows, model, count, length)
+        return exports.load(config.export).run(model, config, place, examples, singles)
 
     def check_claims(self) -> None:
         for number, step in enumerate(self.plan.steps, 1):

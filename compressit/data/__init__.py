@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from compressit.model import Model
 
-__all__ = ["DatasetSpec", "batched", "batches", "by_length", "fingerprints", "repeated", "rows"]
+__all__ = ["DatasetSpec", "batched", "batches", "by_length", "fingerprints", "repeated", "rows", "singles"]
 
 JUDGED_BY = ("label", "group")
 """Roles that rows may lack unless they are evaluated."""
@@ -75,6 +75,15 @@ def batches(
     task = tasks.load(model.task)
     prepared = task.prepare(rows, model.processor, max_length)
     yield from batched(prepared, task.collate(model.processor), by_length(prepared), size)
+
+
+def singles(rows: Dataset, model: Model, count: int, max_length: int | None = None) -> Iterator[dict[str, Any]]:
+    """Prepare up to `count` rows, evenly spread over all, and give each as a batch of its own: nothing is padded."""
+    task = tasks.load(model.task)
+    step = max(1, len(rows) // count)
+    prepared = task.prepare(rows.select(range(0, len(rows), step)[:count]), model.processor, max_length)
+    for _, batch in batched(prepared, task.collate(model.processor), range(len(prepared)), 1):
+        yield batch
 
 
 def batched(

@@ -1,18 +1,24 @@
-"""Artifact formats, one file each: a `Config` and a `run(model, config, folder, examples) -> Notes`.
+"""Artifact formats, one file each: a `Config` and a `run(model, config, folder, examples, calibration) -> Notes`.
 
 `examples` are collated batches of real inputs; an export checks its file against the checkpoint's own logits on them.
+`calibration(rows)` gives the inputs of about so many rows of the calibration split, one by one and without padding; it
+is None where the recipe names no such split.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 
 from compressit import registry
 from compressit.spec import Spec
-from compressit.steps import Fact
+from compressit.steps import Fact, Need
+
+Calibration = Callable[[int], Iterator[Mapping[str, Any]]]
+"""Gives the collated inputs of so many rows, each by itself."""
 
 
 class ExportConfig(Spec):
@@ -30,6 +36,10 @@ class ExportConfig(Spec):
     """Name of the format."""
     name: str | None = Field(None, pattern=r"^[a-z][a-z0-9_-]{0,40}$")
     """Folder and name of this artifact (default: the format's name)."""
+
+    def needs(self) -> frozenset[Need]:
+        """Say what the recipe must provide for these settings."""
+        return frozenset()
 
     @property
     def artifact(self) -> str:

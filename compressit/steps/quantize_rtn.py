@@ -3,7 +3,7 @@
 Round-to-nearest: no data, no training, seconds. int8 by channel loses next to nothing; int4 wants groups, and
 `clip: mse` where groups are large (a search for the range of least squared error, Frantar et al. 2023,
 arXiv:2210.17323). The checkpoint is saved in the compressed-tensors format, which plain transformers opens. In plain
-PyTorch on a CPU it is smaller, not faster: for speed there, export to ONNX with int8 weights.
+PyTorch on a CPU it is smaller, not faster: for speed there, export to ONNX or OpenVINO with int8 weights.
 
 Recipe::
 

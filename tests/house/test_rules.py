@@ -86,7 +86,8 @@ def test_imports_point_down():
 
 
 HEAVY = {"torch", "transformers", "datasets", "evaluate", "accelerate", "sklearn", "scipy", "onnx", "onnxruntime",
-         "compressed_tensors", "huggingface_hub", "safetensors", "PIL", "rich", "tokenizers", "onnx_ir"}  # fmt: skip
+         "openvino", "nncf", "compressed_tensors", "huggingface_hub", "safetensors", "PIL", "rich", "tokenizers",
+         "onnx_ir"}  # fmt: skip
 
 
 def test_heavy_libraries_are_imported_late():

@@ -133,6 +133,18 @@ def test_quantized_weights_cannot_be_exported_to_onnx_as_float32(write):
     assert "onnx can't hold the quantization that step 3" in problems(text, write)
 
 
+def test_an_export_that_calibrates_needs_a_split_to_do_it_on(write):
+    text = GOOD.replace("- export: onnx", "- export: openvino")
+    assert rules.check(recipe.load(write(text))) == []
+    said = problems(text.replace("  calibration: train[:10%]\n", ""), write)
+    assert "recipe.yaml:17:13: error: openvino needs calibration data" in said
+    assert "name a split in the recipe's dataset: calibration: train[:512]" in said
+    assert (
+        rules.check(recipe.load(write(text.replace("  calibration: train[:10%]\n", "").replace("int8", "float32"))))
+        == []
+    )
+
+
 def test_an_override_is_checked_and_named(write):
     said = problems(GOOD, write, ("steps.0.keep=none",))
     assert "--set steps.0.keep=none: error" in said

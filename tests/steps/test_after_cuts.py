@@ -1,13 +1,11 @@
-"""Models that were cut differently from block to block are models like any other: for every step, and for ONNX."""
+"""Models that were cut differently from block to block are models like any other: for every step and every export."""
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 
-from compressit import anatomy, data, steps
+from compressit import anatomy, data, exports, runtimes, steps
 from compressit import model as models
-from compressit.exports import onnx
 from tests.anatomy.conftest import cut_differently
 from tests.steps.test_exam import example, refused, take
 
@@ -45,12 +43,13 @@ def test_every_step_takes_it(step, name, opened, cut, context, logits, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["bert", "vit"])
-def test_its_export_opens_without_compressit(name, opened, cut, context, logits, tmp_path):
+@pytest.mark.parametrize("export", exports.names())
+def test_its_export_says_what_it_says(export, name, opened, cut, context, logits, tmp_path):
     model = models.load(cut(name), opened(name).task)
-    given = context(model, count=16)
+    given, form = context(model, count=16), exports.load(export)
     batches = [batch for _, batch in data.batches(given.train, model, 16)]
-    onnx.run(model, onnx.Config(export="onnx"), tmp_path, batches)
-    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
-    wanted = [each.name for each in session.get_inputs()]
-    said = [session.run(None, {key: batch[key].numpy() for key in wanted})[0] for batch in batches]
+    config = form.Config(export=export)
+    form.run(model, config, tmp_path, batches)
+    session = runtimes.load(config.runtime).open(tmp_path, model.task, "cpu")
+    said = [session({key: value.numpy() for key, value in batch.items() if key != "labels"}) for batch in batches]
     assert np.allclose(np.concatenate(said), logits(model, given).numpy(), atol=1e-4)
