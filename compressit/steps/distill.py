@@ -27,6 +27,7 @@ Recipe::
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, model_validator
@@ -37,6 +38,7 @@ from compressit.errors import StepError
 from compressit.model import Model
 from compressit.spec import Location
 from compressit.steps import Need, Notes, StepContext
+from compressit.steps._augmenting import augmented
 from compressit.steps._insides import InsideConfig, insides
 from compressit.steps._training import by_labels, cross_entropy, said, scored, train
 
@@ -55,6 +57,8 @@ class Config(InsideConfig):
     """Weight of the true labels; the teacher's logits have the rest."""
     logits: float = Field(1.0, ge=0)
     """Weight of both together."""
+    augment: int = Field(0, ge=0, le=100)
+    """Changed copies of each text to learn from besides, by the teacher's answers alone: words masked, or few left."""
     control: bool = False
     """Learn from the labels alone, to compare with."""
 
@@ -75,6 +79,8 @@ class Config(InsideConfig):
     def _something(self) -> Self:
         if not self.control and not self.inner and not self.logits:
             raise ValueError("logits, hidden and relations are all 0: there is nothing to learn")
+        if self.augment and (self.control or self.by_labels()):
+            raise ValueError("augment makes texts without labels, which only a teacher can be asked about")
         return self
 
 
@@ -82,6 +88,8 @@ def run(model: Model, config: Config, context: StepContext) -> Notes:
     """Train in place."""
     if config.control:
         return {**train(model, config, context, by_labels(model.task)), "control": True}
+    if config.augment:
+        context = _with_more(model, config, context)
     named = config.teacher if isinstance(config.teacher, tuple) else (config.teacher,)
     teachers = [context.teacher(name) for name in named]
     # A vocabulary has too many logits to keep; its teachers answer batch by batch.
@@ -115,6 +123,15 @@ def run(model: Model, config: Config, context: StepContext) -> Notes:
     with insides(model.module, teachers[0].module, config) as inside:
         notes = train(model, config, context, objective, taught)
     return {**notes, "teacher": ", ".join(name or "the original" for name in named)}
+
+
+def _with_more(model: Model, config: Config, context: StepContext) -> StepContext:
+    """Add changed copies of the texts to the training rows."""
+    assert context.train is not None, "the plan refuses training without a training split"
+    if "text" not in context.train.column_names or hasattr(tasks.load(model.task), "scored"):
+        raise StepError(f"distill: augment changes texts that are judged as wholes, and {model.task} has none")
+    mask = getattr(model.processor, "mask_token", None)
+    return replace(context, train=augmented(context.train, config.augment, mask, context.seed))
 
 
 def teach(teacher: Model, student: Model, context: StepContext, batch_size: int = 32) -> torch.Tensor:
