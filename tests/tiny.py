@@ -1,5 +1,6 @@
 """Untrained models of every family with a few blocks, seeded; their outputs hang on all their weights."""
 
+from tests import tagged
 from tests.conftest import tokenizer
 
 BLOCKS = 4
@@ -45,6 +46,7 @@ TEXTS = {
     "t5-gated": ("T5", {**T5, "feed_forward_proj": "gated-gelu"}),
     "bart": ("Bart", BART),
 }  # fmt: skip
+TAGGED = {"bert-tags": ("Bert", {**ENCODER, "max_position_embeddings": 96, "num_labels": 5})}
 PICTURES = {
     "vit": ("ViT", IMAGES),
     "deit": ("DeiT", IMAGES),
@@ -55,18 +57,17 @@ PICTURES = {
 
 
 def build(name, **more):
-    """Build a model that classifies; `more` goes into its config."""
+    """Build a model of its task; `more` goes into its config."""
     import torch
     import transformers
 
     torch.manual_seed(0)
-    prefix, fields = {**TEXTS, **PICTURES}[name]
-    if name in TEXTS:
-        kind, fields = "Sequence", {"vocab_size": len(tokenizer()), "num_labels": 2, "pad_token_id": 0, **fields}
-    else:
-        kind = "Image"
+    prefix, fields = {**TEXTS, **TAGGED, **PICTURES}[name]
+    kind = {"text-classification": "Sequence", "token-classification": "Token", "image-classification": "Image"}
+    if name not in PICTURES:
+        fields = {"vocab_size": len(processor(name)), "num_labels": 2, "pad_token_id": 0, **fields}
     config = getattr(transformers, f"{prefix}Config")(**{**fields, **more})
-    module = getattr(transformers, f"{prefix}For{kind}Classification")(config)
+    module = getattr(transformers, f"{prefix}For{kind[task(name)]}Classification")(config)
     for parameter in module.parameters():
         if parameter.dim() == 2:
             torch.nn.init.normal_(parameter, std=0.15)
@@ -83,9 +84,13 @@ def processor(name):
     """Give a model's tokenizer or image processor."""
     import transformers
 
+    if name in TAGGED:
+        return tagged.tokenizer()
     return tokenizer() if name in TEXTS else transformers.ViTImageProcessorPil(size={"height": 8, "width": 8})
 
 
 def task(name):
     """Name the task that a model is for."""
+    if name in TAGGED:
+        return "token-classification"
     return "text-classification" if name in TEXTS else "image-classification"

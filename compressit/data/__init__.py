@@ -8,7 +8,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from compressit import tasks
-from compressit.data import labels, source
+from compressit.data import labels, source, tags
 from compressit.data.spec import DatasetSpec
 from compressit.errors import DataError
 from compressit.registry import suggest
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DatasetSpec", "batched", "batches", "by_length", "fingerprints", "repeated", "rows", "singles"]
 
-JUDGED_BY = ("label", "group")
-"""Roles that rows may lack unless they are evaluated."""
-
 
 def rows(
     spec: DatasetSpec, split: str, task: str, id2label: Mapping[int, str], base: Path, *, labelled: bool = True
@@ -39,7 +36,7 @@ def rows(
         task: Name of the task, which knows the roles.
         id2label: The model's labels.
         base: Folder that relative paths start from.
-        labelled: Whether each row must have its label; those without get `labels.UNLABELLED`.
+        labelled: Whether each row must have what it is judged by, such as a label; those without get a stand-in.
 
     Raises:
         DataError: a column is missing, a value is empty, or the labels and the model's don't agree.
@@ -58,11 +55,12 @@ def rows(
         _check_text(found[role], role, split)
     if "group" in roles and labelled:
         _check_groups(found["group"], split)
-    if "label" in roles:
-        return labels.to_ids(found, id2label, spec.labels, split, needed=labelled)
-    if "label" in tasks.load(task).ROLES:
+    truth = tasks.truth(task)
+    if truth == "tags":
+        return tags.to_ids(found, id2label, spec.labels, split, needed=labelled)
+    if truth == "label" and "label" not in roles:
         return found.add_column("label", [labels.UNLABELLED] * len(found))
-    return found
+    return labels.to_ids(found, id2label, spec.labels, split, needed=labelled) if truth == "label" else found
 
 
 def batches(
@@ -139,7 +137,7 @@ def _columns(found: Dataset, spec: DatasetSpec, task: str, *, labelled: bool) ->
         column = spec.columns.get(role, role)
         if column in found.column_names:
             roles[role] = column
-        elif (required or role in spec.columns) and (labelled or role not in JUDGED_BY):
+        elif (required or role in spec.columns) and (labelled or role not in (tasks.truth(task), "group")):
             raise DataError(
                 f"{spec.path} has no column {column!r} for {role}{suggest(column, found.column_names)}",
                 hint=f"name it in the recipe: columns: {{{role}: COLUMN}}; there are {', '.join(found.column_names)}",

@@ -36,34 +36,25 @@ def to_ids(
     values = list(rows["label"])
     _check_values(values, split, needed)
     known = {value for value in values if not _missing(value)}
-    ids = _table(sorted(known, key=str), names, id2label, mapping) | {None: UNLABELLED, -1: UNLABELLED}
+    ids = table(sorted(known, key=str), names, id2label, mapping) | {None: UNLABELLED, -1: UNLABELLED}
     replaced = [ids[value] for value in values]
     return rows.remove_columns("label").add_column("label", replaced)
 
 
-def unknown(rows: Dataset) -> bool:
-    """Say whether no row has a label."""
-    return "label" in rows.column_names and all(label == UNLABELLED for label in rows["label"])
-
-
-def _missing(value: Any) -> bool:
-    return value is None or value == -1
-
-
-def _check_values(values: list[Any], split: str, needed: bool) -> None:
-    for index, value in enumerate(values):
-        if _missing(value):
-            if needed:
-                hint = "name a split whose labels are known"
-                raise DataError(f"row {index} of split {split!r} has no label", hint=hint)
-            continue
-        if not isinstance(value, str | int):
-            raise DataError(f"row {index} of split {split!r}: label {value!r} is a {type(value).__name__}, not a class")
-
-
-def _table(
+def table(
     values: list[Any], names: list[str] | None, id2label: Mapping[int, str], mapping: Mapping[str, str] | None
 ) -> dict[Any, int]:
+    """Give the model's id of each label of the data.
+
+    Args:
+        values: The labels that occur.
+        names: What they are called, where they are numbers that have names.
+        id2label: The model's labels.
+        mapping: The recipe's `labels`.
+
+    Raises:
+        DataError: they don't agree; the message shows both.
+    """
     spelled = {value: str(names[value]) if names and isinstance(value, int) else str(value) for value in values}
     by_name = {label.lower(): index for index, label in id2label.items()}
     if mapping is not None:
@@ -90,6 +81,28 @@ def _table(
     if unknown:
         raise _mismatch(f"the model has no label {unknown[0]!r}", list(spelled.values()), id2label)
     return {value: by_name[name.lower()] for value, name in spelled.items()}
+
+
+def unknown(rows: Dataset) -> bool:
+    """Say whether no row has a label, or no word a tag."""
+    if "tags" in rows.column_names:
+        return all(tag < 0 for tags in rows["tags"] for tag in tags)
+    return "label" in rows.column_names and all(label == UNLABELLED for label in rows["label"])
+
+
+def _missing(value: Any) -> bool:
+    return value is None or value == -1
+
+
+def _check_values(values: list[Any], split: str, needed: bool) -> None:
+    for index, value in enumerate(values):
+        if _missing(value):
+            if needed:
+                hint = "name a split whose labels are known"
+                raise DataError(f"row {index} of split {split!r} has no label", hint=hint)
+            continue
+        if not isinstance(value, str | int):
+            raise DataError(f"row {index} of split {split!r}: label {value!r} is a {type(value).__name__}, not a class")
 
 
 def _generic(id2label: Mapping[int, str]) -> bool:

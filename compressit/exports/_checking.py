@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compressit import runtimes, tasks
+from compressit import runtimes
 from compressit.errors import StepError
 from compressit.steps import Notes
+from compressit.steps import _answers as answers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,11 +27,13 @@ class Reference:
 
     Attributes:
         inputs: Collated batches, without labels.
-        said: (rows, classes), all batches' logits one below the other.
+        labels: Theirs, which say which of the logits count.
+        said: (answers, classes), all batches' logits one below the other.
     """
 
     task: str
     inputs: Sequence[Mapping[str, torch.Tensor]]
+    labels: Sequence[torch.Tensor]
     said: NDArray[np.float32]
 
     @classmethod
@@ -40,8 +43,9 @@ class Reference:
 
         inputs = [unlabelled(batch) for batch in examples]
         with torch.inference_mode():
-            said = [tasks.answer(task, module(**batch), torch.stack).numpy() for batch in inputs]
-        return cls(task, inputs, _rows(said))
+            said = [answers.said(task, module, batch) for batch in inputs]
+        labels = [batch["labels"].cpu() for batch in examples]
+        return cls(task, inputs, labels, _rows(task, said, labels))
 
     def check(self, folder: Path, config: Any) -> Notes:
         """Compare a float32 file with the checkpoint, by the spread of logits between examples.
@@ -66,9 +70,11 @@ class Reference:
             StepError: some are not finite.
         """
         import numpy as np
+        import torch
 
         session = runtimes.load(config.runtime).open(folder, self.task, "cpu")
-        found = _rows([session({name: value.numpy() for name, value in batch.items()}) for batch in self.inputs])
+        said = [session({name: value.numpy() for name, value in batch.items()}) for batch in self.inputs]
+        found = _rows(self.task, map(torch.from_numpy, said), self.labels)
         if not np.isfinite(found).all():
             raise StepError(f"{config.export}: the file's logits are not finite")
         return {
@@ -82,7 +88,10 @@ def unlabelled(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: value.cpu() for name, value in batch.items() if name != "labels"}
 
 
-def _rows(said: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    import numpy as np
+def _rows(task: str, said: Iterable[torch.Tensor], labels: Sequence[torch.Tensor]) -> NDArray[np.float32]:
+    """Pick the answers that count: what is said of padding is nobody's."""
+    import torch
 
-    return np.concatenate([each.reshape(-1, each.shape[-1]) for each in said])
+    picked = [answers.scored(task, each, own)[0] for each, own in zip(said, labels, strict=True)]
+    found: NDArray[np.float32] = torch.cat(picked).numpy()
+    return found

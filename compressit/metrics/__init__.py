@@ -10,7 +10,9 @@
 
 A metric of what the model says names in `READS` the kinds of `compressit.outputs` that it reads, and in `ROLES` roles
 that the data must have. A mean over predictions, of which an example may hold many, gives their sums in `per_example`
-and their number in `weights(evidence, config)`; where examples differ in it, whole examples are resampled.
+and their number in `weights(evidence, config)`; where examples differ in it, whole examples are resampled. A figure of
+the whole split that only needs sums over examples gives them in `sums(evidence, config)`, (examples, k), and what they
+come to in `figure(total, config)`: it is resampled without going back to what the model said.
 
 Optional are `RANGE`, its least and greatest value; `details(evidence, config)`, figures that stand beside it;
 `ON_EXAMPLES`, for an exact figure that still needs examples; and `PER_TOKEN`, for one that counts a language model's
@@ -31,7 +33,7 @@ from pydantic import Field
 
 from compressit import registry
 from compressit.errors import RecipeError
-from compressit.outputs import Output, Predictions, TokenScores
+from compressit.outputs import Output, Predictions, Tags, TokenScores
 from compressit.runtimes import Facts
 from compressit.spec import Spec
 
@@ -46,6 +48,7 @@ __all__ = [
     "MetricConfig",
     "Output",
     "Predictions",
+    "Tags",
     "Timings",
     "TokenScores",
     "fits",

@@ -1,10 +1,10 @@
-"""Share of examples whose label is the one predicted."""
+"""Share of predictions that are right: of examples' labels, or of words' tags."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from compressit.metrics import Evidence, Kind, MetricConfig, Predictions
+from compressit.metrics import Evidence, Kind, MetricConfig, Predictions, Tags
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 KIND = Kind.MEAN
 BETTER = "higher"
 UNIT = ""
-READS = (Predictions,)
+READS = (Predictions, Tags)
 RANGE = (0, 1)
 
 
@@ -22,12 +22,15 @@ class Config(MetricConfig):
 
 
 def per_example(evidence: Evidence, config: Config) -> NDArray[np.float64]:
-    """1 where the prediction is right: (examples,)."""
-    said = evidence.said(Predictions)
-    same: NDArray[np.float64] = (said.choices == said.labels).astype("float64")
-    return same
+    """How many predictions are right: (examples,)."""
+    return evidence.predictions.hits()
+
+
+def weights(evidence: Evidence, config: Config) -> NDArray[np.int64]:
+    """How many predictions there are: (examples,)."""
+    return evidence.predictions.weights
 
 
 def measure(evidence: Evidence, config: Config) -> float:
-    """Average over the evaluation split."""
-    return float(per_example(evidence, config).mean())
+    """Average over the predictions of the evaluation split."""
+    return float(per_example(evidence, config).sum() / weights(evidence, config).sum())

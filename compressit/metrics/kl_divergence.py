@@ -1,10 +1,10 @@
-"""Mean Kullback-Leibler divergence from the original's probabilities, of classes or tokens, to its own, in nats."""
+"""Mean Kullback-Leibler divergence from the original's probabilities of classes, tags or tokens to its own, in nats."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from compressit.metrics import Evidence, Kind, MetricConfig, Predictions, TokenScores
+from compressit.metrics import Evidence, Kind, MetricConfig, Predictions, Tags, TokenScores
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 KIND = Kind.MEAN
 BETTER = "lower"
 UNIT = ""
-READS = (Predictions, TokenScores)
+READS = (Predictions, Tags, TokenScores)
 TO_ORIGINAL = True
 PER_TOKEN = True
 

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from compressit.metrics import Evidence, Kind, MetricConfig, TokenScores
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 KIND = Kind.CORPUS
 BETTER = "lower"
@@ -18,9 +23,21 @@ class Config(MetricConfig):
     """Fields of the metric."""
 
 
-def measure(evidence: Evidence, config: Config) -> float:
-    """Divide all nats by all scored tokens; windows and documents weigh by their length."""
+def sums(evidence: Evidence, config: Config) -> NDArray[np.float64]:
+    """Nats and scored tokens of each example: (examples, 2)."""
+    import numpy as np
+
     said = evidence.said(TokenScores)
-    mean = float(said.nll.sum() / said.tokens.sum())
+    return np.stack([said.nll, said.tokens.astype(np.float64)], axis=-1)
+
+
+def figure(total: NDArray[np.float64], config: Config) -> float:
+    """Divide all nats by all scored tokens; windows and documents weigh by their length."""
+    mean = float(total[0] / total[1])
     # Beyond that a float ends; a model so broken has no perplexity to speak of.
     return math.inf if mean >= 700 else math.exp(mean)
+
+
+def measure(evidence: Evidence, config: Config) -> float:
+    """Compute it over the evaluation split."""
+    return figure(sums(evidence, config).sum(0), config)

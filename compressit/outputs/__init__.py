@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from compressit.outputs.output import Output
 from compressit.outputs.predictions import Predictions
+from compressit.outputs.tags import Tags
 from compressit.outputs.tokens import TokenScores
 
-__all__ = ["Output", "Predictions", "TokenScores"]
+__all__ = ["Output", "Predictions", "Tags", "TokenScores"]

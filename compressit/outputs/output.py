@@ -82,6 +82,10 @@ class Output:
         """Number of the group that each example belongs to, (examples,): whole groups are drawn where one resamples."""
         return None
 
+    def hits(self) -> NDArray[np.float64]:
+        """How many of its predictions are right, for each example: (examples,)."""
+        raise NotImplementedError
+
     def agreements(self, original: Self) -> NDArray[np.float64]:
         """On how many of its predictions each example agrees with the original: (examples,)."""
         raise NotImplementedError

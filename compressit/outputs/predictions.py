@@ -67,6 +67,11 @@ class Predictions(Output):
         """Give the groups."""
         return self.groups
 
+    def hits(self) -> NDArray[np.float64]:
+        """1 where the class chosen is the true one."""
+        right: NDArray[np.float64] = (self.choices == self.labels).astype("float64")
+        return right
+
     def agreements(self, original: Predictions) -> NDArray[np.float64]:
         """1 where both choose the same class."""
         same: NDArray[np.float64] = (self.choices == original.choices).astype("float64")

@@ -46,6 +46,10 @@ class TokenScores(Output):
         """One prediction for each scored token."""
         return self.tokens
 
+    def hits(self) -> NDArray[np.float64]:
+        """Count the tokens that were found likeliest."""
+        return self.correct.astype("float64")
+
     def agreements(self, original: TokenScores) -> NDArray[np.float64]:
         """Count the tokens on which both agree, as it was done batch by batch."""
         assert self.agreed is not None, "the run compares where a metric asks for it"

@@ -37,9 +37,7 @@ def value(config: MetricConfig, artifact: Evidence, seed: int = 0) -> Bounded:
             return found, statistics.proportion(int(scores.sum()), len(scores))
         return found, statistics.mean(scores, seed=seed)
     if kind is Kind.CORPUS:
-        return found, _resampled(
-            module, config, artifact, seed, lambda rows: module.measure(artifact.take(rows), config)
-        )
+        return found, _resampled(module, artifact, seed, _on_some(module, config, artifact))
     if kind is Kind.TIMED:
         timings = artifact.timings[config.batch_sizes()[0]]
         bound = statistics.median(module.per_run(timings.artifact, config), seed=seed)
@@ -61,7 +59,7 @@ def ratio(config: MetricConfig, artifact: Evidence, original: Evidence, seed: in
             return found, Interval(1 + bound.low / before, 1 + bound.high / before)
         return found, statistics.paired_mean_ratio(after, bare, seed=seed)
     if kind is Kind.CORPUS:
-        return found, _resampled(module, config, artifact, seed, _compare(module, config, artifact, original, _divide))
+        return found, _resampled(module, artifact, seed, _compare(module, config, artifact, original, _divide))
     if kind is Kind.TIMED:
         timings = artifact.timings[config.batch_sizes()[0]]
         bound = statistics.paired_time_ratio(timings.artifact, timings.baseline, seed=seed)
@@ -84,9 +82,7 @@ def difference(config: MetricConfig, artifact: Evidence, original: Evidence, see
             return found, statistics.paired_difference(after > 0, before > 0)
         return found, statistics.paired_mean_difference(after, before, seed=seed)
     if kind is Kind.CORPUS:
-        return found, _resampled(
-            module, config, artifact, seed, _compare(module, config, artifact, original, _subtract)
-        )
+        return found, _resampled(module, artifact, seed, _compare(module, config, artifact, original, _subtract))
     return found, Interval(found, found)
 
 
@@ -97,18 +93,25 @@ def paired_median_ratio(after: NDArray[np.float64], before: NDArray[np.float64])
     return float(np.exp(np.median(np.log(after) - np.log(before))))
 
 
+def _on_some(module: Any, config: MetricConfig, evidence: Evidence) -> Callable[[NDArray[np.int64]], float]:
+    """Give what measures a metric on some of the examples, which may repeat."""
+    if hasattr(module, "sums"):
+        sums = module.sums(evidence, config)
+        return lambda rows: module.figure(sums[rows].sum(0), config)
+    if hasattr(module, "weights"):
+        scores, weights = module.per_example(evidence, config), module.weights(evidence, config)
+        return lambda rows: _divide(scores[rows].sum(), weights[rows].sum())
+    return lambda rows: module.measure(evidence.take(rows), config)
+
+
 def _compare(
     module: Any, config: MetricConfig, artifact: Evidence, original: Evidence, how: Callable[[float, float], float]
 ) -> Callable[[NDArray[np.int64]], float]:
-    def statistic(rows: NDArray[np.int64]) -> float:
-        return how(module.measure(artifact.take(rows), config), module.measure(original.take(rows), config))
-
-    return statistic
+    after, before = _on_some(module, config, artifact), _on_some(module, config, original)
+    return lambda rows: how(after(rows), before(rows))
 
 
-def _resampled(
-    module: Any, config: MetricConfig, artifact: Evidence, seed: int, statistic: Callable[[NDArray[np.int64]], float]
-) -> Interval:
+def _resampled(module: Any, artifact: Evidence, seed: int, statistic: Callable[[NDArray[np.int64]], float]) -> Interval:
     count, groups = getattr(module, "RESAMPLES", RESAMPLES), artifact.predictions.together
     if groups is None:
         return statistics.resampled(statistic, len(artifact.predictions), seed=seed, resamples=count)

@@ -108,7 +108,8 @@ def _details(module: Any, config: MetricConfig, evidence: Evidence, original: Ev
         if hasattr(module, "details"):
             found |= module.details(timing, config)
         return {name: value for name, value in found.items() if math.isfinite(value)}
-    if config.metric in ("accuracy", "last_word_accuracy") and original is not None:
+    one_each = bounds.kind_of(config, evidence) is Kind.MEAN
+    if config.metric in ("accuracy", "last_word_accuracy") and original is not None and one_each:
         after, before = module.per_example(evidence, config), module.per_example(original, config)
         lost, gained, p_value = statistics.mcnemar(after > 0, before > 0)
         return {"lost": lost, "gained": gained, "mcnemar_p": p_value}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from compressit.model import Model
 from compressit.steps import StepContext
+from compressit.steps._answers import said, scored
 from compressit.steps._calibration import batches
 
 if TYPE_CHECKING:
@@ -39,9 +40,9 @@ def placed(model: Model, batch_size: int, context: StepContext) -> torch.Tensor:
     hook = embedding.register_forward_hook(watch)
     try:
         with torch.enable_grad():
-            for inputs, _ in batches(model, batch_size, context, "embeddings"):
+            for inputs, labels in batches(model, batch_size, context, "embeddings"):
                 held.clear()
-                logits = model.module(**inputs).logits.float()
+                logits = scored(model.task, said(model.task, model.module, inputs), labels)[0].float()
                 # By a random sum of centred logits: its squared slope is, on average, theirs added up.
                 signs = torch.randn(logits.shape, generator=draw).to(logits.device)
                 (slope,) = torch.autograd.grad((signs * (logits - logits.mean(-1, keepdim=True))).sum(), held[0])

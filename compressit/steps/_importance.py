@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from compressit import tasks
 from compressit.data.labels import unknown
 from compressit.errors import StepError
 from compressit.model import Model
 from compressit.steps import StepContext
+from compressit.steps._answers import many, said, summed
 from compressit.steps._calibration import batches
 
 if TYPE_CHECKING:
@@ -121,9 +121,8 @@ def _derivatives(
     joint: bool,
 ) -> list[torch.Tensor]:
     import torch
-    from torch.nn import functional
 
-    scored = getattr(tasks.load(model.task), "scored", None)
+    by_position = many(model.task)
     rows, size = 0, [0]
     sums = [torch.zeros(each.count) for each in units[: 1 if joint else None]]
     slopes: dict[tuple[int, torch.Size], torch.Tensor] = {}
@@ -132,7 +131,7 @@ def _derivatives(
         found = (inputs * grad).float().unflatten(-1, (units[index].count, units[index].each)).sum(-1)
         found = found.reshape(size[0], -1, found.shape[-1])
         # Where each position has a loss of its own, a mask over a whole text would sum the slopes of many.
-        parts = found.flatten(0, 1) if scored else found.sum(1)
+        parts = found.flatten(0, 1) if by_position else found.sum(1)
         key = 0 if joint else index, parts.shape
         # A block that several layers share is met several times.
         slopes[key] = slopes[key] + parts if key in slopes else parts
@@ -154,13 +153,9 @@ def _derivatives(
     with _hooked(model, units, watch), _frozen(model.module), torch.enable_grad():
         for inputs, labels in batches(model, batch_size, context, "importance"):
             size[0] = len(next(iter(inputs.values())))
-            logits = model.module(**inputs).logits
-            given, targets = scored(logits, labels) if scored else (logits, labels)
-            if how == "fisher":
-                odds = given.detach().float().softmax(-1).cpu()
-                targets = torch.multinomial(odds, 1, generator=draw)[:, 0].to(given.device)
-            functional.cross_entropy(given.float(), targets, reduction="sum").backward()
-            rows += len(logits)
+            answers = said(model.task, model.module, inputs)
+            summed(model.task, answers, labels, draw if how == "fisher" else None).backward()
+            rows += len(labels)
             for (index, _), slope in slopes.items():
                 sums[index] += (slope.square() if how == "fisher" else slope).sum(0).cpu()
             slopes.clear()

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from compressit import tasks
-from compressit.data.labels import UNLABELLED, unknown
+from compressit.data.labels import unknown
 from compressit.errors import StepError
 from compressit.model import Model, cast
 from compressit.progress import Advance
 from compressit.steps import Fact, Need, Notes, StepConfig, StepContext
+from compressit.steps._answers import Objective
 
 if TYPE_CHECKING:
     import torch
-
-Objective = Callable[[Any, Mapping[str, "torch.Tensor"], "torch.Tensor", "torch.Tensor | None"], "torch.Tensor"]
-"""(module, inputs, labels, what was said of each example beforehand or None) -> the scalar to minimise."""
 
 
 class TrainingConfig(StepConfig):
@@ -60,7 +58,7 @@ def train(
     config: TrainingConfig,
     context: StepContext,
     objective: Objective,
-    taught: torch.Tensor | None = None,
+    taught: Sequence[torch.Tensor] | None = None,
 ) -> Notes:
     """Train in place; weights of linear layers and convolutions that are zero stay zero.
 
@@ -69,7 +67,8 @@ def train(
         config: The step's fields.
         context: Its training rows, device and seed; an interrupted training goes on from its scratch folder.
         objective: What is minimised.
-        taught: A teacher's logits for each training row, (rows, classes), which the objective is given.
+        taught: What a teacher says of each prepared row, (answers, classes) each, which the objective is given one
+            after the other.
 
     Raises:
         StepError: the loss became NaN or infinite.
@@ -115,40 +114,6 @@ def train(
     # The trainer's mean covers only what this process did.
     mean = {"loss": round(float(result.training_loss), 5)} if left is None else {"resumed": True}
     return {"updates": trainer.state.global_step, **mean}
-
-
-def by_labels(task: str) -> Objective:
-    """Give the objective of a task that labels alone teach."""
-
-    def objective(
-        module: Any, inputs: Mapping[str, torch.Tensor], labels: torch.Tensor, taught: torch.Tensor | None
-    ) -> torch.Tensor:
-        return cross_entropy(*scored(task, said(task, module, inputs), labels))
-
-    return objective
-
-
-def said(task: str, module: Any, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Run a model, and give what a task judges it by."""
-    import torch
-
-    return tasks.answer(task, module(**inputs), torch.stack)
-
-
-def scored(task: str, said: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give a row of logits and a label for each prediction: (B, C), (B,). B are examples, or scored tokens."""
-    pick = getattr(tasks.load(task), "scored", None)
-    rows: tuple[torch.Tensor, torch.Tensor] = pick(said, labels) if pick else (said, labels)
-    return rows
-
-
-def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy with the true labels; rows without one are passed over."""
-    from torch.nn import functional
-
-    if bool((labels == UNLABELLED).all()):
-        return logits.sum() * 0
-    return functional.cross_entropy(logits.float(), labels, ignore_index=UNLABELLED)
 
 
 def _last_whole(scratch: Path) -> str | None:
@@ -229,9 +194,9 @@ def _zeros(module: Any) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
 
 
 class _Rows:
-    """Prepared rows, each with the teacher's logits beside it."""
+    """Prepared rows, each with the teacher's answers beside it."""
 
-    def __init__(self, prepared: Any, taught: torch.Tensor | None) -> None:
+    def __init__(self, prepared: Any, taught: Sequence[torch.Tensor] | None) -> None:
         self.prepared = prepared
         self.taught = taught
 
@@ -256,6 +221,6 @@ def _collate(collate: Callable[[list[dict[str, Any]]], dict[str, Any]]) -> Any:
     def together(rows: list[dict[str, Any]]) -> dict[str, Any]:
         taught = [row.pop("taught") for row in rows if "taught" in row]
         batch = collate(rows)
-        return {**batch, "taught": torch.stack(taught)} if taught else batch
+        return {**batch, "taught": torch.cat(taught)} if taught else batch
 
     return together

@@ -32,15 +32,15 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, model_validator
 
-from compressit import data, tasks
 from compressit.algorithms import imitation
 from compressit.errors import StepError
 from compressit.model import Model
 from compressit.spec import Location
 from compressit.steps import Need, Notes, StepContext
+from compressit.steps._answers import by_labels, cross_entropy, live, many, said, same_tokens, scored, soft, teach
 from compressit.steps._augmenting import augmented
 from compressit.steps._insides import InsideConfig, insides
-from compressit.steps._training import by_labels, cross_entropy, said, scored, train
+from compressit.steps._training import train
 
 if TYPE_CHECKING:
     import torch
@@ -93,13 +93,14 @@ def run(model: Model, config: Config, context: StepContext) -> Notes:
     named = config.teacher if isinstance(config.teacher, tuple) else (config.teacher,)
     teachers = [context.teacher(name) for name in named]
     # A vocabulary has too many logits to keep; its teachers answer batch by batch.
-    live = hasattr(tasks.load(model.task), "scored")
-    running = teachers if live else teachers[:1] if config.inner else []
+    at_once = live(model.task)
+    running = teachers if at_once else teachers[:1] if config.inner else []
     for teacher in running:
         same_tokens(teacher, model)
     taught = None
-    if config.logits and config.alpha < 1 and not live:
-        taught = imitation.together([teach(each, model, context) for each in teachers], config.temperature)
+    if config.logits and config.alpha < 1 and not at_once:
+        each_says = zip(*(teach(each, model, context) for each in teachers), strict=True)
+        taught = [imitation.together(of_row, config.temperature) for of_row in each_says]
 
     def objective(
         module: Any, inputs: Mapping[str, torch.Tensor], labels: torch.Tensor, taught: torch.Tensor | None
@@ -109,15 +110,14 @@ def run(model: Model, config: Config, context: StepContext) -> Notes:
         logits, targets = scored(model.task, said(model.task, module, inputs), labels)
         with torch.no_grad():
             answers = [said(model.task, each.module, inputs) for each in running]
-        if live:
+        if at_once:
             judged = [scored(model.task, each, labels)[0] for each in answers]
             taught = imitation.together(judged, config.temperature)
         parts = inside(inputs)
         if config.logits and config.alpha:
             parts.append(config.logits * config.alpha * cross_entropy(logits, targets))
         if config.logits and taught is not None:
-            soft = imitation.divergence(logits, taught, config.temperature)
-            parts.append(config.logits * (1 - config.alpha) * soft)
+            parts.append(config.logits * (1 - config.alpha) * soft(logits, taught, config.temperature))
         return sum(parts[1:], parts[0])
 
     with insides(model.module, teachers[0].module, config) as inside:
@@ -128,48 +128,7 @@ def run(model: Model, config: Config, context: StepContext) -> Notes:
 def _with_more(model: Model, config: Config, context: StepContext) -> StepContext:
     """Add changed copies of the texts to the training rows."""
     assert context.train is not None, "the plan refuses training without a training split"
-    if "text" not in context.train.column_names or hasattr(tasks.load(model.task), "scored"):
+    if "text" not in context.train.column_names or many(model.task):
         raise StepError(f"distill: augment changes texts that are judged as wholes, and {model.task} has none")
     mask = getattr(model.processor, "mask_token", None)
     return replace(context, train=augmented(context.train, config.augment, mask, context.seed))
-
-
-def teach(teacher: Model, student: Model, context: StepContext, batch_size: int = 32) -> torch.Tensor:
-    """Compute the teacher's logits for each training row, in the student's order of labels: (rows, classes)."""
-    import torch
-
-    assert context.train is not None, "the plan refuses training without a training split"
-    order = _order(teacher, student)
-    classes = len(student.module.config.id2label)
-    found = torch.empty(len(context.train), classes)
-    with context.progress.bar("teacher", len(context.train)) as advance, torch.inference_mode():
-        for places, batch in data.batches(context.train, teacher, batch_size, context.max_length):
-            inputs = {name: value.to(context.device) for name, value in batch.items() if name != "labels"}
-            found[places] = said(teacher.task, teacher.module, inputs).float().cpu()[:, order]
-            advance(len(batch["labels"]))
-    return found
-
-
-def same_tokens(teacher: Model, student: Model) -> None:
-    """Refuse a teacher that reads other tokens, where it is to judge what the student reads."""
-    if not hasattr(student.processor, "get_vocab"):
-        return
-    wide, own = teacher.module.config.get_text_config().vocab_size, student.module.config.get_text_config().vocab_size
-    if teacher.processor.get_vocab() != student.processor.get_vocab() or wide != own:
-        raise StepError(
-            f"the teacher {teacher.source} has another vocabulary than the model",
-            hint="what it says of tokens, and how it gets there, is learned from a teacher of the same tokenizer",
-        )
-
-
-def _order(teacher: Model, student: Model) -> list[int]:
-    taught, own = teacher.module.config.id2label, student.module.config.id2label
-    ids = {label.lower(): index for index, label in taught.items()}
-    if taught == own:
-        return list(own)
-    if ids.keys() != {label.lower() for label in own.values()}:
-        raise StepError(
-            f"the teacher {teacher.source} has other labels than the model\n"
-            f"  teacher: {', '.join(taught.values())}\n  model:   {', '.join(own.values())}"
-        )
-    return [ids[own[index].lower()] for index in own]

@@ -26,11 +26,12 @@ from compressit import anatomy, weights
 from compressit.errors import RecipeError
 from compressit.model import Model
 from compressit.steps import Fact, Need, Notes, StepConfig, StepContext
+from compressit.steps._answers import apart, said
 from compressit.steps._calibration import batches
 from compressit.weights import Weights
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 MEASURED = ("influence", "divergence")
 
@@ -152,25 +153,15 @@ def measure_divergence(model: Model, config: Config, context: StepContext, kept:
     sums, seen = dict.fromkeys(kept, 0.0), 0
     gone = set(range(len(model.blocks()))) - {*kept}
     with torch.no_grad():
-        for inputs, _ in batches(model, config.batch_size, context, "divergence"):
+        for inputs, labels in batches(model, config.batch_size, context, "divergence"):
             with _noting(model) as rests:
-                whole = model.module(**inputs).logits
+                whole = said(model.task, model.module, inputs)
             for index in kept:
                 with _skipping(model, {each: rests[each] for each in gone | {index}}):
-                    less = model.module(**inputs).logits
-                sums[index] += _divergence(whole, less, inputs.get("attention_mask"))
-            seen += len(whole)
+                    less = said(model.task, model.module, inputs)
+                sums[index] += apart(model.task, whole, less, labels)
+            seen += len(labels)
     return {index: total / max(1, seen) for index, total in sums.items()}
-
-
-def _divergence(whole: torch.Tensor, less: torch.Tensor, mask: torch.Tensor | None) -> float:
-    """Sum over examples, and over real positions where each has an answer; a row at a time, for they may be large."""
-    total = 0.0
-    for row in range(len(whole)):
-        p, q = whole[row].float().log_softmax(-1), less[row].float().log_softmax(-1)
-        apart = (p.exp() * (p - q)).sum(-1)
-        total += float(apart[mask[row].bool()].mean() if mask is not None and apart.dim() else apart.mean())
-    return total
 
 
 @contextlib.contextmanager

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from compressit.model import Model
 from compressit.steps import Notes, StepContext
-from compressit.steps._training import TrainingConfig, by_labels, train
+from compressit.steps._answers import by_labels
+from compressit.steps._training import TrainingConfig, train
 
 
 class Config(TrainingConfig):

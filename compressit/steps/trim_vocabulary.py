@@ -45,7 +45,9 @@ if TYPE_CHECKING:
 
 TEXTS = ("text", "text_pair", "context", "continuation")
 """Roles whose values are read as they stand."""
-READING = ("text-classification",)
+WORDS = "tokens"
+"""The role whose values are lists of such texts."""
+READING = ("text-classification", "token-classification")
 """Tasks whose models write no text."""
 BATCH = 1000
 """Texts read at once."""
@@ -56,7 +58,7 @@ class Config(StepConfig):
 
     makes: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES})
     keeps: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY, Fact.DTYPE})
-    tasks: ClassVar[frozenset[str]] = frozenset({"text-classification", "text-generation"})
+    tasks: ClassVar[frozenset[str]] = frozenset({"text-classification", "text-generation", "token-classification"})
     renumbers: ClassVar[bool] = True
 
     keep: Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -222,7 +224,7 @@ def _texts(corpus: list[Dataset]) -> Iterator[tuple[list[str], int]]:
     for rows in corpus:
         for start in range(0, len(rows), BATCH):
             some = rows[start : start + BATCH]
-            columns = [some[role] for role in TEXTS if role in some]
+            columns = [some[role] for role in TEXTS if role in some] + [words for words in some.get(WORDS, ())]
             yield [text for column in columns for text in column], len(next(iter(some.values())))
 
 

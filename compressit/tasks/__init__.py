@@ -11,6 +11,7 @@ A task's file holds:
 
 These are optional:
 
+* `TRUTH`: the role that says what is right (default: label, where there is one); training may do without it;
 * `OUTPUTS`: names of the model's outputs that it is judged by (default: logits); several are put side by side;
 * `CHOICES`: groups of roles, of which the data has one;
 * `FIELDS`: fields of the data set that it alone reads, given to `prepare` where the evaluation split is measured;
@@ -20,6 +21,8 @@ These are optional:
 * `protocol(prepared, rows, processor, max_length, **fields)`: how examples were scored, for the report.
 
 Where a row gives several examples, or several rows one, `prepare` adds a column `example` that numbers them from 0.
+Where only a long row is cut into several, it adds a column `row` with the row's number, and where answers belong to
+words, `words` with their numbers in that row.
 """
 
 from __future__ import annotations
@@ -31,6 +34,13 @@ from typing import Any, TypeVar
 from compressit import registry
 
 Array = TypeVar("Array")
+
+
+def truth(name: str) -> str | None:
+    """Name the role of a task that says what is right; None where the text itself does."""
+    module = load(name)
+    found: str | None = getattr(module, "TRUTH", "label" if "label" in module.ROLES else None)
+    return found
 
 
 def outputs(name: str) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -11,7 +12,7 @@ from compressit import data
 from compressit import model as models
 from compressit.data import DatasetSpec
 from compressit.runtimes import load
-from tests import tiny
+from tests import tagged, tiny
 
 TASK = "text-classification"
 
@@ -48,12 +49,17 @@ def exported_tiny(tmp_path, rows):
         task = tiny.task(name)
         model = models.Model(tiny.build(name), tiny.processor(name), task, name)
         models.cast(model.module, dtype)
-        some = rows if task == TASK else digits(tmp_path)
+        some = tagged_rows() if task == "token-classification" else rows if task == TASK else digits(tmp_path)
         examples = [batch for _, batch in data.batches(some.select(range(24)), model, 8)]
         notes = export.run(model, config, tmp_path, examples, lambda count: data.singles(some, model, count))
         return model, tmp_path, notes
 
     return made
+
+
+def tagged_rows():
+    some = [{**row, "tags": [tagged.TAGS.index(tag) for tag in row["tags"]]} for row in tagged.sentences(40, 1)]
+    return datasets.Dataset.from_list(some)
 
 
 def digits(base):

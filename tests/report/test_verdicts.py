@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from compressit import metrics
-from compressit.metrics import Evidence, Kind, Predictions, Timings, TokenScores
+from compressit.metrics import Evidence, Kind, Predictions, Tags, Timings, TokenScores
 from compressit.recipe import Target
 from compressit.report import Outcome, bounds, verdicts
 from compressit.runtimes import Facts
@@ -28,6 +28,15 @@ def windows(worse=0.0, noise=0.001, total=100, tokens=100, seed=0):
     count = np.full(total, tokens)
     examples = np.arange(total, dtype=np.uint64)
     return TokenScores(nll, count, count // 2, examples, count * 9 // 10, count * (0.01 + worse))
+
+
+def tags(right, total=2000):
+    """Five words to an example, all of them tagged right in the first `right` examples."""
+    labels = np.tile([0, 1, 2, 0, 1], total)
+    said = np.where(np.arange(len(labels)) < 5 * right, labels, (labels + 1) % 3)
+    names = np.array(["O", "B-X", "I-X"])
+    counts, examples = np.full(total, 5), np.arange(total, dtype=np.uint64)
+    return Tags(np.eye(3, dtype=np.float32)[said], labels, counts, names, examples)
 
 
 def timings(artifact=1.0, runs=101, noise=0.02, size=1, seed=0):
@@ -168,6 +177,7 @@ def test_every_metric_measures_and_bounds_itself(metric):
     config = module.Config(metric=metric)
     reads = getattr(module, "READS", (Predictions,))
     said = replace(predictions(1800), groups=np.arange(2000) // 10) if Predictions in reads else windows()
+    said = tags(1800) if reads == (Tags,) else said
     value, interval = bounds.value(config, evidence(said))
     assert interval.low <= value <= interval.high or (
         np.isclose(value, interval.low) or np.isclose(value, interval.high)

@@ -1,6 +1,7 @@
 """Tiny models of each family, and what a step is given."""
 
 import itertools
+import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from compressit import model as models
 from compressit.data import DatasetSpec, rows
 from compressit.progress import Silent
 from compressit.steps import StepContext
-from tests import tiny
+from tests import tagged, tiny
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +28,15 @@ def family(tmp_path_factory, sentiment):
     return folder
 
 
+@pytest.fixture(scope="session")
+def tags(tmp_path_factory):
+    """Give a folder with a train.jsonl of tagged sentences; tags are numbers."""
+    folder = tmp_path_factory.mktemp("tags")
+    rows = [{**row, "tags": [tagged.TAGS.index(tag) for tag in row["tags"]]} for row in tagged.sentences(512, 1)]
+    (folder / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return folder
+
+
 @pytest.fixture
 def opened(family):
     """Open a tiny model of a family."""
@@ -34,16 +44,18 @@ def opened(family):
 
 
 @pytest.fixture
-def context(sentiment, family, tmp_path):
+def context(sentiment, tags, family, tmp_path):
     """Make a step's context for a model: 64 rows to train on, the same to calibrate with, seed 0."""
     numbers = itertools.count()
 
     def made(model, *, count=64, teacher=None, seed=0):
+        split = "train.jsonl"
         if model.task == "image-classification":
-            spec = DatasetSpec(path="demo:digits", evaluation="test")
+            spec, split = DatasetSpec(path="demo:digits", evaluation="test"), "train"
+        elif model.task == "token-classification":
+            spec = DatasetSpec(path=str(tags), evaluation="train.jsonl")
         else:
             spec = DatasetSpec(path=str(sentiment), evaluation="test.jsonl", columns={"text": "sentence"})
-        split = "train" if model.task == "image-classification" else "train.jsonl"
         labels = {index: str(index) for index in model.module.config.id2label}
         some = rows(spec, f"{split}[:{count}]", model.task, labels, sentiment)
         source, image = model.source, model.task == "image-classification"
@@ -75,6 +87,6 @@ def logits():
                 model.module(**{k: v for k, v in batch.items() if k != "labels"}).logits
                 for _, batch in data.batches(context.train, model, 16)
             ]
-        return torch.cat(said)
+        return torch.cat([each.reshape(-1, each.shape[-1]) for each in said])
 
     return run

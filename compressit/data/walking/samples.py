@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 TOKENS, IMAGES = 2048, 16
 """About how many tokens, or how many images, are in a batch."""
 NOT_INPUTS = ("labels", "special_tokens_mask")
+MARKS = ("row", "words", "example")
+"""Columns of prepared rows that only say where these come from."""
 
 
 def samples(rows: Dataset, model: Model, max_length: int | None) -> list[dict[str, Any]]:
@@ -35,6 +37,7 @@ def samples(rows: Dataset, model: Model, max_length: int | None) -> list[dict[st
     """
     task = tasks.load(model.task)
     prepared = task.prepare(rows, model.processor, max_length)
+    prepared = prepared.remove_columns([name for name in MARKS if name in prepared.column_names])
     by_shape: dict[Any, list[dict[str, Any]]] = defaultdict(list)
     for index in range(len(prepared)):
         row = _unpadded(prepared[index])

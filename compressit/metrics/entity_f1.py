@@ -1,0 +1,132 @@
+"""F1 of entities: one counts as found where its type, its first and its last word are all right (seqeval)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Literal
+
+from compressit.errors import MissingExtra, RecipeError
+from compressit.metrics import Evidence, Kind, MetricConfig, Tags
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+KIND = Kind.CORPUS
+BETTER = "higher"
+UNIT = ""
+READS = (Tags,)
+RANGE = (0, 1)
+
+OUTSIDE = "O"
+MARKED = re.compile(r"[BIESMLU]-.+")
+"""How a tag says where in its entity it stands. Where none does, tags are names of types; else others are outside."""
+MARKS: Mapping[str | None, Mapping[str, str]] = {
+    None: {"M": "I", "L": "E", "U": "S"},
+    "IOBES": {"M": "I", "L": "E", "U": "S"},
+    "BILOU": {"M": "I", "E": "L", "S": "U"},
+}
+"""Letters that other schemes have for the same place."""
+LETTERS = {"IOB1": "IB", "IOB2": "IB", "IOE1": "IE", "IOE2": "IE", "IOBES": "IBES", "BILOU": "BILU"}
+BARE = (None, "IOB1", "IOE1")
+"""Schemes that tags follow that are names of types alone."""
+Entity = tuple[str, int, int]
+"""Type, first and last word."""
+
+
+class Config(MetricConfig):
+    """Fields of the metric."""
+
+    scheme: Literal["IOB1", "IOB2", "IOE1", "IOE2", "IOBES", "BILOU"] | None = None
+    """Count only what follows this scheme to the letter; BMES is IOBES (default: as conlleval does, whatever the
+    scheme, plain names of types included)."""
+    average: Literal["micro", "macro", "weighted"] = "micro"
+    """Whether all entities count alike, or the figures of types are averaged, alike or by how many there are."""
+
+
+def sums(evidence: Evidence, config: Config) -> NDArray[np.float64]:
+    """Count entities that are right, predicted and true, of each type: (examples, types x 3)."""
+    import numpy as np
+
+    said = evidence.said(Tags)
+    spelled = _spelled([str(name) for name in said.names], config.scheme)
+    found = [
+        [_entities([spelled[tag] for tag in tags], config.scheme) for tags in said.sentences(ids)]
+        for ids in (said.choices, said.labels)
+    ]
+    types = sorted({entity[0] for side in found for entities in side for entity in entities})
+    place = {kind: index for index, kind in enumerate(types)}
+    counts = np.zeros((len(said), len(types), 3))
+    for example, (predicted, true) in enumerate(zip(*found, strict=True)):
+        for column, entities in enumerate((predicted & true, predicted, true)):
+            for kind, _, _ in entities:
+                counts[example, place[kind], column] += 1
+    return counts.reshape(len(said), -1)
+
+
+def figure(total: NDArray[np.float64], config: Config) -> float:
+    """Give 2 x right / (predicted + true), 0 without any."""
+    import numpy as np
+
+    by_type = total.reshape(-1, 3)
+    if config.average == "micro":
+        by_type = by_type.sum(0, keepdims=True)
+    right, predicted, true = by_type[by_type[:, 1:].any(-1)].T
+    if not len(true):
+        return 0.0
+    each = 2 * right / (predicted + true)
+    if config.average == "weighted":
+        return float(np.average(each, weights=true)) if true.any() else 0.0
+    return float(each.mean())
+
+
+def measure(evidence: Evidence, config: Config) -> float:
+    """Compute it over the evaluation split."""
+    return figure(sums(evidence, config).sum(0), config)
+
+
+def ready(config: Config) -> None:
+    """Make sure that seqeval is there before any work is done."""
+    if find_spec("seqeval") is None:
+        raise MissingExtra("seqeval", "tasks")
+
+
+def fits(config: Config, labels: Mapping[int, str]) -> None:
+    """Raise RecipeError where a model's tags hold no entities, or not in the scheme asked for."""
+    names = list(labels.values())
+    listed = ", ".join(names[:20])
+    if OUTSIDE not in names:
+        raise RecipeError(
+            f"{config.key} needs a tag O for words outside of entities; the model's are {listed}",
+            hint="accuracy counts every word",
+        )
+    spelled = _spelled(names, config.scheme)
+    strange = [name for name, tag in spelled.items() if config.scheme and tag[0] not in "O" + LETTERS[config.scheme]]
+    bare = not any(MARKED.fullmatch(name) for name in names) and config.scheme not in BARE
+    if strange or bare:
+        raise RecipeError(
+            f"{config.key}: the model's tags don't follow {config.scheme}: {', '.join(strange) or listed}",
+            hint="leave scheme out, or name the one they follow",
+        )
+
+
+def _spelled(names: Sequence[str], scheme: str | None) -> dict[str, str]:
+    """Spell tags as seqeval knows them."""
+    if not any(MARKED.fullmatch(name) for name in names):
+        return {name: name if name == OUTSIDE else f"I-{name}" for name in names}
+    marks = MARKS.get(scheme, {"M": "I"})
+    marked = [name for name in names if MARKED.fullmatch(name)]
+    return dict.fromkeys(names, OUTSIDE) | {name: marks.get(name[0], name[0]) + name[1:] for name in marked}
+
+
+def _entities(tags: list[str], scheme: str | None) -> set[Entity]:
+    from seqeval import scheme as schemes
+    from seqeval.metrics.sequence_labeling import get_entities
+
+    if scheme is None:
+        return set(get_entities(tags))
+    kind: Any = getattr(schemes, scheme)
+    (found,) = schemes.Entities([tags], scheme=kind).entities
+    return {(entity.tag, entity.start, entity.end) for entity in found}

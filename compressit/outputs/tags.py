@@ -1,0 +1,125 @@
+"""One class for each word of each example."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from compressit.outputs.output import Arrays, Output
+
+if TYPE_CHECKING:
+    import numpy as np
+    from datasets import Dataset
+    from numpy.typing import NDArray
+
+NOT_A_WORD = -100
+"""The label of a position where no word begins."""
+UNKNOWN = -1
+"""The label of a word whose tag nobody knows."""
+OUTSIDE, SURE = "O", 30.0
+"""What a word that has no token is taken for, and by how much its logit leads."""
+
+
+@dataclass(frozen=True)
+class Tags(Output):
+    """One class for each word; words of all examples lie one after the other.
+
+    Attributes:
+        logits: (words, classes).
+        labels: (words,), the model's ids.
+        counts: (examples,), how many words each has.
+        names: (classes,), what the classes are called.
+        examples: (examples,), a hash of each example's content.
+    """
+
+    logits: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    names: NDArray[np.str_]
+    examples: NDArray[np.uint64]
+
+    @staticmethod
+    def reduce(
+        logits: NDArray[Any], labels: NDArray[Any], original: NDArray[Any] | None
+    ) -> Mapping[str, Sequence[Any] | NDArray[Any]]:
+        """Keep the logits where a word begins: (B, L, classes), (B, L)."""
+        return {"logits": [row[where != NOT_A_WORD] for row, where in zip(logits, labels, strict=True)]}
+
+    @classmethod
+    def gather(
+        cls, said: Mapping[str, Sequence[Any]], prepared: Dataset, rows: Dataset, names: Sequence[str]
+    ) -> Arrays:
+        """Bring what was said of each window's words to where the words are in the rows.
+
+        A word of which the tokenizer makes nothing is never found by who serves the model: it counts as outside.
+        """
+        import numpy as np
+
+        counts = np.array([len(tags) for tags in rows["tags"]], dtype=np.int64)
+        starts = np.cumsum(counts) - counts
+        logits = np.zeros((int(counts.sum()), len(names)), dtype=np.float32)
+        if OUTSIDE in names:
+            logits[:, list(names).index(OUTSIDE)] = SURE
+        for row, words, each in zip(prepared["row"], prepared["words"], said["logits"], strict=True):
+            logits[starts[row] + np.array(words, dtype=np.int64)] = each
+        labels = np.array([tag for tags in rows["tags"] for tag in tags], dtype=np.int64)
+        return {"logits": logits, "labels": labels, "counts": counts, "names": np.array(names)}
+
+    @property
+    def choices(self) -> NDArray[np.int64]:
+        """The class chosen for each word."""
+        chosen: NDArray[np.int64] = self.logits.argmax(-1)
+        return chosen
+
+    def sentences(self, ids: NDArray[np.int64]) -> list[list[str]]:
+        """Give classes by name, in a list for each example."""
+        import numpy as np
+
+        return [part.tolist() for part in np.split(self.names[ids], np.cumsum(self.counts)[:-1])]
+
+    @property
+    def weights(self) -> NDArray[np.int64]:
+        """One prediction for each word."""
+        return self.counts
+
+    def hits(self) -> NDArray[np.float64]:
+        """Count the words whose class is the one chosen."""
+        return self._summed(self.choices == self.labels)
+
+    def agreements(self, original: Tags) -> NDArray[np.float64]:
+        """Count the words for which both choose the same class."""
+        return self._summed(self.choices == original.choices)
+
+    def divergences(self, original: Tags) -> NDArray[np.float64]:
+        """Sum the KL of the class probabilities."""
+        import numpy as np
+        from scipy.special import log_softmax
+
+        before = log_softmax(original.logits.astype(np.float64), axis=-1)
+        after = log_softmax(self.logits.astype(np.float64), axis=-1)
+        return self._summed(np.maximum((np.exp(before) * (before - after)).sum(-1), 0.0))
+
+    def __len__(self) -> int:
+        """How many examples there are."""
+        return len(self.counts)
+
+    def take(self, indices: NDArray[np.int64]) -> Tags:
+        """Keep the examples at `indices`, which may repeat, with their words."""
+        import numpy as np
+
+        counts = self.counts[indices]
+        starts = (np.cumsum(self.counts) - self.counts)[indices]
+        words = np.repeat(starts - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
+        by_word, by_example = (
+            {name: getattr(self, name)[where] for name in some}
+            for some, where in ((("logits", "labels"), words), (("counts", "examples"), indices))
+        )
+        return replace(self, **by_word, **by_example)
+
+    def _summed(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        import numpy as np
+
+        owners = np.repeat(np.arange(len(self)), self.counts)
+        found: NDArray[np.float64] = np.bincount(owners, weights=values, minlength=len(self)).astype(np.float64)
+        return found
