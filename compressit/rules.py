@@ -123,7 +123,7 @@ def _fits(recipe: Recipe) -> Found:
         if spec.labels is not None and tasks.truth(recipe.task) not in ("label", "tags"):
             yield ("dataset", "labels"), f"{recipe.task} has no labels", None
         if spec.stride is not None and spec.max_length is not None and spec.stride > spec.max_length:
-            hint = "leave stride out for windows side by side"
+            hint = "leave stride out, or have windows overlap"
             yield ("dataset", "stride"), f"stride {spec.stride} is beyond max_length {spec.max_length}", hint
         yield from _one_choice(spec.columns, getattr(task, "CHOICES", ()), spec.packing)
     for where, name in _named(recipe):
@@ -241,13 +241,14 @@ def _order(recipe: Recipe) -> Found:
 
 
 def _renumbered(recipe: Recipe) -> Found:
-    """Find what compares the tokens of a language model with others than it reads."""
+    """Find what compares the tokens that a model reads or writes with others."""
     first = next((index for index, step in enumerate(recipe.steps) if step.renumbers), None)
-    if first is None or not tasks.load(recipe.task).OUTPUT.PAIRED:
+    paired = tasks.load(recipe.task).OUTPUT.PAIRED
+    if first is None or not (paired or tasks.places(recipe.task)):
         return
     name = recipe.steps[first].step
     counting = [c.key for c in measured(recipe) if getattr(metrics.load(c.metric), "PER_TOKEN", False)]
-    if counting:
+    if counting and paired:
         message = f"{', '.join(counting)} can't be compared with the original's: {name} gives the model other tokens"
         yield ("steps", first, "step"), message, "name metrics that count no tokens: metrics: [size, latency]"
     for index, step in enumerate(recipe.steps):

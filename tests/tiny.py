@@ -1,6 +1,6 @@
 """Untrained models of every family with a few blocks, seeded; their outputs hang on all their weights."""
 
-from tests import tagged
+from tests import questions, tagged
 from tests.conftest import tokenizer
 
 BLOCKS = 4
@@ -47,6 +47,7 @@ TEXTS = {
     "bart": ("Bart", BART),
 }  # fmt: skip
 TAGGED = {"bert-tags": ("Bert", {**ENCODER, "max_position_embeddings": 96, "num_labels": 5})}
+ASKED = {"bert-qa": ("Bert", {**ENCODER, "max_position_embeddings": 64})}
 PICTURES = {
     "vit": ("ViT", IMAGES),
     "deit": ("DeiT", IMAGES),
@@ -62,12 +63,17 @@ def build(name, **more):
     import transformers
 
     torch.manual_seed(0)
-    prefix, fields = {**TEXTS, **TAGGED, **PICTURES}[name]
-    kind = {"text-classification": "Sequence", "token-classification": "Token", "image-classification": "Image"}
+    prefix, fields = {**TEXTS, **TAGGED, **ASKED, **PICTURES}[name]
+    kind = {
+        "text-classification": "SequenceClassification",
+        "token-classification": "TokenClassification",
+        "question-answering": "QuestionAnswering",
+        "image-classification": "ImageClassification",
+    }
     if name not in PICTURES:
         fields = {"vocab_size": len(processor(name)), "num_labels": 2, "pad_token_id": 0, **fields}
     config = getattr(transformers, f"{prefix}Config")(**{**fields, **more})
-    module = getattr(transformers, f"{prefix}For{kind[task(name)]}Classification")(config)
+    module = getattr(transformers, f"{prefix}For{kind[task(name)]}")(config)
     for parameter in module.parameters():
         if parameter.dim() == 2:
             torch.nn.init.normal_(parameter, std=0.15)
@@ -86,6 +92,8 @@ def processor(name):
 
     if name in TAGGED:
         return tagged.tokenizer()
+    if name in ASKED:
+        return questions.tokenizer()
     return tokenizer() if name in TEXTS else transformers.ViTImageProcessorPil(size={"height": 8, "width": 8})
 
 
@@ -93,4 +101,6 @@ def task(name):
     """Name the task that a model is for."""
     if name in TAGGED:
         return "token-classification"
+    if name in ASKED:
+        return "question-answering"
     return "text-classification" if name in TEXTS else "image-classification"

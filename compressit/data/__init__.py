@@ -8,7 +8,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from compressit import tasks
-from compressit.data import labels, source, tags
+from compressit.data import answers, labels, source, tags
 from compressit.data.spec import DatasetSpec
 from compressit.errors import DataError
 from compressit.registry import suggest
@@ -51,13 +51,15 @@ def rows(
         raise DataError(f"split {split!r} of {spec.path} is empty")
     if "image" in roles:
         found = source.images(found, spec, base)
-    for role in roles.keys() & {"text", "text_pair", "context", "continuation"}:
+    for role in roles.keys() & {"text", "text_pair", "question", "context", "continuation"}:
         _check_text(found[role], role, split)
     if "group" in roles and labelled:
         _check_groups(found["group"], split)
     truth = tasks.truth(task)
     if truth == "tags":
         return tags.to_ids(found, id2label, spec.labels, split, needed=labelled)
+    if truth == "answers":
+        return answers.laid_out(found, split, needed=labelled)
     if truth == "label" and "label" not in roles:
         return found.add_column("label", [labels.UNLABELLED] * len(found))
     return labels.to_ids(found, id2label, spec.labels, split, needed=labelled) if truth == "label" else found

@@ -84,7 +84,9 @@ def table(
 
 
 def unknown(rows: Dataset) -> bool:
-    """Say whether no row has a label, or no word a tag."""
+    """Say whether no row has a label, no word a tag, or no question answers."""
+    if "answers" in rows.column_names:
+        return all(answers is None for answers in rows["answers"])
     if "tags" in rows.column_names:
         return all(tag < 0 for tags in rows["tags"] for tag in tags)
     return "label" in rows.column_names and all(label == UNLABELLED for label in rows["label"])

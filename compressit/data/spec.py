@@ -41,13 +41,15 @@ class DatasetSpec(Spec):
     labels: dict[str, str] | None = None
     """The model's label for each label of the data, where their names differ."""
     max_length: int | None = Field(default=None, ge=1)
-    """Tokens at which a text is cut (default: the model's limit); for text-generation the length of a window."""
+    """Tokens at which a text is cut (default: the model's limit); where texts are read in windows, of one of them."""
     packing: Literal["joined", "documents"] | None = None
     """How a language model's windows are cut: from all texts joined (the default), or from each document by itself."""
     stride: int | None = Field(default=None, ge=1)
-    """Tokens from one window of a language model to the next (default: windows don't overlap)."""
+    """Tokens from one window of a text to the next (default: the task's own; a language model's don't overlap)."""
+    max_answer: int | None = Field(default=None, ge=1)
+    """Tokens of an answer at most, for question-answering (default: 30)."""
 
     def task_fields(self) -> dict[str, str | int]:
         """Give the fields that only some tasks read, where they are set."""
-        fields = {"packing": self.packing, "stride": self.stride}
+        fields = {"packing": self.packing, "stride": self.stride, "max_answer": self.max_answer}
         return {name: value for name, value in fields.items() if value is not None}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compressit import runtimes
+from compressit import runtimes, tasks
 from compressit.errors import StepError
 from compressit.steps import Notes
 from compressit.steps import _answers as answers
@@ -28,13 +28,15 @@ class Reference:
     Attributes:
         inputs: Collated batches, without labels.
         labels: Theirs, which say which of the logits count.
-        said: (answers, classes), all batches' logits one below the other.
+        said: (answers, classes), all batches' logits one below the other; of answers that are places, (places, 1).
+        chosen: (answers,), the likeliest class or place of each.
     """
 
     task: str
     inputs: Sequence[Mapping[str, torch.Tensor]]
     labels: Sequence[torch.Tensor]
     said: NDArray[np.float32]
+    chosen: NDArray[np.int64]
 
     @classmethod
     def of(cls, module: Any, task: str, examples: Sequence[Mapping[str, torch.Tensor]]) -> Reference:
@@ -45,7 +47,7 @@ class Reference:
         with torch.inference_mode():
             said = [answers.said(task, module, batch) for batch in inputs]
         labels = [batch["labels"].cpu() for batch in examples]
-        return cls(task, inputs, labels, _rows(task, said, labels))
+        return cls(task, inputs, labels, *_rows(task, said, labels))
 
     def check(self, folder: Path, config: Any) -> Notes:
         """Compare a float32 file with the checkpoint, by the spread of logits between examples.
@@ -74,12 +76,12 @@ class Reference:
 
         session = runtimes.load(config.runtime).open(folder, self.task, "cpu")
         said = [session({name: value.numpy() for name, value in batch.items()}) for batch in self.inputs]
-        found = _rows(self.task, map(torch.from_numpy, said), self.labels)
+        found, chosen = _rows(self.task, map(torch.from_numpy, said), self.labels)
         if not np.isfinite(found).all():
             raise StepError(f"{config.export}: the file's logits are not finite")
         return {
             "max_difference": float(np.abs(found - self.said).max()),
-            "agreement": float((found.argmax(-1) == self.said.argmax(-1)).mean()),
+            "agreement": float((chosen == self.chosen).mean()),
         }
 
 
@@ -88,10 +90,15 @@ def unlabelled(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: value.cpu() for name, value in batch.items() if name != "labels"}
 
 
-def _rows(task: str, said: Iterable[torch.Tensor], labels: Sequence[torch.Tensor]) -> NDArray[np.float32]:
-    """Pick the answers that count: what is said of padding is nobody's."""
+def _rows(
+    task: str, said: Iterable[torch.Tensor], labels: Sequence[torch.Tensor]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Pick the answers that count, what is said of padding is nobody's; give their logits and the likeliest of each."""
     import torch
 
     picked = [answers.scored(task, each, own)[0] for each, own in zip(said, labels, strict=True)]
-    found: NDArray[np.float32] = torch.cat(picked).numpy()
-    return found
+    chosen = torch.cat([each.argmax(-1) for each in picked]).numpy()
+    if tasks.places(task):
+        # Texts have unlike numbers of places.
+        picked = [each[each > tasks.OUT_OF_REACH][:, None] for each in picked]
+    return torch.cat(picked).numpy(), chosen

@@ -37,7 +37,9 @@ class Config(ExportConfig):
     runtime: ClassVar[str] = "onnxruntime"
     carries: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY, Fact.DTYPE})
 
-    tasks: ClassVar[frozenset[str]] = frozenset({"image-classification", "text-classification", "token-classification"})
+    tasks: ClassVar[frozenset[str]] = frozenset(
+        {"image-classification", "question-answering", "text-classification", "token-classification"}
+    )
 
     weights: Literal["float32", "int8"] = "float32"
     """How weights are stored; int8 quantizes activations too, as they come."""

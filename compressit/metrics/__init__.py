@@ -33,7 +33,7 @@ from pydantic import Field
 
 from compressit import registry
 from compressit.errors import RecipeError
-from compressit.outputs import Output, Predictions, Tags, TokenScores
+from compressit.outputs import Answers, Output, Predictions, Tags, TokenScores
 from compressit.runtimes import Facts
 from compressit.spec import Spec
 
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 
 __all__ = [
+    "Answers",
     "Evidence",
     "Kind",
     "MetricConfig",

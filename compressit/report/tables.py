@@ -8,7 +8,7 @@ from compressit.report import Artifact, Outcome, Reading, Report, Verdict
 MARKS = {Outcome.PASS: "pass", Outcome.FAIL: "FAIL", Outcome.INCONCLUSIVE: "can't tell"}
 FOLLOWS = 1.15
 """Latency over multiplications, both as shares of the original's, beyond which one doesn't follow the other."""
-HEADLINES = ("accuracy", "auc", "hit", "ndcg")
+HEADLINES = ("accuracy", "answer_f1", "auc", "exact_match", "hit", "ndcg")
 """Shares that the headline shows with their difference from the original's."""
 LABELS = {"min": ">=", "max": "<=", "min_ratio": ">=", "max_ratio": "<=", "max_drop": "drop <="}
 

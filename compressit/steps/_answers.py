@@ -1,7 +1,7 @@
 """What a model answers, and what its answers are worth: by labels, by its own odds, beside a teacher's or its own.
 
-An example has one answer, or many: a language model's next tokens, the tags of words. All are rows of logits, one for
-each answer: (N, C).
+An example has one answer, or many: a language model's next tokens, the tags of words, where a span starts and ends. All
+are rows of logits, one for each answer: (N, C).
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ def scored(task: str, said: torch.Tensor, labels: torch.Tensor) -> tuple[torch.T
 
 def many(task: str) -> bool:
     """Say whether an example has an answer at each of several positions."""
-    return hasattr(tasks.load(task), "scored")
+    return hasattr(tasks.load(task), "scored") and not tasks.places(task)
 
 
 def live(task: str) -> bool:
-    """Say whether a teacher answers batch by batch: there would be too many logits to keep."""
-    found: bool = tasks.load(task).OUTPUT.PAIRED
-    return found
+    """Say whether a teacher answers batch by batch: there would be too many logits to keep, or they name tokens."""
+    paired: bool = tasks.load(task).OUTPUT.PAIRED
+    return paired or tasks.places(task)
 
 
 def by_labels(task: str) -> Objective:

@@ -43,11 +43,11 @@ from compressit.weights import Weight, Weights
 if TYPE_CHECKING:
     from datasets import Dataset
 
-TEXTS = ("text", "text_pair", "context", "continuation")
+TEXTS = ("text", "text_pair", "question", "context", "continuation")
 """Roles whose values are read as they stand."""
 WORDS = "tokens"
 """The role whose values are lists of such texts."""
-READING = ("text-classification", "token-classification")
+READING = ("question-answering", "text-classification", "token-classification")
 """Tasks whose models write no text."""
 BATCH = 1000
 """Texts read at once."""
@@ -58,7 +58,7 @@ class Config(StepConfig):
 
     makes: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES})
     keeps: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY, Fact.DTYPE})
-    tasks: ClassVar[frozenset[str]] = frozenset({"text-classification", "text-generation", "token-classification"})
+    tasks: ClassVar[frozenset[str]] = frozenset({*READING, "text-generation"})
     renumbers: ClassVar[bool] = True
 
     keep: Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)] | None = None

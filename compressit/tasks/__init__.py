@@ -13,6 +13,8 @@ These are optional:
 
 * `TRUTH`: the role that says what is right (default: label, where there is one); training may do without it;
 * `OUTPUTS`: names of the model's outputs that it is judged by (default: logits); several are put side by side;
+* `PLACES`: whether the answers are places among an example's tokens, and so hold for these tokens alone; `scored`
+  gives the others `OUT_OF_REACH`;
 * `CHOICES`: groups of roles, of which the data has one;
 * `FIELDS`: fields of the data set that it alone reads, given to `prepare` where the evaluation split is measured;
 * `SETTINGS`: fields of metrics that a recipe doesn't spell out;
@@ -36,6 +38,10 @@ from compressit import registry
 Array = TypeVar("Array")
 
 
+OUT_OF_REACH = -1e9
+"""Logit of a place that can't be an answer: its probability is 0, and the difference of two of them is no NaN."""
+
+
 def truth(name: str) -> str | None:
     """Name the role of a task that says what is right; None where the text itself does."""
     module = load(name)
@@ -46,6 +52,12 @@ def truth(name: str) -> str | None:
 def outputs(name: str) -> tuple[str, ...]:
     """Name what a task's models give that they are judged by."""
     found: tuple[str, ...] = getattr(load(name), "OUTPUTS", ("logits",))
+    return found
+
+
+def places(name: str) -> bool:
+    """Say whether a task's answers are places among an example's tokens."""
+    found: bool = getattr(load(name), "PLACES", False)
     return found
 
 

@@ -13,6 +13,7 @@ from compressit import model as models
 from compressit.data import DatasetSpec
 from compressit.runtimes import load
 from tests import tagged, tiny
+from tests.questions import questions
 
 TASK = "text-classification"
 
@@ -49,7 +50,8 @@ def exported_tiny(tmp_path, rows):
         task = tiny.task(name)
         model = models.Model(tiny.build(name), tiny.processor(name), task, name)
         models.cast(model.module, dtype)
-        some = tagged_rows() if task == "token-classification" else rows if task == TASK else digits(tmp_path)
+        kinds = {"token-classification": tagged_rows, "question-answering": asked}
+        some = rows if task == TASK else kinds[task]() if task in kinds else digits(tmp_path)
         examples = [batch for _, batch in data.batches(some.select(range(24)), model, 8)]
         notes = export.run(model, config, tmp_path, examples, lambda count: data.singles(some, model, count))
         return model, tmp_path, notes
@@ -59,6 +61,12 @@ def exported_tiny(tmp_path, rows):
 
 def tagged_rows():
     some = [{**row, "tags": [tagged.TAGS.index(tag) for tag in row["tags"]]} for row in tagged.sentences(40, 1)]
+    return datasets.Dataset.from_list(some)
+
+
+def asked():
+    """Questions, some of which can't be answered."""
+    some = [{part: row[part] for part in ("question", "context", "answers")} for row in questions(40, 1, 0.2)]
     return datasets.Dataset.from_list(some)
 
 

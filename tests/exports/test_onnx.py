@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from transformers import AutoTokenizer
@@ -97,3 +98,18 @@ def test_plain_onnxruntime_serves_it_where_compressit_is_not(weights, exported):
     tokens = AutoTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="np")
     wanted = load("onnxruntime").open(folder, "text-classification", "cpu")(dict(tokens))
     assert np.allclose(json.loads(said), wanted, atol=1e-5)
+
+
+def test_starts_and_ends_of_answers_export(exported_tiny):
+    model, folder, notes = exported_tiny(onnx, config(), "bert-qa")
+    assert notes["agreement"] == 1
+    inputs = dict(model.processor("who is it", "the king was a friend", return_tensors="pt"))
+    with torch.inference_mode():
+        said = model.module(**inputs)
+    served = onnxruntime.InferenceSession(folder / "model.onnx")
+    names = {value.name for value in served.get_inputs()}
+    found = served.run(["start_logits", "end_logits"], {n: v.numpy() for n, v in inputs.items() if n in names})
+    assert np.allclose(found[0], said.start_logits, atol=1e-4)
+    assert np.allclose(found[1], said.end_logits, atol=1e-4)
+    both = load("onnxruntime").open(folder, model.task, "cpu")({n: v.numpy() for n, v in inputs.items()})
+    assert np.array_equal(both, np.stack(found, -1))

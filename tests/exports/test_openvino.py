@@ -109,6 +109,15 @@ def test_images_and_16_bit_models_export(exported_tiny):
     assert model.module.dtype == torch.bfloat16
 
 
+def test_starts_and_ends_of_answers_export(exported_tiny):
+    model, folder, notes = exported_tiny(openvino, config(weights="int8"), "bert-qa")
+    assert notes["agreement"] > 0.7
+    inputs = dict(model.processor("who is it", "the king was a friend", return_tensors="np"))
+    said = load("openvino").open(folder, model.task, "cpu")(inputs)
+    assert said.shape == (1, inputs["input_ids"].shape[1], 2)
+    assert not np.array_equal(said[..., 0], said[..., 1])
+
+
 def test_calibration_data_is_asked_for_where_activations_are_quantized():
     assert config().needs() == frozenset()
     assert config(compute="bfloat16").needs() == frozenset()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from compressit import metrics
-from compressit.metrics import Evidence, Kind, Predictions, Tags, Timings, TokenScores
+from compressit.metrics import Answers, Evidence, Kind, Predictions, Tags, Timings, TokenScores
 from compressit.recipe import Target
 from compressit.report import Outcome, bounds, verdicts
 from compressit.runtimes import Facts
@@ -37,6 +37,13 @@ def tags(right, total=2000):
     names = np.array(["O", "B-X", "I-X"])
     counts, examples = np.full(total, 5), np.arange(total, dtype=np.uint64)
     return Tags(np.eye(3, dtype=np.float32)[said], labels, counts, names, examples)
+
+
+def answers(right, total=2000):
+    """Answers of which the first `right` are right, and the others half."""
+    exact = (np.arange(total) < right).astype(float)
+    said = np.where(exact > 0, "old mill", "mill")
+    return Answers(said, exact, np.maximum(exact, 2 / 3), np.arange(total) % 4 > 0, np.arange(total, dtype=np.uint64))
 
 
 def timings(artifact=1.0, runs=101, noise=0.02, size=1, seed=0):
@@ -177,11 +184,26 @@ def test_every_metric_measures_and_bounds_itself(metric):
     config = module.Config(metric=metric)
     reads = getattr(module, "READS", (Predictions,))
     said = replace(predictions(1800), groups=np.arange(2000) // 10) if Predictions in reads else windows()
-    said = tags(1800) if reads == (Tags,) else said
+    said = {(Tags,): tags, (Answers,): answers}.get(reads, lambda right: said)(1800)
     value, interval = bounds.value(config, evidence(said))
     assert interval.low <= value <= interval.high or (
         np.isclose(value, interval.low) or np.isclose(value, interval.high)
     )
+
+
+@pytest.mark.parametrize(
+    ("metric", "lost", "drop", "outcome"),
+    [
+        ("exact_match", 10, 0.02, Outcome.PASS),
+        ("exact_match", 80, 0.02, Outcome.FAIL),
+        ("answer_f1", 80, 0.02, Outcome.PASS),
+        ("answer_f1", 200, 0.02, Outcome.FAIL),
+    ],
+)
+def test_answers_are_judged_on_the_same_questions(metric, lost, drop, outcome):
+    verdict = judge(metric, {"max_drop": drop}, evidence(answers(1800 - lost)), evidence(answers(1800)))
+    assert verdict.outcome is outcome
+    assert judge("agreement", {"min": 0.99}, evidence(answers(1800), answers(1799)), evidence()).outcome is Outcome.PASS
 
 
 @pytest.mark.parametrize(

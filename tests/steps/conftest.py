@@ -10,7 +10,7 @@ from compressit import model as models
 from compressit.data import DatasetSpec, rows
 from compressit.progress import Silent
 from compressit.steps import StepContext
-from tests import tagged, tiny
+from tests import questions, tagged, tiny
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +37,14 @@ def tags(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def asked(tmp_path_factory):
+    """Give a folder with a train.jsonl of questions, some of which can't be answered."""
+    folder = tmp_path_factory.mktemp("asked")
+    (folder / "train.jsonl").write_text("\n".join(map(json.dumps, questions.questions(256, 1, 0.2))))
+    return folder
+
+
 @pytest.fixture
 def opened(family):
     """Open a tiny model of a family."""
@@ -44,7 +52,7 @@ def opened(family):
 
 
 @pytest.fixture
-def context(sentiment, tags, family, tmp_path):
+def context(sentiment, tags, asked, family, tmp_path):
     """Make a step's context for a model: 64 rows to train on, the same to calibrate with, seed 0."""
     numbers = itertools.count()
 
@@ -54,6 +62,8 @@ def context(sentiment, tags, family, tmp_path):
             spec, split = DatasetSpec(path="demo:digits", evaluation="test"), "train"
         elif model.task == "token-classification":
             spec = DatasetSpec(path=str(tags), evaluation="train.jsonl")
+        elif model.task == "question-answering":
+            spec = DatasetSpec(path=str(asked), evaluation="train.jsonl")
         else:
             spec = DatasetSpec(path=str(sentiment), evaluation="test.jsonl", columns={"text": "sentence"})
         labels = {index: str(index) for index in model.module.config.id2label}
@@ -80,11 +90,12 @@ def logits():
     import torch
 
     from compressit import data
+    from compressit.steps._answers import said as answers
 
     def run(model, context):
         with torch.inference_mode():
             said = [
-                model.module(**{k: v for k, v in batch.items() if k != "labels"}).logits
+                answers(model.task, model.module, {k: v for k, v in batch.items() if k != "labels"})
                 for _, batch in data.batches(context.train, model, 16)
             ]
         return torch.cat([each.reshape(-1, each.shape[-1]) for each in said])
