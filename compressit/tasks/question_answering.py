@@ -38,7 +38,7 @@ METRICS = ("exact_match", "answer_f1", "agreement", "latency", "throughput", "si
 
 LENGTH, STRIDE, LONGEST = 384, 128, 30
 """Tokens of a window, from one to the next, and of an answer at most, where the recipe says nothing."""
-BESIDES = ("labels", "row", "begins", "ends", "longest")
+BESIDES = ("row", "inside", "begins", "ends", "span", "longest")
 """Columns of prepared rows that are not the model's inputs."""
 NO_LABEL = -100
 """Stands for a start or an end that nobody knows; losses pass it over."""
@@ -50,33 +50,37 @@ def prepare(
 ) -> Dataset:
     """Tokenize, and cut contexts into windows.
 
-    Gives inputs; `labels`, for each token whether an answer starts and ends there (1, 0, or -100 where none may);
-    `row`, the row that a window is of; `begins` and `ends`, where in its context the window's tokens are; `longest`. In
-    a window that doesn't hold the answer whole it starts and ends at the first token, as no answer does.
+    Gives inputs; `row`, the row that a window is of; `inside`, the places of its first token of the context and of the
+    one after its last; `begins` and `ends`, where in the context those tokens are; `span`, the places where the answer
+    starts and ends (-100 where nobody knows); and `longest`. In a window that doesn't hold the answer whole it starts
+    and ends at the first token, as no answer does.
 
     Raises:
         DataError: `max_length` is beyond the model's limit, or leaves no room.
         StepError: the tokenizer can't say where its tokens are.
     """
-    import datasets
-
     size = _size(processor, max_length)
-    columns: dict[str, list[Any]] = {}
-    for start in range(0, len(rows), BATCH):
-        some = rows[start : start + BATCH]
+
+    def cut(some: dict[str, list[Any]], numbers: list[int]) -> dict[str, list[Any]]:
         questions = [question.strip() for question in some["question"]]
         encoded = processor(questions, some["context"], verbose=False).encodings
-        for row, (each, truth) in enumerate(zip(encoded, some["answers"], strict=True), start):
+        columns: dict[str, list[Any]] = {}
+        for row, each, truth in zip(numbers, encoded, some["answers"], strict=True):
             for made in _windows(each, truth, size, stride):
                 if "token_type_ids" not in processor.model_input_names:
                     made.pop("token_type_ids")
                 for name, value in {**made, "row": row, "longest": max_answer or LONGEST}.items():
                     columns.setdefault(name, []).append(value)
-    return datasets.Dataset.from_dict(columns)
+        return columns
+
+    return rows.map(cut, batched=True, batch_size=BATCH, with_indices=True, remove_columns=rows.column_names, desc=None)
 
 
 def collate(processor: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
-    """Pad a list of windows to the longest of them, on the right: the first token stays the first."""
+    """Pad a list of windows to the longest of them, on the right: the first token stays the first.
+
+    Labels are (B, L, 2), whether the answer starts, and ends, at each token: 1 or 0, or -100 where none may.
+    """
     import torch
 
     def pad(examples: list[dict[str, Any]]) -> dict[str, Any]:
@@ -84,7 +88,10 @@ def collate(processor: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
         padded = processor.pad(inputs, return_tensors="pt", padding_side="right")
         labels = torch.full((*padded["input_ids"].shape, 2), NOWHERE)
         for row, example in zip(labels, examples, strict=True):
-            row[: len(example["labels"])] = torch.tensor(example["labels"])
+            row[0] = row[slice(*example["inside"])] = 0
+            for side, place in enumerate(example["span"]):
+                if place != NO_LABEL:
+                    row[place, side] = 1
         return {**padded, "labels": labels}
 
     return pad
@@ -95,7 +102,7 @@ def scored(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, to
 
     Args:
         logits: Of starts and of ends: (B, L, 2).
-        labels: As `prepare` makes them: (B, L, 2).
+        labels: As `collate` makes them: (B, L, 2).
     """
     import torch
 
@@ -143,7 +150,8 @@ def _size(processor: Any, max_length: int | None) -> int:
 
 def _windows(encoded: Any, truth: Any, size: int, stride: int | None) -> Iterator[dict[str, Any]]:
     """Cut one encoded pair of texts."""
-    parts = encoded.sequence_ids
+    # Each is made anew whenever it is asked for.
+    parts, ids, kinds, offsets = encoded.sequence_ids, encoded.ids, encoded.type_ids, encoded.offsets
     asked = [place for place, part in enumerate(parts) if part == 0]
     first = next((place for place, part in enumerate(parts) if part == 1), len(parts) - 1)
     count = parts.count(1)
@@ -156,37 +164,28 @@ def _windows(encoded: Any, truth: Any, size: int, stride: int | None) -> Iterato
     for start in range(0, max(1, count), step):
         inside = list(range(first + start, first + min(start + room, count)))
         places = [*before, *inside, *after]
-        begins, ends = ([encoded.offsets[place][side] for place in inside] for side in (0, 1))
+        begins, ends = ([offsets[place][side] for place in inside] for side in (0, 1))
         yield {
-            "input_ids": [encoded.ids[place] for place in places],
-            "token_type_ids": [encoded.type_ids[place] for place in places],
+            "input_ids": [ids[place] for place in places],
+            "token_type_ids": [kinds[place] for place in places],
             "attention_mask": [1] * len(places),
             "begins": begins,
             "ends": ends,
-            "labels": _labels(len(before), len(after), begins, ends, truth),
+            "inside": [len(before), len(before) + len(inside)],
+            "span": _span(len(before), begins, ends, truth),
         }
         if start + room >= count:
             return
 
 
-def _labels(before: int, after: int, begins: list[int], ends: list[int], truth: Any) -> list[list[int]]:
-    """Mark where an answer may start and end, and where the first true one does."""
-    labels = [[NOWHERE, NOWHERE] for _ in range(before + len(begins) + after)]
-    for place in (0, *range(before, before + len(begins))):
-        labels[place] = [0, 0]
-    if truth is not None:
-        first, last = _span(begins, ends, truth)
-        labels[0 if first is None else before + first][0] = 1
-        labels[0 if last is None else before + last][1] = 1
-    return labels
-
-
-def _span(begins: list[int], ends: list[int], truth: Any) -> tuple[int, int] | tuple[None, None]:
-    """Find the tokens that the first true answer begins and ends with; nothing where a window doesn't hold it whole."""
+def _span(before: int, begins: list[int], ends: list[int], truth: Any) -> list[int]:
+    """Find the places where the first true answer starts and ends: those of a window's first token if not in it."""
+    if truth is None:
+        return [NO_LABEL, NO_LABEL]
     if not truth["text"] or not begins:
-        return None, None
+        return [0, 0]
     begin = truth["answer_start"][0]
     end = begin + len(truth["text"][0])
     if begin < begins[0] or end > ends[-1]:
-        return None, None
-    return bisect_right(begins, begin) - 1, bisect_left(ends, end)
+        return [0, 0]
+    return [before + bisect_right(begins, begin) - 1, before + bisect_left(ends, end)]

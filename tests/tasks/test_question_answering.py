@@ -30,6 +30,11 @@ def data(*rows):
     return datasets.Dataset.from_dict(columns)
 
 
+def marks(window):
+    """The labels of one window: (L, 2)."""
+    return TASK.collate(tokenizer())([window])["labels"][0].numpy()
+
+
 def answer(prepared, rows, said=None):
     """Answer with logits for each window; by default those that the labels themselves would be."""
     batch = TASK.collate(tokenizer(["a"]))(list(prepared))
@@ -61,7 +66,7 @@ def test_labels_mark_the_answer_where_a_window_holds_it_whole(tokens):
     prepared = TASK.prepare(data(*ROWS), tokens, 16, stride=4)
     held = dict.fromkeys(range(len(ROWS)), 0)
     for window in prepared:
-        labels, row = np.array(window["labels"]), ROWS[window["row"]]
+        labels, row = marks(window), ROWS[window["row"]]
         assert ((labels == 1).sum(0) == 1).all(), "an answer starts and ends once"
         first, last = labels.argmax(0)
         text = row["answers"]["text"][:1]
@@ -81,7 +86,8 @@ def test_labels_mark_the_answer_where_a_window_holds_it_whole(tokens):
 def test_questions_nobody_answered_have_no_labels(tokens):
     rows = datasets.Dataset.from_list([{**ROWS[0], "answers": None}, ROWS[1]])
     prepared = TASK.prepare(rows, tokens, None)
-    _, places = TASK.scored(*(torch.tensor([prepared[0]["labels"]]),) * 2)
+    labels = torch.from_numpy(marks(prepared[0]))[None]
+    _, places = TASK.scored(labels, labels)
     assert places.tolist() == [-100, -100]
 
 
@@ -112,7 +118,7 @@ def test_the_answer_is_the_best_span_of_all_windows(seed, tokens):
             if window["row"] != number:
                 continue
             none.append(float(logits[0].sum()))
-            at = np.flatnonzero(np.array(window["labels"])[:, 0] != -100)[1:]
+            at = np.flatnonzero(marks(window)[:, 0] != -100)[1:]
             for i, first in enumerate(at):
                 for j in range(i, min(len(at), i + longest)):
                     text = row["context"][window["begins"][i] : window["ends"][j]]
@@ -146,7 +152,7 @@ def test_chinese(tokens):
     assert len(prepared) > 1
     assert answer(prepared, rows)["answers"].tolist() == ["北京市"]
     (window,) = TASK.prepare(rows, tokens, None)
-    said, labels = np.zeros((1, len(window["input_ids"]), 2)), np.array(window["labels"])
+    said, labels = np.zeros((1, len(window["input_ids"]), 2)), marks(window)
     first, last = labels.argmax(0)
     said[0, first - 1, 0] = said[0, last, 1] = 5
     found = answer(TASK.prepare(rows, tokens, None), rows, said)
