@@ -24,6 +24,7 @@ from compressit.progress import Progress, Silent
 from compressit.report import Report, StepRecord, markdown, readings, verdicts
 from compressit.report.waterfall import Stage
 from compressit.rules import CHECKPOINT
+from compressit.steps import Fact
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -154,6 +155,8 @@ class _Work:
         except CompressitError as error:
             error.message = f"step {number} ({config.step}): {error.message}"
             raise
+        if Fact.RANGES not in config.keeps | config.made():
+            model.ranges.clear()
         return StepRecord(
             step=config.step,
             config=config.model_dump(mode="json"),

@@ -25,7 +25,7 @@ from compressit.errors import MissingExtra, StepError
 from compressit.exports import Calibration, ExportConfig
 from compressit.exports._checking import Reference, unlabelled
 from compressit.exports._tracing import plain, quiet, traced
-from compressit.model import Model, tokens
+from compressit.model import Model, ranges, tokens
 from compressit.runtimes import load
 from compressit.steps import Fact, Need, Notes
 
@@ -37,7 +37,7 @@ class Config(ExportConfig):
     """Fields of the export."""
 
     runtime: ClassVar[str] = "openvino"
-    carries: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY, Fact.DTYPE})
+    carries: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY, Fact.DTYPE, Fact.RANGES})
     tasks: ClassVar[frozenset[str]] = frozenset(
         {"image-classification", "question-answering", "text-classification", "token-classification"}
     )
@@ -87,7 +87,7 @@ def run(
     if config.weights == "int8":
         assert calibration is not None, "the plan refuses to quantize without calibration data"
         with quiet():
-            graph = _quantized(graph, config, calibration)
+            graph = _trained(module, model, reference) if model.ranges else _quantized(graph, config, calibration)
     if config.weights == "int8" or config.compute == "bfloat16":
         _write(graph, folder, "bf16" if config.compute == "bfloat16" else "f32")
         notes = reference.compare(folder, config)
@@ -121,6 +121,16 @@ def _quantized(graph: Any, config: Config, calibration: Calibration) -> Any:
         )
     except Exception as error:  # nncf and openvino raise many kinds
         raise StepError(f"openvino: nncf can't quantize the model: {' '.join(str(error).split())[:400]}") from error
+
+
+def _trained(module: Any, model: Model, reference: Reference) -> Any:
+    """Trace the model as it was trained, with the scales that it was trained with."""
+    from openvino._offline_transformations import compress_quantize_weights_transformation
+
+    with ranges.as_int8(module, model.ranges, traced=True):
+        graph = _traced(module, reference.inputs)
+    compress_quantize_weights_transformation(graph)
+    return graph
 
 
 def _write(graph: Any, folder: Path, precision: str) -> None:

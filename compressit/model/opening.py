@@ -9,7 +9,7 @@ from typing import Any
 
 from compressit import tasks
 from compressit.errors import MissingExtra, StepError
-from compressit.model import architectures, disk, fitting
+from compressit.model import architectures, disk, fitting, ranges
 from compressit.model.fetching import check_safe, explained
 from compressit.model.whole import Model
 
@@ -55,7 +55,8 @@ def load(
         )
     opened = processor(folder, task, trust_remote_code=trust_remote_code)
     module = module.eval()
-    return Model(module if lies else module.to(device), opened, task, str(folder), lies)
+    on = module if lies else module.to(device)
+    return Model(on, opened, task, str(folder), lies, ranges=ranges.read(folder))
 
 
 def beginner(

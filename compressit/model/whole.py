@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressit import anatomy
+from compressit.algorithms.int8 import Range
 from compressit.model import disk as disks
-from compressit.model import saving, tokens
+from compressit.model import ranges, saving, tokens
 from compressit.model.disk import Disk
 from compressit.model.matrices import Matrix, matrices
 from compressit.model.parts import Part
@@ -33,6 +34,7 @@ class Model:
         disk: Where its weights lie; None where they are in memory.
         quantized: Matrices that a step has quantized, by name, where they are in memory. The module holds them too,
             read back.
+        ranges: What linear layers take in, least and greatest, by name, where a step has trained with them.
     """
 
     module: Any
@@ -41,6 +43,7 @@ class Model:
     source: str
     disk: Disk | None = None
     quantized: dict[str, Quantized] = field(default_factory=dict)
+    ranges: dict[str, Range] = field(default_factory=dict)
 
     def blocks(self) -> list[tuple[str, nn.Module]]:
         """List the transformer blocks as (full name, block), each once, in the order that data walks them."""
@@ -85,6 +88,7 @@ class Model:
         """Write config, safetensors and processor files; quantized matrices in the compressed-tensors format."""
         saving.save(self, folder)
         tokens.save(self.processor, folder)
+        ranges.write(self.ranges, folder)
 
 
 def cast(module: nn.Module, dtype: torch.dtype) -> None:

@@ -42,6 +42,7 @@ class Fact(StrEnum):
     SPARSITY = "sparsity"
     DTYPE = "dtype"
     QUANTIZATION = "quantization"
+    RANGES = "ranges of activations"
 
 
 class StepConfig(Spec):
