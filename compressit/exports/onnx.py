@@ -1,8 +1,10 @@
-"""ONNX, with dynamic batch and length, for onnxruntime; optionally int8 with activations quantized at run time.
+"""ONNX, with dynamic batch and length, for onnxruntime; optionally int8, activations included.
 
 The graph comes from transformers' own exporter, fused into onnxruntime's operators. The float32 file is checked
 against the checkpoint's own logits on real examples; int8 weights are made from that graph by onnxruntime's
-quantizer. The folder also holds config and processor: onnxruntime and a tokenizer or image processor serve it.
+quantizer. Activations become int8 where a matrix is multiplied: each by its own range as it comes (`activations:
+dynamic`), or by the range that calibration rows had (`static`). The folder also holds config and processor:
+onnxruntime and a tokenizer or image processor serve it.
 
 Recipe::
 
@@ -17,12 +19,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from pydantic import Field, model_validator
+
 from compressit.errors import MissingExtra
 from compressit.exports import Calibration, ExportConfig
-from compressit.exports._checking import Reference
+from compressit.exports._checking import Reference, unlabelled
+from compressit.exports._rewriting import share, unfuse
 from compressit.exports._tracing import plain, quiet, traced
 from compressit.model import Model, tokens
-from compressit.steps import Fact, Notes
+from compressit.steps import Fact, Need, Notes
 
 if TYPE_CHECKING:
     import torch
@@ -42,13 +47,27 @@ class Config(ExportConfig):
     )
 
     weights: Literal["float32", "int8"] = "float32"
-    """How weights are stored; int8 quantizes activations too, as they come."""
+    """How weights are stored; int8 quantizes activations too."""
+    activations: Literal["dynamic", "static"] = "dynamic"
+    """Whether int8 activations are scaled by their own range, as they come, or by that of calibration data."""
+    samples: int = Field(300, ge=1)
+    """Rows of the calibration split that static ranges are found on, evenly spread over it."""
     per_channel: bool = True
     """One int8 scale for each output of a matrix rather than one for all."""
     reduce_range: bool = True
     """Use 7 of the 8 bits: CPUs without VNNI add products up in 16 bits, which full-range weights overflow."""
     embeddings: bool = True
     """Store embeddings as int8 too; often most of a small model."""
+
+    @model_validator(mode="after")
+    def _static_is_int8(self) -> Config:
+        if self.activations == "static" and self.weights != "int8":
+            raise ValueError("activations: static goes with weights: int8")
+        return self
+
+    def needs(self) -> frozenset[Need]:
+        """Ask for calibration data where activations have ranges of their own beforehand."""
+        return frozenset({Need.CALIBRATION}) if self.activations == "static" else frozenset()
 
 
 def run(
@@ -82,7 +101,7 @@ def run(
     notes = reference.check(folder, config)
     if config.weights == "int8":
         with quiet():
-            _write(_quantized(program, config), file)
+            _write(_quantized(program, config, calibration), file)
         notes = reference.compare(folder, config)
     module.config.save_pretrained(folder)
     tokens.save(model.processor, folder)
@@ -90,24 +109,51 @@ def run(
 
 
 def _traced(module: Any, inputs: Sequence[Mapping[str, torch.Tensor]]) -> Any:
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
     from transformers.exporters.exporter_onnx import OnnxExporter
 
-    return traced(OnnxExporter, module, inputs, "onnx", ort_fusions="cpu")
+    program = traced(OnnxExporter, module, inputs, "onnx", ort_fusions="cpu")
+    # Where in the source each operator comes from fills a quarter of a megabyte.
+    ClearMetadataAndDocStringPass()(program)
+    unfuse(program)
+    share(program)
+    for value in program.graph.initializers.values():
+        # The fusions leave some with the shape of what they replaced, which the quantizer stumbles over.
+        value.shape = value.const_value.shape
+    return program
 
 
-def _quantized(program: Any, config: Config) -> Any:
+def _quantized(program: Any, config: Config, calibration: Calibration | None) -> Any:
     from onnxruntime.quantization import QuantType
-    from transformers.exporters import OnnxRuntimeDynamicConfig, OnnxRuntimeQuantizer
+    from transformers.exporters import OnnxRuntimeDynamicConfig, OnnxRuntimeQuantizer, OnnxRuntimeStaticConfig
     from transformers.exporters.configs import ExportFormat
 
-    operators = ["MatMul", "Gemm", "Conv", *(["Gather"] if config.embeddings else [])]
-    settings = OnnxRuntimeDynamicConfig(
-        op_types_to_quantize=operators,
-        per_channel=config.per_channel,
-        reduce_range=config.reduce_range,
-        weight_type=QuantType.QInt8,
+    matrices, embeddings = ["MatMul", "Gemm", "Conv"], ["Gather"] if config.embeddings else []
+    shared = {"per_channel": config.per_channel, "reduce_range": config.reduce_range, "weight_type": QuantType.QInt8}
+
+    def dynamic(given: Any, operators: list[str]) -> Any:
+        settings = OnnxRuntimeDynamicConfig(op_types_to_quantize=operators, **shared)
+        return OnnxRuntimeQuantizer(settings).quantize(given, {}, ExportFormat.ONNX)
+
+    if config.activations == "dynamic":
+        return dynamic(program, [*matrices, *embeddings])
+    assert calibration is not None, "the plan refuses static ranges without calibration data"
+    settings = OnnxRuntimeStaticConfig(
+        op_types_to_quantize=matrices,
+        activation_type=QuantType.QUInt8,
+        # Rounding what comes out of a product too, or what attention multiplies, costs answers and gains no time.
+        extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"]},
+        nodes_to_exclude=[node.name for node in program.graph if node.op_type == "MatMul" and not _weighs(node)],
+        **shared,
     )
-    return OnnxRuntimeQuantizer(settings).quantize(program, {}, ExportFormat.ONNX)
+    rows = [unlabelled(row) for row in calibration(config.samples)]
+    found = OnnxRuntimeQuantizer(settings, rows).quantize(program, {}, ExportFormat.ONNX)
+    return dynamic(found, embeddings) if embeddings else found
+
+
+def _weighs(node: Any) -> bool:
+    """Tell whether a product is one with weights."""
+    return any(value is not None and value.is_initializer() for value in node.inputs)
 
 
 def _write(program: Any, file: Path) -> None:

@@ -11,8 +11,8 @@ from compressit.errors import MissingExtra, StepError
 from compressit.runtimes import Batch, Facts, Session
 
 FILE = "model.onnx"
+STORED = ("float", "float16", "bfloat16", "int8", "uint8")
 NOT_WEIGHTS = ("_scale", "_zero_point")
-
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -61,7 +61,9 @@ def inspect(folder: Path) -> Facts:
     dtypes: dict[str, int] = {}
     for value in graph.initializer:
         kind = onnx.TensorProto.DataType.Name(value.data_type).lower()
-        if value.name.endswith(NOT_WEIGHTS) or kind not in ("float", "float16", "bfloat16", "int8", "uint8"):
+        # A bias that is added to products of integers is one itself; other int32 are indices.
+        stored = (*STORED, "int32") if value.name.endswith("_quantized") else STORED
+        if value.name.endswith(NOT_WEIGHTS) or kind not in stored:
             continue
         array = numpy_helper.to_array(value)
         if array.size < 2:

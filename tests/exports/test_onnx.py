@@ -22,13 +22,20 @@ def config(**fields):
     return onnx.Config(export="onnx", **fields)
 
 
+KINDS = {
+    "float32": {},
+    "dynamic": {"weights": "int8"},
+    "static": {"weights": "int8", "activations": "static", "samples": 50},
+}
+
+
 @pytest.fixture(scope="module")
-def exported(classifier, examples, tmp_path_factory):
-    """Folders of a float32 and an int8 file, with the notes of each."""
+def exported(classifier, examples, calibration, tmp_path_factory):
+    """Folders of files of each kind, with the notes of each."""
     made = {}
-    for weights in ("float32", "int8"):
-        folder = tmp_path_factory.mktemp(weights)
-        made[weights] = folder, onnx.run(classifier, config(weights=weights), folder, examples)
+    for kind, fields in KINDS.items():
+        folder = tmp_path_factory.mktemp(kind)
+        made[kind] = folder, onnx.run(classifier, config(**fields), folder, examples, calibration)
     return made
 
 
@@ -40,15 +47,63 @@ def test_every_batch_size_and_length_gives_the_checkpoints_logits(size, exported
     assert np.abs(file_said("onnxruntime", folder, classifier, rows, size) - wanted).max() < 1e-4
 
 
-def test_int8_is_smaller_and_agrees(exported, classifier, rows):
+@pytest.mark.parametrize("kind", ["dynamic", "static"])
+def test_int8_is_smaller_and_agrees(kind, exported, classifier, rows):
     sizes = {name: (folder / onnx.FILE).stat().st_size for name, (folder, _) in exported.items()}
     said = {name: file_said("onnxruntime", folder, classifier, rows) for name, (folder, _) in exported.items()}
-    assert (said["int8"].argmax(-1) == said["float32"].argmax(-1)).mean() > 0.98
+    assert (said[kind].argmax(-1) == said["float32"].argmax(-1)).mean() > 0.98
+    assert np.abs(said[kind] - said["float32"]).max() > 1e-3
     facts = {name: load("onnxruntime").inspect(folder) for name, (folder, _) in exported.items()}
-    assert facts["int8"].dtypes["int8"] > 0.8 * facts["int8"].parameters
-    assert facts["int8"].parameters == pytest.approx(facts["float32"].parameters, rel=0.02)
+    assert facts[kind].dtypes["int8"] > 0.8 * facts[kind].parameters
+    assert facts[kind].parameters == pytest.approx(facts["float32"].parameters, rel=0.02)
     # A model this small is half graph.
-    assert sizes["int8"] < 0.7 * sizes["float32"]
+    assert sizes[kind] < 0.7 * sizes["float32"]
+
+
+def test_static_ranges_are_in_the_file_and_are_those_of_the_calibration_rows(exported, classifier, examples, tmp_path):
+    import onnx as library
+
+    def scales(folder):
+        graph = library.load(str(folder / onnx.FILE)).graph
+        taken = {node.input[1] for node in graph.node if node.op_type == "QuantizeLinear"}
+        held = {each.name: library.numpy_helper.to_array(each) for each in graph.initializer}
+        return {name: held[name] for name in taken}
+
+    found = scales(exported["static"][0])
+    assert len(found) > 4 * 3, "before each product with weights, of attention and of the feed-forward network"
+    assert scales(exported["dynamic"][0]) == {}
+    few = config(**KINDS["static"])
+    onnx.run(classifier, few, tmp_path, examples, lambda count: iter([examples[0]]))
+    one = scales(tmp_path)
+    assert one.keys() == found.keys()
+    assert sum(float(one[name]) for name in one) < sum(float(found[name]) for name in one), "one row has less range"
+
+
+def test_static_is_for_int8_and_asks_for_calibration_data():
+    assert {*config(**KINDS["static"]).needs()} == {"calibration"}
+    assert config(weights="int8").needs() == frozenset()
+    with pytest.raises(ValueError, match="static goes with weights: int8"):
+        config(activations="static")
+
+
+def test_onnxruntime_does_not_fuse_sums_into_norms(exported, tmp_path):
+    """Its operator for both is several times slower than the two."""
+    import onnx as library
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(str(exported["float32"][0] / onnx.FILE), options)
+    operators = [node.op_type for node in library.load(options.optimized_model_filepath).graph.node]
+    assert operators.count("LayerNormalization") == 9
+    assert "SkipLayerNormalization" not in operators
+
+
+def test_a_matrix_that_layers_share_is_stored_once(exported_tiny):
+    model, folder, _ = exported_tiny(onnx, config(), "albert")
+    weights = sum(parameter.numel() for parameter in model.module.parameters())
+    assert load("onnxruntime").inspect(folder).parameters < 1.02 * weights
 
 
 def test_it_runs_on_the_cpu_where_this_onnxruntime_knows_no_gpu():
@@ -66,8 +121,9 @@ def test_the_model_is_left_as_it_was(classifier, examples, exported):
         assert torch.equal(classifier.module(**inputs).logits, fresh.module(**inputs).logits)
 
 
-def test_images_and_16_bit_models_export(exported_tiny):
-    model, _, notes = exported_tiny(onnx, config(weights="int8"), "vit", torch.bfloat16)
+@pytest.mark.parametrize("kind", ["dynamic", "static"])
+def test_images_and_16_bit_models_export(kind, exported_tiny):
+    model, _, notes = exported_tiny(onnx, config(**KINDS[kind]), "vit", torch.bfloat16)
     assert notes["agreement"] > 0.7
     assert model.module.dtype == torch.bfloat16
 
@@ -90,9 +146,9 @@ print(json.dumps(session.run(["logits"], {name: tokens[name] for name in names})
 """
 
 
-@pytest.mark.parametrize("weights", ["float32", "int8"])
-def test_plain_onnxruntime_serves_it_where_compressit_is_not(weights, exported):
-    folder, _ = exported[weights]
+@pytest.mark.parametrize("kind", ["float32", "static"])
+def test_plain_onnxruntime_serves_it_where_compressit_is_not(kind, exported):
+    folder, _ = exported[kind]
     texts = ["the film was good", "dull and very poor music with a dreary plot"]
     said = python(PLAIN, folder, json.dumps(texts))
     tokens = AutoTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="np")

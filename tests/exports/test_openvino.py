@@ -118,6 +118,14 @@ def test_starts_and_ends_of_answers_export(exported_tiny):
     assert not np.array_equal(said[..., 0], said[..., 1])
 
 
+@pytest.mark.parametrize("name", ["albert", "deberta-v2", "modernbert", "dinov2-gated"])
+def test_other_families_export(name, exported_tiny):
+    _, folder, notes = exported_tiny(openvino, config(weights="int8", samples=20), name)
+    assert notes["agreement"] > 0.7
+    found = load("openvino").inspect(folder)
+    assert found.dtypes["int8"] > 0.8 * found.parameters
+
+
 def test_calibration_data_is_asked_for_where_activations_are_quantized():
     assert config().needs() == frozenset()
     assert config(compute="bfloat16").needs() == frozenset()

@@ -9,7 +9,7 @@ import transformers
 
 from compressit import model as models
 from compressit.errors import StepError
-from compressit.exports import onnx
+from compressit.exports import onnx, openvino
 from compressit.progress import Silent
 from compressit.steps import StepContext, _aliasing
 from compressit.steps.trim_vocabulary import Config, run
@@ -79,10 +79,12 @@ def test_the_files_of_a_later_trim_and_of_an_export_hold_it_too(opened, context,
     vocabulary = transformers.AutoTokenizer.from_pretrained(tmp_path / "saved").get_vocab()
     assert set(vocabulary.values()) == set(range(16))
     assert len(vocabulary) == len(conftest.tokenizer().get_vocab())
-    (tmp_path / "onnx").mkdir()
-    batch = dict(opened.processor(["it was good"], return_tensors="pt"))
-    onnx.run(opened, onnx.Config(export="onnx"), tmp_path / "onnx", [batch])
-    assert transformers.AutoTokenizer.from_pretrained(tmp_path / "onnx").get_vocab() == vocabulary
+    for export in (onnx, openvino):
+        folder = tmp_path / export.__name__
+        folder.mkdir()
+        batch = {**opened.processor(["it was good"], return_tensors="pt"), "labels": torch.tensor([1])}
+        export.run(opened, export.Config(export="any"), folder, [batch])
+        assert transformers.AutoTokenizer.from_pretrained(folder).get_vocab() == vocabulary
 
 
 def test_distance_is_what_the_logits_feel(opened, context):
