@@ -12,7 +12,8 @@ A metric of what the model says names in `READS` the kinds of `compressit.output
 that the data must have. A mean over predictions, of which an example may hold many, gives their sums in `per_example`
 and their number in `weights(evidence, config)`; where examples differ in it, whole examples are resampled. A figure of
 the whole split that only needs sums over examples gives them in `sums(evidence, config)`, (examples, k), and what they
-come to in `figure(total, config)`: it is resampled without going back to what the model said.
+come to in `figure(total, config)`: it is resampled without going back to what the model said. One that can prepare
+itself in another way gives in `on_some(evidence, config)` what measures it on some of the examples.
 
 Optional are `RANGE`, its least and greatest value; `details(evidence, config)`, figures that stand beside it;
 `ON_EXAMPLES`, for an exact figure that still needs examples; and `PER_TOKEN`, for one that counts a language model's

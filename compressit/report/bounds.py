@@ -95,6 +95,9 @@ def paired_median_ratio(after: NDArray[np.float64], before: NDArray[np.float64])
 
 def _on_some(module: Any, config: MetricConfig, evidence: Evidence) -> Callable[[NDArray[np.int64]], float]:
     """Give what measures a metric on some of the examples, which may repeat."""
+    if hasattr(module, "on_some"):
+        found: Callable[[NDArray[np.int64]], float] = module.on_some(evidence, config)
+        return found
     if hasattr(module, "sums"):
         sums = module.sums(evidence, config)
         return lambda rows: module.figure(sums[rows].sum(0), config)

@@ -9,6 +9,7 @@ from compressit import tasks
 from compressit.algorithms import imitation
 from compressit.errors import DataError, StepError
 from compressit.outputs import Answers
+from tests.conftest import story_tokenizer
 from tests.questions import questions, tokenizer
 
 TASK = tasks.load("question-answering")
@@ -126,6 +127,31 @@ def test_the_answer_is_the_best_span_of_all_windows(seed, tokens):
         score, text = max(spans)
         assert found["answers"][number] == ("" if optional and min(none) > score else text)
     assert found["answerable"].tolist() == [bool(row["answers"]["text"]) for row in some]
+
+
+def spelled():
+    """RoBERTa's way: bytes, a space goes with the word behind it, and no types of tokens."""
+    from tokenizers.processors import TemplateProcessing
+
+    made = story_tokenizer(" ".join(row["context"] for row in ROWS[:5]))
+    ends = [("<s>", 0), ("</s>", 1)]
+    made.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=ends
+    )
+    made.pad_token = "</s>"
+    made.model_input_names = ["input_ids", "attention_mask"]
+    return made
+
+
+def test_what_the_labels_say_is_right_however_words_are_spelled():
+    rows = data(*ROWS, CHINESE)
+    made = spelled()
+    assert len(made("old mill 北")["input_ids"]) > 5
+    for size, stride in ((128, None), (80, 9)):
+        prepared = TASK.prepare(rows, made, size, stride=stride, max_answer=60)
+        assert {*TASK.collate(made)(list(prepared)[:3])} == {"input_ids", "attention_mask", "labels"}
+        found = answer(prepared, rows)
+        assert (found["exact"] == 1).all()
 
 
 def test_what_the_labels_say_is_right(tokens):
