@@ -1,0 +1,134 @@
+"""What recipes make of a text classifier, next to int8 alone: a table of accuracy, verdicts, size and speed, by seed.
+
+    python tests/benchmarks/bench_recipes.py RECIPE... [--set path.to.field=value ...] [--seeds 0 1 2]
+        [--length 128] [--seconds 20] [--runs FOLDER] [--out FILE.json]
+
+Each recipe is applied once for each seed; a run that is in --runs already is taken as it is. Its last artifact is then
+opened beside the original in PyTorch (float32) and beside the original quantized to int8 by OpenVINO's own nncf, with
+the recipe's calibration rows. In each round every one of them runs the same batch of full length, in an order drawn
+anew; speed is the geometric mean, over batches of 1 and of 32, of the medians of the rounds' ratios. Size is against
+the original checkpoint's. With `make bench` it runs the recipes that BENCH_RECIPES names, with the overrides of
+BENCH_SET (both separated by spaces).
+"""
+
+import argparse
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import bench_runtimes
+import pytest
+
+TASK = "text-classification"
+TORCH, INT8 = "torch float32", "openvino int8 alone"
+
+
+def test_recipes():
+    recipes = os.environ.get("BENCH_RECIPES", "").split()
+    if not recipes:
+        pytest.skip("BENCH_RECIPES names no recipes")
+    env = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    overrides = [part for each in os.environ.get("BENCH_SET", "").split() for part in ("--set", each)]
+    command = [sys.executable, __file__, *recipes, *overrides]
+    subprocess.run(command, env={**env, "OMP_WAIT_POLICY": "PASSIVE"}, check=True)
+
+
+def asked() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipes", type=Path, nargs="+")
+    parser.add_argument("--set", action="append", default=[], dest="overrides")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--length", type=int, default=128)
+    parser.add_argument("--seconds", type=float, default=20, help="about how long each batch size is timed")
+    parser.add_argument("--runs", type=Path, default=Path("runs") / "bench")
+    parser.add_argument("--out", type=Path)
+    return parser.parse_args()
+
+
+def applied(given):
+    """Apply every recipe with every seed: (recipe name, seed, folder, report)."""
+    import compressit
+    from compressit import report
+
+    for recipe in given.recipes:
+        for seed in given.seeds:
+            folder = given.runs / f"{recipe.stem}-{seed}"
+            overrides = (*given.overrides, f"seed={seed}")
+            if not folder.exists():
+                compressit.apply(recipe, folder, overrides=overrides, waterfall=False)
+            yield recipe.stem, seed, folder, report.read(folder)
+
+
+def alone(given, original, place):
+    """Quantize the original to int8 by nncf, with the recipe's calibration rows; give it and the evaluation rows."""
+    from compressit import data, exports, recipe
+
+    written = recipe.load(given.recipes[0], tuple(given.overrides))
+    spec, labels = written.recipe.dataset, original.module.config.id2label
+    calibration, rows = (data.rows(spec, s, TASK, labels, written.base) for s in (spec.calibration, spec.evaluation))
+    examples = [batch for _, batch in data.batches(rows.select(range(40)), original, 8)]
+    export = exports.load("openvino")
+    config = export.Config(export="openvino", weights="int8")
+    export.run(original, config, place, examples, lambda count: data.singles(calibration, original, count))
+    return rows
+
+
+def main() -> None:
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    given = asked()
+    import transformers
+
+    from compressit import model, recipe, runtimes
+    from compressit.report.bounds import paired_median_ratio
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    runs = list(applied(given))
+    source = recipe.load(given.recipes[0], tuple(given.overrides)).recipe.model.path
+    original = model.load(model.fetch(source), TASK)
+    with tempfile.TemporaryDirectory() as place:
+        rows = alone(given, original, Path(place))
+        opened = {TORCH: (Path(original.source), "torch"), INT8: (Path(place), "openvino")}
+        for name, seed, folder, found in runs:
+            last = found.artifacts[-1]
+            opened[f"{name}, seed {seed}"] = (folder / last.path, last.runtime)
+        sessions = {name: runtimes.load(runtime).open(at, TASK, "cpu") for name, (at, runtime) in opened.items()}
+        draw = random.Random(0)
+        took = {}
+        for size in bench_runtimes.SIZES:
+            batches = iter(lambda size=size: bench_runtimes.full(original, rows, size, given.length, draw), None)
+            took[size] = bench_runtimes.timed(sessions, batches, given.seconds)
+    records = []
+    for name, seed, _, found in runs:
+        key, last = f"{name}, seed {seed}", found.artifacts[-1]
+        reading = next(each for each in last.readings if each.metric == "accuracy")
+        gains = {
+            other: statistics.geometric_mean(paired_median_ratio(took[size][other], took[size][key]) for size in took)
+            for other in (TORCH, INT8)
+        }
+        records.append(
+            {
+                "recipe": key,
+                "accuracy": reading.value,
+                "difference": reading.value - reading.baseline,
+                "verdicts": ", ".join(f"{each.metric} {each.outcome}" for each in found.verdicts),
+                "times smaller": found.original.bytes / last.bytes,
+                **{f"times {other}": gain for other, gain in gains.items()},
+            }
+        )
+    print("\n| " + " | ".join(records[0]) + " |\n|" + "---|" * len(records[0]))
+    for record in records:
+        cells = (each if isinstance(each, str) else f"{each:.4g}" for each in record.values())
+        print("| " + " | ".join(cells) + " |")
+    print(f"{len(rows)} rows; rounds: " + ", ".join(f"{len(took[size][TORCH])} at batch {size}" for size in took))
+    if given.out:
+        given.out.write_text(json.dumps(records, indent=1))
+
+
+if __name__ == "__main__":
+    main()
