@@ -1,4 +1,4 @@
-"""Share of predictions, of classes, tags or tokens, that are the original's too; needs no labels."""
+"""Share of predictions, of classes, tags, tokens or answers, that are the original's too; needs no labels."""
 
 from __future__ import annotations
 
