@@ -34,7 +34,7 @@ from pydantic import Field
 
 from compressit import registry
 from compressit.errors import RecipeError
-from compressit.outputs import Answers, Output, Predictions, Tags, TokenScores
+from compressit.outputs import Answers, Output, Pairs, Predictions, Tags, TokenScores
 from compressit.runtimes import Facts
 from compressit.spec import Spec
 
@@ -49,6 +49,7 @@ __all__ = [
     "Kind",
     "MetricConfig",
     "Output",
+    "Pairs",
     "Predictions",
     "Tags",
     "Timings",

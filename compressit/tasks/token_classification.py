@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from compressit.errors import DataError, StepError
 from compressit.outputs import Tags
 from compressit.outputs.tags import NOT_A_WORD, UNKNOWN
-from compressit.tasks.text_classification import longest
+from compressit.tasks.text_classification import checked_length
 
 if TYPE_CHECKING:
     import torch
@@ -106,10 +106,7 @@ def _size(processor: Any, max_length: int | None) -> int | None:
             f"{type(processor).__name__} is a slow tokenizer: it can't say of which word a sub-token is",
             hint="save the model with the fast version of its tokenizer, which writes a tokenizer.json",
         )
-    limit = longest(processor)
-    if max_length is not None and limit is not None and max_length > limit:
-        raise DataError(f"max_length {max_length} is beyond the {limit} tokens that the model takes")
-    size, special = max_length or limit, processor.num_special_tokens_to_add()
+    size, special = checked_length(processor, max_length), processor.num_special_tokens_to_add()
     if size is not None and size <= special:
         raise DataError(f"max_length {size} leaves no room for a word: {special} of its tokens are special ones")
     return size

@@ -10,7 +10,7 @@ from compressit import model as models
 from compressit.data import DatasetSpec, rows
 from compressit.progress import Silent
 from compressit.steps import StepContext
-from tests import questions, tagged, tiny
+from tests import paired, questions, tagged, tiny
 
 
 @pytest.fixture(scope="session")
@@ -45,6 +45,14 @@ def asked(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def likes(tmp_path_factory):
+    """Give a folder with a train.jsonl of pairs of sentences and how alike they are."""
+    folder = tmp_path_factory.mktemp("likes")
+    (folder / "train.jsonl").write_text("\n".join(map(json.dumps, paired.pairs(512, 1))))
+    return folder
+
+
 @pytest.fixture
 def opened(family):
     """Open a tiny model of a family."""
@@ -52,7 +60,7 @@ def opened(family):
 
 
 @pytest.fixture
-def context(sentiment, tags, asked, family, tmp_path):
+def context(sentiment, tags, asked, likes, family, tmp_path):
     """Make a step's context for a model: 64 rows to train on, the same to calibrate with, seed 0."""
     numbers = itertools.count()
 
@@ -60,10 +68,10 @@ def context(sentiment, tags, asked, family, tmp_path):
         split = "train.jsonl"
         if model.task == "image-classification":
             spec, split = DatasetSpec(path="demo:digits", evaluation="test"), "train"
-        elif model.task == "token-classification":
-            spec = DatasetSpec(path=str(tags), evaluation="train.jsonl")
-        elif model.task == "question-answering":
-            spec = DatasetSpec(path=str(asked), evaluation="train.jsonl")
+        elif model.task in (
+            folders := {"token-classification": tags, "question-answering": asked, "sentence-similarity": likes}
+        ):
+            spec = DatasetSpec(path=str(folders[model.task]), evaluation="train.jsonl")
         else:
             spec = DatasetSpec(path=str(sentiment), evaluation="test.jsonl", columns={"text": "sentence"})
         labels = {index: str(index) for index in model.module.config.id2label}
@@ -95,7 +103,7 @@ def logits():
     def run(model, context):
         with torch.inference_mode():
             said = [
-                answers(model.task, model.module, {k: v for k, v in batch.items() if k != "labels"})
+                answers(model, {k: v for k, v in batch.items() if k != "labels"})
                 for _, batch in data.batches(context.train, model, 16)
             ]
         return torch.cat([each.reshape(-1, each.shape[-1]) for each in said])
