@@ -48,6 +48,7 @@ TEXTS = {
 }  # fmt: skip
 TAGGED = {"bert-tags": ("Bert", {**ENCODER, "max_position_embeddings": 96, "num_labels": 5})}
 ASKED = {"bert-qa": ("Bert", {**ENCODER, "max_position_embeddings": 64})}
+MASKED = {"bert-mask": ("Bert", {**ENCODER, "max_position_embeddings": 96})}
 PAIRED = {"bert-pairs": ("Bert", {**ENCODER, "max_position_embeddings": 64})}
 PICTURES = {
     "vit": ("ViT", IMAGES),
@@ -60,6 +61,7 @@ KINDS = {
     "text-classification": "ForSequenceClassification",
     "token-classification": "ForTokenClassification",
     "question-answering": "ForQuestionAnswering",
+    "fill-mask": "ForMaskedLM",
     "sentence-similarity": "Model",
     "image-classification": "ForImageClassification",
 }
@@ -72,7 +74,7 @@ def build(name, **more):
     import transformers
 
     torch.manual_seed(0)
-    prefix, fields = {**TEXTS, **TAGGED, **ASKED, **PAIRED, **PICTURES}[name]
+    prefix, fields = {**TEXTS, **TAGGED, **ASKED, **MASKED, **PAIRED, **PICTURES}[name]
     if name not in PICTURES:
         fields = {"vocab_size": len(processor(name)), "num_labels": 2, "pad_token_id": 0, **fields}
     config = getattr(transformers, f"{prefix}Config")(**{**fields, **more})
@@ -95,12 +97,12 @@ def processor(name):
 
     if name in PICTURES:
         return transformers.ViTImageProcessorPil(size={"height": 8, "width": 8})
-    made = {**dict.fromkeys(TAGGED, tagged.tokenizer), **dict.fromkeys(ASKED, questions.tokenizer)}
+    made = {**dict.fromkeys({**TAGGED, **MASKED}, tagged.tokenizer), **dict.fromkeys(ASKED, questions.tokenizer)}
     return made.get(name, tokenizer)()
 
 
 def task(name):
     """Name the task that a model is for."""
-    groups = {"token-classification": TAGGED, "question-answering": ASKED, "sentence-similarity": PAIRED,
-              "image-classification": PICTURES}  # fmt: skip
+    groups = {"token-classification": TAGGED, "question-answering": ASKED, "fill-mask": MASKED,
+              "sentence-similarity": PAIRED, "image-classification": PICTURES}  # fmt: skip
     return next((each for each, names in groups.items() if name in names), "text-classification")

@@ -43,9 +43,9 @@ class Reference:
 
         inputs = [unlabelled(batch) for batch in examples]
         with torch.inference_mode():
-            answers = [said(model, batch, module) for batch in inputs]
-        labels = [batch["labels"].cpu() for batch in examples]
-        return cls(model.task, inputs, labels, _picked(model.task, answers, labels))
+            labels = [batch["labels"].cpu() for batch in examples]
+            picked = _picked(model.task, (said(model, batch, module) for batch in inputs), labels)
+        return cls(model.task, inputs, labels, picked)
 
     def check(self, folder: Path, config: Any) -> Notes:
         """Compare a float32 file with the checkpoint, by the spread of logits between examples.
@@ -72,7 +72,7 @@ class Reference:
         import torch
 
         session = runtimes.load(config.runtime).open(folder, self.task, "cpu")
-        answers = [session({name: value.numpy() for name, value in batch.items()}) for batch in self.inputs]
+        answers = (session({name: value.numpy() for name, value in batch.items()}) for batch in self.inputs)
         found = _picked(self.task, map(torch.from_numpy, answers), self.labels)
         if not all(bool(torch.isfinite(each).all()) for each in found):
             raise StepError(f"{config.export}: the file's logits are not finite")

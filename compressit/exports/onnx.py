@@ -44,6 +44,7 @@ class Config(ExportConfig):
 
     tasks: ClassVar[frozenset[str]] = frozenset(
         {
+            "fill-mask",
             "image-classification",
             "question-answering",
             "sentence-similarity",

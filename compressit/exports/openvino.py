@@ -40,6 +40,7 @@ class Config(ExportConfig):
     carries: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY, Fact.DTYPE, Fact.RANGES})
     tasks: ClassVar[frozenset[str]] = frozenset(
         {
+            "fill-mask",
             "image-classification",
             "question-answering",
             "sentence-similarity",

@@ -34,7 +34,7 @@ from pydantic import Field
 
 from compressit import registry
 from compressit.errors import RecipeError
-from compressit.outputs import Answers, Output, Pairs, Predictions, Tags, TokenScores
+from compressit.outputs import Answers, MaskedTokens, Output, Pairs, Predictions, Tags, TokenScores
 from compressit.runtimes import Facts
 from compressit.spec import Spec
 
@@ -47,6 +47,7 @@ __all__ = [
     "Answers",
     "Evidence",
     "Kind",
+    "MaskedTokens",
     "MetricConfig",
     "Output",
     "Pairs",

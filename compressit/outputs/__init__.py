@@ -7,6 +7,6 @@ from compressit.outputs.output import Output
 from compressit.outputs.pairs import Pairs
 from compressit.outputs.predictions import Predictions
 from compressit.outputs.tags import Tags
-from compressit.outputs.tokens import TokenScores
+from compressit.outputs.tokens import MaskedTokens, TokenScores
 
-__all__ = ["Answers", "Output", "Pairs", "Predictions", "Tags", "TokenScores"]
+__all__ = ["Answers", "MaskedTokens", "Output", "Pairs", "Predictions", "Tags", "TokenScores"]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from compressit.errors import DataError, StepError
 from compressit.outputs import Tags
 from compressit.outputs.tags import NOT_A_WORD, UNKNOWN
+from compressit.tasks._padding import by_position
 from compressit.tasks.text_classification import checked_length
 
 if TYPE_CHECKING:
@@ -65,19 +66,7 @@ def prepare(rows: Dataset, processor: Any, max_length: int | None) -> Dataset:
 
 def collate(processor: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
     """Pad a list of windows to the longest of them, on the tokenizer's side."""
-    import torch
-
-    def pad(examples: list[dict[str, Any]]) -> dict[str, Any]:
-        inputs = [{key: value for key, value in example.items() if key not in BESIDES} for example in examples]
-        padded = processor.pad(inputs, return_tensors="pt")
-        labels = torch.full(padded["input_ids"].shape, NOT_A_WORD)
-        left = processor.padding_side == "left"
-        for row, example in zip(labels, examples, strict=True):
-            own = torch.tensor(example["labels"])
-            row[len(row) - len(own) if left else 0 :][: len(own)] = own
-        return {**padded, "labels": labels}
-
-    return pad
+    return by_position(processor, BESIDES, NOT_A_WORD)
 
 
 def scored(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

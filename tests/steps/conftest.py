@@ -30,9 +30,12 @@ def family(tmp_path_factory, sentiment):
 
 @pytest.fixture(scope="session")
 def tags(tmp_path_factory):
-    """Give a folder with a train.jsonl of tagged sentences; tags are numbers."""
+    """Give a folder with a train.jsonl of sentences, as texts and as tagged words; tags are numbers."""
     folder = tmp_path_factory.mktemp("tags")
-    rows = [{**row, "tags": [tagged.TAGS.index(tag) for tag in row["tags"]]} for row in tagged.sentences(512, 1)]
+    rows = [
+        {**row, "text": " ".join(row["tokens"]), "tags": [tagged.TAGS.index(tag) for tag in row["tags"]]}
+        for row in tagged.sentences(512, 1)
+    ]
     (folder / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
     return folder
 
@@ -63,14 +66,14 @@ def opened(family):
 def context(sentiment, tags, asked, likes, family, tmp_path):
     """Make a step's context for a model: 64 rows to train on, the same to calibrate with, seed 0."""
     numbers = itertools.count()
+    folders = {"token-classification": tags, "question-answering": asked, "sentence-similarity": likes,
+               "fill-mask": tags}  # fmt: skip
 
     def made(model, *, count=64, teacher=None, seed=0):
         split = "train.jsonl"
         if model.task == "image-classification":
             spec, split = DatasetSpec(path="demo:digits", evaluation="test"), "train"
-        elif model.task in (
-            folders := {"token-classification": tags, "question-answering": asked, "sentence-similarity": likes}
-        ):
+        elif model.task in folders:
             spec = DatasetSpec(path=str(folders[model.task]), evaluation="train.jsonl")
         else:
             spec = DatasetSpec(path=str(sentiment), evaluation="test.jsonl", columns={"text": "sentence"})
