@@ -14,6 +14,9 @@ their probabilities counts, and the first shows how it gets there. Logits of a c
 example, with the teacher's own tokenizer or image processor; those of a language model batch by batch, since a
 vocabulary has too many to keep. Rows without a label learn from the teacher alone.
 
+Vectors of sentences have no probabilities: a student turns its own to the teacher's, 20 * (1 - cosine), or where widths
+differ imitates how the texts of a batch lie to each other; scores count through their order (CoSENT).
+
 `control: true` leaves out the teacher: the same student, as many updates, by the labels alone.
 
 Recipe::
@@ -32,6 +35,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, model_validator
 
+from compressit import tasks
 from compressit.errors import StepError
 from compressit.model import Model
 from compressit.spec import Location
@@ -64,6 +68,14 @@ class Config(InsideConfig):
     def needs(self) -> frozenset[Need]:
         """Ask for a training split and a teacher."""
         return frozenset({Need.TRAINING}) if self.control else frozenset({Need.TRAINING, Need.TEACHER})
+
+    def unfit(self, task: str) -> str | None:
+        """Refuse what softens probabilities, where there are none, and changed texts where each word counts."""
+        if "temperature" in self.model_fields_set and worth(task) is not worth("text-classification"):
+            return f"temperature softens probabilities, which {task} has none of; leave it out"
+        if self.augment and ("text" not in tasks.load(task).ROLES or many(task)):
+            return f"augment changes texts that are judged as wholes, and {task} has none"
+        return None
 
     def by_labels(self) -> bool:
         """Say whether the teacher is silent."""
