@@ -7,10 +7,11 @@ import datasets
 import pytest
 import torch
 
+from compressit import model as models
 from compressit import tasks
 from compressit.errors import DataError, StepError
 from compressit.tasks import _pooling
-from tests import paired
+from tests import paired, tiny
 from tests.conftest import tokenizer
 
 NAME = "sentence-similarity"
@@ -166,3 +167,26 @@ def test_texts_are_cut_where_the_recipe_or_the_model_says():
     assert max(map(len, [*prepared["input_ids"], *prepared["pair_input_ids"]])) == 4
     with pytest.raises(DataError, match="max_length 65 is beyond the 64 tokens"):
         TASK.prepare(ROWS, tokens, 65)
+
+
+def test_a_model_whose_pooler_was_never_trained_goes_without(tmp_path):
+    whole = tiny.build("bert-pairs")
+    bare = type(whole)(whole.config, add_pooling_layer=False)
+    bare.load_state_dict({name: tensor for name, tensor in whole.state_dict().items() if "pooler" not in name})
+    bare.save_pretrained(tmp_path / "bare")
+    tiny.processor("bert-pairs").save_pretrained(tmp_path / "bare")
+    model = models.load(tmp_path / "bare", NAME)
+    model.save(tmp_path / "saved")
+    again = models.load(tmp_path / "saved", NAME)
+    assert {*again.module.state_dict()} == {*bare.state_dict()}
+    batch = model.processor(["the film was good"], return_tensors="pt")
+    with torch.no_grad():
+        wanted = whole.eval()(**batch).last_hidden_state.mean(1)
+        assert torch.allclose(again.answer(again.module(**batch), batch), wanted, atol=1e-6)
+    del bare.encoder.layer[1]
+    bare.save_pretrained(tmp_path / "broken")
+    bare.config.num_hidden_layers = 4
+    bare.config.save_pretrained(tmp_path / "broken")
+    tiny.processor("bert-pairs").save_pretrained(tmp_path / "broken")
+    with pytest.raises(StepError, match="holds no trained weights for sentence-similarity"):
+        models.load(tmp_path / "broken", NAME)
