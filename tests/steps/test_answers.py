@@ -1,5 +1,6 @@
 """What teachers say of each of a student's rows, and what labels are worth, for tasks of many answers."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,8 @@ from compressit.algorithms import similarity
 from compressit.errors import StepError
 from compressit.model import Model
 from compressit.steps import _answers, _classes, distill, finetune
+from compressit.steps._calibration import batches
+from compressit.steps._importance import Units, importance
 from tests import tagged, tiny
 
 TAGS = "token-classification"
@@ -169,3 +172,40 @@ def test_vectors_that_turn_are_apart(opened, context):
     wanted = float((1 - torch.cosine_similarity(said, turned)).reshape(4, 2).mean(1).sum())
     assert _answers.worth(model.task).apart(model.task, said, turned, labels) == pytest.approx(wanted, rel=1e-4)
     assert _answers.worth(model.task).apart(model.task, said, 3 * said, labels) == pytest.approx(0, abs=1e-5)
+
+
+def test_importance_of_vectors_is_how_they_turn(opened, context):
+    """Derivatives, text by text, by a mask over a neuron: of noise seen along unit vectors, and of the scores' loss."""
+    model = opened("bert-pairs")
+    given = context(model, count=8)
+    place = "encoder.layer.1.output.dense"
+    module = model.module.get_submodule(place)
+    draw, wanted = torch.Generator().manual_seed(0), {"fisher": torch.zeros(64), "taylor": torch.zeros(64)}
+    for inputs, labels in batches(model, 8, given, ""):
+        mask = torch.ones(2 * len(labels), 1, 64, requires_grad=True)
+        hook = module.register_forward_pre_hook(lambda part, args, mask=mask: (args[0] * mask, *args[1:]))
+        said = _answers.said(model, inputs)
+        noise = torch.randn(said.shape, generator=draw)
+        cosines = torch.cosine_similarity(said[0::2], said[1::2])
+        losses = {
+            "fisher": (torch.nn.functional.normalize(said, dim=-1) * noise).sum(),
+            "taylor": len(labels) * similarity.ranking(cosines, labels),
+        }
+        for how, loss in losses.items():
+            (slope,) = torch.autograd.grad(loss, mask, retain_graph=True)
+            wanted[how] += (slope[:, 0].square() if how == "fisher" else slope[:, 0]).sum(0)
+        hook.remove()
+    for how in wanted:
+        (found,) = importance(model, [Units("encoder.layer.1", "ffn", place, 64, 1)], how, 8, given)
+        assert torch.allclose(found, wanted[how].abs() / 16, rtol=1e-3, atol=1e-7), how
+
+
+def test_importance_by_labels_needs_some(opened, context):
+    for name, role in (("bert-tags", "tags"), ("bert-pairs", "score")):
+        model = opened(name)
+        given = context(model, count=4)
+        nothing = [[-1] * len(row["tokens"]) if role == "tags" else math.nan for row in given.calibration]
+        bare = given.calibration.remove_columns(role).add_column(role, nothing)
+        unit = Units("", "ffn", f"{model.blocks()[1][0]}.output.dense", 64, 1)
+        with pytest.raises(StepError, match="taylor goes by labels"):
+            importance(model, [unit], "taylor", 4, replace(given, calibration=bare))
