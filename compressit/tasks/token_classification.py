@@ -18,6 +18,7 @@ from compressit.errors import DataError, StepError
 from compressit.outputs import Tags
 from compressit.outputs.tags import NOT_A_WORD, UNKNOWN
 from compressit.tasks._padding import by_position
+from compressit.tasks._writing import spaced
 from compressit.tasks.text_classification import checked_length
 
 if TYPE_CHECKING:
@@ -47,10 +48,10 @@ def prepare(rows: Dataset, processor: Any, max_length: int | None) -> Dataset:
     """
     import datasets
 
-    size = _size(processor, max_length)
+    size, spaces = _size(processor, max_length), _lost_spaces(processor)
     columns: dict[str, list[Any]] = {}
     for row, (words, tags) in enumerate(zip(rows["tokens"], rows["tags"], strict=True)):
-        for first, encoded in _windows(words, processor, size):
+        for first, encoded in _windows(_written(words) if spaces else words, processor, size):
             begins = _begins(encoded.word_ids())
             where = [first + word if word is not None else None for word in begins]
             made = {
@@ -121,6 +122,18 @@ def _windows(words: list[str], processor: Any, size: int | None) -> Iterator[tup
         held += min(count, room)
     for start, stop in pairwise([*starts, first, len(words)]):
         yield start, processor(words[start:stop], is_split_into_words=True, truncation=True, max_length=size)
+
+
+def _lost_spaces(processor: Any) -> bool:
+    """Tell whether the tokenizer runs words together that it is given one by one: many byte-level ones do."""
+    apart, text = (processor(each, is_split_into_words=not isinstance(each, str)) for each in (["a", "a"], "a a"))
+    return bool(apart["input_ids"] != text["input_ids"])
+
+
+def _written(words: list[str]) -> list[str]:
+    """Put a space before each word but the first and those of scripts that have none."""
+    pairs = zip(["", *words], words, strict=False)
+    return [f" {word}" if spaced(before, word) else word for before, word in pairs]
 
 
 def _begins(word_ids: Sequence[int | None]) -> list[int | None]:
