@@ -137,6 +137,8 @@ def _fits(recipe: Recipe) -> Found:
     for index, step in enumerate(recipe.steps):
         if step.tasks and recipe.task not in step.tasks:
             yield ("steps", index, "step"), f"{step.step} does not work on models for {recipe.task}", None
+        elif (unfit := step.unfit(recipe.task)) is not None:
+            yield ("steps", index, "step"), f"{step.step}: {unfit}", None
     for index, export in enumerate(recipe.exports):
         if export.tasks and recipe.task not in export.tasks:
             yield ("exports", index), f"{export.export} does not hold models for {recipe.task}", None

@@ -48,6 +48,8 @@ TEXTS = {
 }  # fmt: skip
 TAGGED = {"bert-tags": ("Bert", {**ENCODER, "max_position_embeddings": 96, "num_labels": 5})}
 ASKED = {"bert-qa": ("Bert", {**ENCODER, "max_position_embeddings": 64})}
+MASKED = {"bert-mask": ("Bert", {**ENCODER, "max_position_embeddings": 96})}
+PAIRED = {"bert-pairs": ("Bert", {**ENCODER, "max_position_embeddings": 64})}
 PICTURES = {
     "vit": ("ViT", IMAGES),
     "deit": ("DeiT", IMAGES),
@@ -55,6 +57,15 @@ PICTURES = {
     "dinov2": ("Dinov2", {**IMAGES, "mlp_ratio": 2}),
     "dinov2-gated": ("Dinov2", {**IMAGES, "mlp_ratio": 3, "use_swiglu_ffn": True}),
 }
+KINDS = {
+    "text-classification": "ForSequenceClassification",
+    "token-classification": "ForTokenClassification",
+    "question-answering": "ForQuestionAnswering",
+    "fill-mask": "ForMaskedLM",
+    "sentence-similarity": "Model",
+    "image-classification": "ForImageClassification",
+}
+"""What the classes of transformers are called after the family's name."""
 
 
 def build(name, **more):
@@ -63,17 +74,11 @@ def build(name, **more):
     import transformers
 
     torch.manual_seed(0)
-    prefix, fields = {**TEXTS, **TAGGED, **ASKED, **PICTURES}[name]
-    kind = {
-        "text-classification": "SequenceClassification",
-        "token-classification": "TokenClassification",
-        "question-answering": "QuestionAnswering",
-        "image-classification": "ImageClassification",
-    }
+    prefix, fields = {**TEXTS, **TAGGED, **ASKED, **MASKED, **PAIRED, **PICTURES}[name]
     if name not in PICTURES:
         fields = {"vocab_size": len(processor(name)), "num_labels": 2, "pad_token_id": 0, **fields}
     config = getattr(transformers, f"{prefix}Config")(**{**fields, **more})
-    module = getattr(transformers, f"{prefix}For{kind[task(name)]}")(config)
+    module = getattr(transformers, f"{prefix}{KINDS[task(name)]}")(config)
     for parameter in module.parameters():
         if parameter.dim() == 2:
             torch.nn.init.normal_(parameter, std=0.15)
@@ -90,17 +95,14 @@ def processor(name):
     """Give a model's tokenizer or image processor."""
     import transformers
 
-    if name in TAGGED:
-        return tagged.tokenizer()
-    if name in ASKED:
-        return questions.tokenizer()
-    return tokenizer() if name in TEXTS else transformers.ViTImageProcessorPil(size={"height": 8, "width": 8})
+    if name in PICTURES:
+        return transformers.ViTImageProcessorPil(size={"height": 8, "width": 8})
+    made = {**dict.fromkeys({**TAGGED, **MASKED}, tagged.tokenizer), **dict.fromkeys(ASKED, questions.tokenizer)}
+    return made.get(name, tokenizer)()
 
 
 def task(name):
     """Name the task that a model is for."""
-    if name in TAGGED:
-        return "token-classification"
-    if name in ASKED:
-        return "question-answering"
-    return "text-classification" if name in TEXTS else "image-classification"
+    groups = {"token-classification": TAGGED, "question-answering": ASKED, "fill-mask": MASKED,
+              "sentence-similarity": PAIRED, "image-classification": PICTURES}  # fmt: skip
+    return next((each for each, names in groups.items() if name in names), "text-classification")

@@ -24,14 +24,15 @@ def scored(logits_BLV: torch.Tensor, labels_BL: torch.Tensor) -> tuple[torch.Ten
 
 
 def sums(
-    logits_BLV: NDArray[Any], labels_BL: NDArray[Any], other_BLV: NDArray[Any] | None = None
+    logits_BLV: NDArray[Any], labels_BL: NDArray[Any], other_BLV: NDArray[Any] | None = None, ahead: int = 1
 ) -> dict[str, NDArray[Any]]:
-    """Sum over the scored tokens of each row; a label is the token at its own position, predicted from the one before.
+    """Sum over the scored tokens of each row; a label is the token at its own position.
 
     Args:
         logits_BLV: The model's.
         labels_BL: Token ids, `NOT_SCORED` where a token is not judged.
         other_BLV: Logits of another model on the same tokens, to compare with.
+        ahead: How many positions before its own a token is predicted; 0 where it is masked.
 
     Returns:
         `nll` in nats, `tokens` scored, `correct` where the likeliest is the true one; with another model also `agreed`,
@@ -41,9 +42,9 @@ def sums(
 
     rows = []
     for row, targets_L in enumerate(labels_BL):
-        at = np.flatnonzero(targets_L[1:] != NOT_SCORED)
+        at = np.flatnonzero(targets_L[ahead:] != NOT_SCORED)
         other = None if other_BLV is None else other_BLV[row]
-        rows.append(_row(logits_BLV[row], targets_L[1:][at], at, other))
+        rows.append(_row(logits_BLV[row], targets_L[ahead:][at], at, other))
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 

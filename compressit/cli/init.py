@@ -43,9 +43,32 @@ def ask(text: str, known: list[str]) -> str:
     model = typer.prompt("Model (hub id, local folder or demo:NAME)", default="demo:stdlib")
     if model == "demo:stdlib":
         return text
-    task = typer.prompt(f"Task ({', '.join(known)})", default=known[-1])
+    task = typer.prompt(f"Task ({', '.join(known)})", default="text-classification")
     dataset = typer.prompt("Data set (hub id, local file or folder)")
+    text = fitted(text, task) if task in known else text
     for old, new in (("model: demo:stdlib", f"model: {model}"), ("path: demo:stdlib", f"path: {dataset}"),
                      ("task: text-classification", f"task: {task}")):  # fmt: skip
         text = text.replace(old, new)
     return text
+
+
+def fitted(text: str, task: str) -> str:
+    """Have the template name the columns, metrics and settings that a task has."""
+    from compressit import exports, metrics, steps, tasks
+
+    module = tasks.load(task)
+    choices: tuple[tuple[str, ...], ...] = getattr(module, "CHOICES", ())
+    roles = choices[0] if choices else tuple(role for role, needed in module.ROLES.items() if needed)
+    first = module.METRICS[0]
+    columns, measured = ", ".join(f"{role}: {role}" for role in roles), ", ".join(module.METRICS)
+    found = text.replace("{text: text, label: label}", f"{{{columns}}}")
+    found = found.replace("[accuracy, agreement, latency, throughput, size]", f"[{measured}]")
+    found = found.replace("metric: accuracy", f"metric: {first}")
+    if metrics.load(first).BETTER == "lower":
+        found = found.replace("max_drop: 0.02 ", "max_ratio: 1.05")
+    if steps.load("distill").Config(step="distill", temperature=2.0).unfit(task):
+        found = found.replace("    temperature: 2.0\n", "")
+    if task not in exports.load("onnx").Config.tasks:
+        start, end = found.index("exports:"), found.index("metrics:")
+        found = found[:start] + found[end:]
+    return found

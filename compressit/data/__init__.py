@@ -8,7 +8,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from compressit import tasks
-from compressit.data import answers, labels, source, tags
+from compressit.data import answers, labels, scores, source, tags
 from compressit.data.spec import DatasetSpec
 from compressit.errors import DataError
 from compressit.registry import suggest
@@ -60,6 +60,8 @@ def rows(
         return tags.to_ids(found, id2label, spec.labels, split, needed=labelled)
     if truth == "answers":
         return answers.laid_out(found, split, needed=labelled)
+    if truth == "score":
+        return scores.to_numbers(found, split, needed=labelled)
     if truth == "label" and "label" not in roles:
         return found.add_column("label", [labels.UNLABELLED] * len(found))
     return labels.to_ids(found, id2label, spec.labels, split, needed=labelled) if truth == "label" else found
@@ -79,7 +81,7 @@ def batches(
 
 def singles(rows: Dataset, model: Model, count: int, max_length: int | None = None) -> Iterator[dict[str, Any]]:
     """Prepare up to `count` rows, evenly spread over all, and give each as a batch of its own: nothing is padded."""
-    task = tasks.load(model.task)
+    task, rows = tasks.load(model.task), tasks.singly(model.task, rows)
     step = max(1, len(rows) // count)
     prepared = task.prepare(rows.select(range(0, len(rows), step)[:count]), model.processor, max_length)
     for _, batch in batched(prepared, task.collate(model.processor), range(len(prepared)), 1):
@@ -97,10 +99,11 @@ def batched(
 
 
 def by_length(prepared: Dataset) -> list[int]:
-    """Order prepared rows by their number of tokens; images as they come."""
-    if "input_ids" not in prepared.column_names:
+    """Order prepared rows by their number of tokens, or that of the longer text of a pair; images as they come."""
+    texts = [name for name in prepared.column_names if name.endswith("input_ids")]
+    if not texts:
         return list(range(len(prepared)))
-    lengths = [len(tokens) for tokens in prepared["input_ids"]]
+    lengths = [max(map(len, tokens)) for tokens in zip(*(prepared[name] for name in texts), strict=True)]
     return sorted(range(len(prepared)), key=lengths.__getitem__)
 
 
@@ -139,7 +142,7 @@ def _columns(found: Dataset, spec: DatasetSpec, task: str, *, labelled: bool) ->
         column = spec.columns.get(role, role)
         if column in found.column_names:
             roles[role] = column
-        elif (required or role in spec.columns) and (labelled or role not in (tasks.truth(task), "group")):
+        elif (required or role in spec.columns) and (labelled or role not in tasks.judged_by(task)):
             raise DataError(
                 f"{spec.path} has no column {column!r} for {role}{suggest(column, found.column_names)}",
                 hint=f"name it in the recipe: columns: {{{role}: COLUMN}}; there are {', '.join(found.column_names)}",

@@ -6,6 +6,7 @@ model label each label of the data means.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -84,9 +85,11 @@ def table(
 
 
 def unknown(rows: Dataset) -> bool:
-    """Say whether no row has a label, no word a tag, or no question answers."""
+    """Say whether no row has a label or a score, no word a tag, or no question answers."""
     if "answers" in rows.column_names:
         return all(answers is None for answers in rows["answers"])
+    if "score" in rows.column_names:
+        return all(math.isnan(score) for score in rows["score"])
     if "tags" in rows.column_names:
         return all(tag < 0 for tags in rows["tags"] for tag in tags)
     return "label" in rows.column_names and all(label == UNLABELLED for label in rows["label"])

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from compressit import runtimes, tasks
 from compressit.errors import StepError
 from compressit.steps import Notes
-from compressit.steps import _answers as answers
+from compressit.steps._answers import said, worth
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
-    from numpy.typing import NDArray
+
+    from compressit.model import Model
 
 TOLERANCE = 1e-3
 """Largest difference from the checkpoint's logits, as a share of how far those spread between examples."""
@@ -27,27 +27,25 @@ class Reference:
 
     Attributes:
         inputs: Collated batches, without labels.
-        labels: Theirs, which say which of the logits count.
-        said: (answers, classes), all batches' logits one below the other; of answers that are places, (places, 1).
-        chosen: (answers,), the likeliest class or place of each.
+        labels: Theirs, which say which of the answers count.
+        said: By batch, a row for each answer: (answers, classes or channels).
     """
 
     task: str
     inputs: Sequence[Mapping[str, torch.Tensor]]
     labels: Sequence[torch.Tensor]
-    said: NDArray[np.float32]
-    chosen: NDArray[np.int64]
+    said: Sequence[torch.Tensor]
 
     @classmethod
-    def of(cls, module: Any, task: str, examples: Sequence[Mapping[str, torch.Tensor]]) -> Reference:
-        """Run the module, which is in float32 on the CPU, over the examples."""
+    def of(cls, model: Model, module: Any, examples: Sequence[Mapping[str, torch.Tensor]]) -> Reference:
+        """Run a model's module, which is in float32 on the CPU, over the examples."""
         import torch
 
         inputs = [unlabelled(batch) for batch in examples]
         with torch.inference_mode():
-            said = [answers.said(task, module, batch) for batch in inputs]
-        labels = [batch["labels"].cpu() for batch in examples]
-        return cls(task, inputs, labels, *_rows(task, said, labels))
+            labels = [batch["labels"].cpu() for batch in examples]
+            picked = _picked(model.task, (said(model, batch, module) for batch in inputs), labels)
+        return cls(model.task, inputs, labels, picked)
 
     def check(self, folder: Path, config: Any) -> Notes:
         """Compare a float32 file with the checkpoint, by the spread of logits between examples.
@@ -56,7 +54,7 @@ class Reference:
             StepError: it computes something else.
         """
         notes = self.compare(folder, config)
-        spread = float(self.said.std(0).mean()) or 1.0
+        spread = float(_laid_out(self.task, self.said).std(0, correction=0).mean()) or 1.0
         if float(notes["max_difference"]) > TOLERANCE * max(spread, 1e-3):
             raise StepError(
                 f"{config.export}: the file's logits differ from the checkpoint's by up to "
@@ -66,23 +64,20 @@ class Reference:
         return notes
 
     def compare(self, folder: Path, config: Any) -> Notes:
-        """Note how far a file's logits lie from the checkpoint's, and how often both choose the same class.
+        """Note how far a file's answers lie from the checkpoint's, and how alike they are.
 
         Raises:
             StepError: some are not finite.
         """
-        import numpy as np
         import torch
 
         session = runtimes.load(config.runtime).open(folder, self.task, "cpu")
-        said = [session({name: value.numpy() for name, value in batch.items()}) for batch in self.inputs]
-        found, chosen = _rows(self.task, map(torch.from_numpy, said), self.labels)
-        if not np.isfinite(found).all():
+        answers = (session({name: value.numpy() for name, value in batch.items()}) for batch in self.inputs)
+        found = _picked(self.task, map(torch.from_numpy, answers), self.labels)
+        if not all(bool(torch.isfinite(each).all()) for each in found):
             raise StepError(f"{config.export}: the file's logits are not finite")
-        return {
-            "max_difference": float(np.abs(found - self.said).max()),
-            "agreement": float((chosen == self.chosen).mean()),
-        }
+        apart = float((_laid_out(self.task, found) - _laid_out(self.task, self.said)).abs().max())
+        return {"max_difference": apart, **worth(self.task).alike(found, self.said)}
 
 
 def unlabelled(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -90,15 +85,15 @@ def unlabelled(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: value.cpu() for name, value in batch.items() if name != "labels"}
 
 
-def _rows(
-    task: str, said: Iterable[torch.Tensor], labels: Sequence[torch.Tensor]
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Pick the answers that count, what is said of padding is nobody's; give their logits and the likeliest of each."""
+def _picked(task: str, said: Iterable[torch.Tensor], labels: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Pick the answers that count: what is said of padding is nobody's."""
+    return [worth(task).scored(task, each, own)[0] for each, own in zip(said, labels, strict=True)]
+
+
+def _laid_out(task: str, picked: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Lay all batches' answers one below the other; of places, of which texts have unlike numbers, one in a row."""
     import torch
 
-    picked = [answers.scored(task, each, own)[0] for each, own in zip(said, labels, strict=True)]
-    chosen = torch.cat([each.argmax(-1) for each in picked]).numpy()
     if tasks.places(task):
-        # Texts have unlike numbers of places.
         picked = [each[each > tasks.OUT_OF_REACH][:, None] for each in picked]
-    return torch.cat(picked).numpy(), chosen
+    return torch.cat(list(picked))

@@ -26,7 +26,7 @@ from compressit.exports import Calibration, ExportConfig
 from compressit.exports._checking import Reference, unlabelled
 from compressit.exports._rewriting import share, unfuse
 from compressit.exports._tracing import plain, quiet, traced
-from compressit.model import Model, tokens
+from compressit.model import Model
 from compressit.steps import Fact, Need, Notes
 
 if TYPE_CHECKING:
@@ -43,7 +43,14 @@ class Config(ExportConfig):
     carries: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY, Fact.DTYPE})
 
     tasks: ClassVar[frozenset[str]] = frozenset(
-        {"image-classification", "question-answering", "text-classification", "token-classification"}
+        {
+            "fill-mask",
+            "image-classification",
+            "question-answering",
+            "sentence-similarity",
+            "text-classification",
+            "token-classification",
+        }
     )
 
     weights: Literal["float32", "int8"] = "float32"
@@ -93,7 +100,9 @@ def run(
         if find_spec(package) is None:
             raise MissingExtra(package, "onnx")
     module = plain(model.module)
-    reference = Reference.of(module, model.task, examples)
+    module.config.save_pretrained(folder)
+    model.keep(folder)
+    reference = Reference.of(model, module, examples)
     file = folder / FILE
     with quiet():
         program = _traced(module, reference.inputs)
@@ -103,8 +112,6 @@ def run(
         with quiet():
             _write(_quantized(program, config, calibration), file)
         notes = reference.compare(folder, config)
-    module.config.save_pretrained(folder)
-    tokens.save(model.processor, folder)
     return notes
 
 

@@ -25,7 +25,7 @@ from compressit.errors import MissingExtra, StepError
 from compressit.exports import Calibration, ExportConfig
 from compressit.exports._checking import Reference, unlabelled
 from compressit.exports._tracing import plain, quiet, traced
-from compressit.model import Model, ranges, tokens
+from compressit.model import Model, ranges
 from compressit.runtimes import load
 from compressit.steps import Fact, Need, Notes
 
@@ -39,7 +39,14 @@ class Config(ExportConfig):
     runtime: ClassVar[str] = "openvino"
     carries: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY, Fact.DTYPE, Fact.RANGES})
     tasks: ClassVar[frozenset[str]] = frozenset(
-        {"image-classification", "question-answering", "text-classification", "token-classification"}
+        {
+            "fill-mask",
+            "image-classification",
+            "question-answering",
+            "sentence-similarity",
+            "text-classification",
+            "token-classification",
+        }
     )
 
     weights: Literal["float32", "int8"] = "float32"
@@ -78,7 +85,9 @@ def run(
             raise MissingExtra(package, "openvino")
     runtime = load("openvino")
     module = plain(model.module)
-    reference = Reference.of(module, model.task, examples)
+    module.config.save_pretrained(folder)
+    model.keep(folder)
+    reference = Reference.of(model, module, examples)
     with quiet():
         runtime.library()
         graph = _traced(module, reference.inputs)
@@ -91,8 +100,6 @@ def run(
     if config.weights == "int8" or config.compute == "bfloat16":
         _write(graph, folder, "bf16" if config.compute == "bfloat16" else "f32")
         notes = reference.compare(folder, config)
-    module.config.save_pretrained(folder)
-    tokens.save(model.processor, folder)
     return {**notes, "compute": config.compute}
 
 

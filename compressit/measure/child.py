@@ -157,6 +157,7 @@ class _Examples:
         self.processor = model.processor(folder, setting["task"], trust_remote_code=setting["trust_remote_code"])
         labels = model.labels(folder, trust_remote_code=setting["trust_remote_code"])
         self.names = [labels[index] for index in sorted(labels)]
+        self.reader = tasks.reader(setting["task"], folder)
         self.length, self.fields = setting["max_length"], setting["fields"]
         self.prepared = self.task.prepare(self.rows, self.processor, self.length, **self.fields)
         self.collate = self.task.collate(self.processor)
@@ -183,9 +184,10 @@ class _Examples:
         return sums
 
     def protocol(self) -> dict[str, str | int]:
-        """Say how the examples were scored, where the task has something to say."""
+        """Say how the examples were scored, where the task or its reader has something to say."""
         say = getattr(self.task, "protocol", None)
-        return say(self.prepared, self.rows, self.processor, self.length, **self.fields) if say else {}
+        said = say(self.prepared, self.rows, self.processor, self.length, **self.fields) if say else {}
+        return {**said, **getattr(self.reader, "protocol", dict)()}
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from pydantic import Field
 
 from compressit import registry
 from compressit.errors import RecipeError
-from compressit.outputs import Answers, Output, Predictions, Tags, TokenScores
+from compressit.outputs import Answers, MaskedTokens, Output, Pairs, Predictions, Tags, TokenScores
 from compressit.runtimes import Facts
 from compressit.spec import Spec
 
@@ -47,8 +47,10 @@ __all__ = [
     "Answers",
     "Evidence",
     "Kind",
+    "MaskedTokens",
     "MetricConfig",
     "Output",
+    "Pairs",
     "Predictions",
     "Tags",
     "Timings",

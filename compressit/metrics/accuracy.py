@@ -1,10 +1,10 @@
-"""Share of predictions that are right: of examples' labels, or of words' tags."""
+"""Share of predictions that are right: of examples' labels, words' tags, or masked tokens."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from compressit.metrics import Evidence, Kind, MetricConfig, Predictions, Tags
+from compressit.metrics import Evidence, Kind, MaskedTokens, MetricConfig, Predictions, Tags
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 KIND = Kind.MEAN
 BETTER = "higher"
 UNIT = ""
-READS = (Predictions, Tags)
+READS = (Predictions, Tags, MaskedTokens)
 RANGE = (0, 1)
+PER_TOKEN = True
 
 
 class Config(MetricConfig):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from compressit.metrics import Evidence, Kind, MetricConfig, TokenScores
+from compressit.metrics import Evidence, Kind, MaskedTokens, MetricConfig, TokenScores
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 KIND = Kind.CORPUS
 BETTER = "lower"
 UNIT = ""
-READS = (TokenScores,)
+READS = (TokenScores, MaskedTokens)
 RANGE = (1, math.inf)
 PER_TOKEN = True
 

@@ -48,15 +48,22 @@ def load(
         else:
             module, info, lies = disk.opened(auto_class, opener, folder, scratch, **options)
         fitting.forget(module)
-    if info["missing_keys"]:
+    idle = tuple(getattr(tasks.load(task), "UNTRAINED", ()))
+    if missing := sorted(name for name in info["missing_keys"] if not name.startswith(idle)):
         raise StepError(
-            f"{folder} holds no trained weights for {task}: {', '.join(sorted(info['missing_keys'])[:4])} are missing",
+            f"{folder} holds no trained weights for {task}: {', '.join(missing[:4])} are missing",
             hint="compressit compresses a model that is already trained for its task; train it first",
         )
+    for part in {name.partition(".")[0] for name in info["missing_keys"]}:
+        # What was never trained is not computed, nor saved as if it had been.
+        setattr(module, part, None)
     opened = processor(folder, task, trust_remote_code=trust_remote_code)
     module = module.eval()
     on = module if lies else module.to(device)
-    return Model(on, opened, task, str(folder), lies, ranges=ranges.read(folder))
+    found = Model(on, opened, task, str(folder), lies, ranges=ranges.read(folder))
+    # What can't be read of its folder shows before any work is done.
+    assert callable(found.answer)
+    return found
 
 
 def beginner(
@@ -116,10 +123,10 @@ def processor(folder: Path, task: str, *, trust_remote_code: bool = False) -> An
     with explained(folder):
         opened = getattr(transformers, name).from_pretrained(folder, trust_remote_code=trust_remote_code)
         config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    limit = positions(config)
-    if limit is not None and getattr(opened, "model_max_length", 0) > limit:
-        # Many tokenizers don't say how much their model takes.
-        opened.model_max_length = limit
+    for limit in (positions(config), tasks.cut_at(task, folder)):
+        if limit is not None and getattr(opened, "model_max_length", 0) > limit:
+            # Many tokenizers don't say how much their model takes.
+            opened.model_max_length = limit
     return opened
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compressit import anatomy
+from compressit import anatomy, tasks
 from compressit.algorithms.int8 import Range
 from compressit.model import disk as disks
 from compressit.model import ranges, saving, tokens
@@ -16,6 +17,7 @@ from compressit.model.matrices import Matrix, matrices
 from compressit.model.parts import Part
 from compressit.model.patterns import matching
 from compressit.model.quantized import Quantized
+from compressit.tasks import Reader
 
 if TYPE_CHECKING:
     import torch
@@ -87,8 +89,18 @@ class Model:
     def save(self, folder: Path) -> None:
         """Write config, safetensors and processor files; quantized matrices in the compressed-tensors format."""
         saving.save(self, folder)
-        tokens.save(self.processor, folder)
         ranges.write(self.ranges, folder)
+        self.keep(folder)
+
+    def keep(self, folder: Path) -> None:
+        """Write what goes along with weights, of whatever format: the processor, and what the task needs to read."""
+        tokens.save(self.processor, folder)
+        tasks.keep(self.task, Path(self.source), folder, getattr(self.module.config, "hidden_size", 0))
+
+    @functools.cached_property
+    def answer(self) -> Reader:
+        """What makes one tensor of the module's outputs and its inputs, as the task judges it."""
+        return tasks.reader(self.task, Path(self.source))
 
 
 def cast(module: nn.Module, dtype: torch.dtype) -> None:

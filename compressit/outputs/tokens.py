@@ -65,3 +65,15 @@ class TokenScores(Output):
         import numpy as np
 
         return replace(self, agreed=self.tokens, divergence=np.zeros(len(self.tokens)))
+
+
+@dataclass(frozen=True)
+class MaskedTokens(TokenScores):
+    """The same of the tokens that are masked in a text."""
+
+    @staticmethod
+    def reduce(logits: NDArray[Any], labels: NDArray[Any], original: NDArray[Any] | None) -> Arrays:
+        """Sum over each row's masked tokens; logits (B, L, V), labels (B, L) with -100 where nothing is masked."""
+        from compressit.algorithms import likelihood
+
+        return likelihood.sums(logits, labels, original, ahead=0)

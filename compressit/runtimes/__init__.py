@@ -27,7 +27,7 @@ class Session(Protocol):
     """An opened artifact."""
 
     def __call__(self, batch: Batch) -> NDArray[np.float32]:
-        """Run one collated batch; give the logits (examples, classes)."""
+        """Run one collated batch; give what the task reads of it, such as logits (examples, classes)."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def open(folder: Path, task: str, device: str, trust_remote_code: bool = False, 
     """
     if scratch is not None:
         raise StepError("onnxruntime holds all weights in memory", hint="use a larger machine or a smaller model")
-    import numpy as np
+    import torch
 
     ort = _library()
     provider = PROVIDERS[device]
@@ -40,10 +40,12 @@ def open(folder: Path, task: str, device: str, trust_remote_code: bool = False, 
     options.log_severity_level = 3
     session = ort.InferenceSession(str(folder / FILE), options, providers=[provider])
     names, wanted = {value.name for value in session.get_inputs()}, tasks.outputs(task)
+    read = tasks.reader(task, folder)
 
     def run(batch: Batch) -> Any:
         said = session.run(wanted, {name: array for name, array in batch.items() if name in names})
-        return tasks.answer(task, dict(zip(wanted, said, strict=True)), np.stack)
+        given = {name: torch.from_numpy(array) for name, array in zip(wanted, said, strict=True)}
+        return read(given, {name: torch.from_numpy(array) for name, array in batch.items()}).numpy()
 
     return run
 

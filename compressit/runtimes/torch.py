@@ -35,13 +35,13 @@ def open(folder: Path, task: str, device: str, trust_remote_code: bool = False, 
     if getattr(module.config, "use_cache", False):
         # Nothing is generated: what was read need not be kept.
         module.config.use_cache = False
-    takes = signature(module.forward).parameters
+    takes, read = signature(module.forward).parameters, tasks.reader(task, folder)
 
     def run(batch: Batch) -> Any:
         with torch.inference_mode():
             known = {name: array for name, array in batch.items() if name in takes or name not in OPTIONAL}
             inputs = {name: torch.from_numpy(array).to(device) for name, array in known.items()}
-            return tasks.answer(task, module(**inputs), torch.stack).float().cpu().numpy()
+            return read(module(**inputs), inputs).float().cpu().numpy()
 
     return run
 

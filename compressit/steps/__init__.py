@@ -66,6 +66,10 @@ class StepConfig(Spec):
         """Say what the recipe must provide for these settings."""
         return frozenset()
 
+    def unfit(self, task: str) -> str | None:
+        """Say which of these settings means nothing to a task's models; None where all do."""
+        return None
+
     def walks(self) -> bool:
         """Say whether calibration data is run through the blocks, one after the other."""
         return False

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from compressit.model import Model
 from compressit.steps import StepContext
-from compressit.steps._answers import said, scored
+from compressit.steps._answers import said, worth
 from compressit.steps._calibration import batches
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def placed(model: Model, batch_size: int, context: StepContext) -> torch.Tensor:
     embedding = model.module.get_input_embeddings()
     rows_VH = embedding.weight.detach().float().cpu()
     metric_HH = torch.zeros(rows_VH.shape[1], rows_VH.shape[1])
-    draw, held = torch.Generator().manual_seed(context.seed), []
+    draw, held, kind = torch.Generator().manual_seed(context.seed), [], worth(model.task)
 
     def watch(module: Any, args: Any, out: torch.Tensor) -> torch.Tensor:
         held.append(out.detach().requires_grad_())
@@ -42,10 +42,10 @@ def placed(model: Model, batch_size: int, context: StepContext) -> torch.Tensor:
         with torch.enable_grad():
             for inputs, labels in batches(model, batch_size, context, "embeddings"):
                 held.clear()
-                logits = scored(model.task, said(model.task, model.module, inputs), labels)[0].float()
-                # By a random sum of centred logits: its squared slope is, on average, theirs added up.
-                signs = torch.randn(logits.shape, generator=draw).to(logits.device)
-                (slope,) = torch.autograd.grad((signs * (logits - logits.mean(-1, keepdim=True))).sum(), held[0])
+                answers = kind.levelled(kind.scored(model.task, said(model, inputs), labels)[0].float())
+                # By a random sum of them: its squared slope is, on average, theirs added up.
+                signs = torch.randn(answers.shape, generator=draw).to(answers.device)
+                (slope,) = torch.autograd.grad((signs * answers).sum(), held[0])
                 slope_TH = slope[inputs["attention_mask"].bool()].float().cpu()
                 metric_HH += slope_TH.T @ slope_TH
     finally:

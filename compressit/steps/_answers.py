@@ -1,8 +1,4 @@
-"""What a model answers, and what its answers are worth: by labels, by its own odds, beside a teacher's or its own.
-
-An example has one answer, or many: a language model's next tokens, the tags of words, where a span starts and ends. All
-are rows of logits, one for each answer: (N, C).
-"""
+"""What a model answers, what its answers are worth to a step, and what a teacher would have answered."""
 
 from __future__ import annotations
 
@@ -10,11 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from compressit import data, tasks
-from compressit.algorithms import imitation
-from compressit.data.labels import UNLABELLED
 from compressit.errors import StepError
 from compressit.model import Model
-from compressit.steps import StepContext
+from compressit.outputs import Pairs
+from compressit.steps import StepContext, _classes, _vectors
 
 if TYPE_CHECKING:
     import torch
@@ -24,18 +19,14 @@ Objective = Callable[[Any, Mapping[str, "torch.Tensor"], "torch.Tensor", "torch.
 """(module, inputs, labels, what a teacher said of each answer beforehand or None) -> the scalar to minimise."""
 
 
-def said(task: str, module: Any, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Run a model, and give what a task judges it by."""
-    import torch
-
-    return tasks.answer(task, module(**inputs), torch.stack)
+def said(model: Model, inputs: Mapping[str, torch.Tensor], module: Any = None) -> torch.Tensor:
+    """Run a model, or a module in its place, and give what the task judges it by."""
+    return model.answer((model.module if module is None else module)(**inputs), inputs)
 
 
-def scored(task: str, said: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give a row of logits and a label for each answer, in the order of examples: (N, C), (N,)."""
-    pick = getattr(tasks.load(task), "scored", None)
-    rows: tuple[torch.Tensor, torch.Tensor] = pick(said, labels) if pick else (said, labels)
-    return rows
+def worth(task: str) -> Any:
+    """Give the module that says what answers of a task are worth: `_classes` or `_vectors`."""
+    return _vectors if tasks.load(task).OUTPUT is Pairs else _classes
 
 
 def many(task: str) -> bool:
@@ -49,58 +40,17 @@ def live(task: str) -> bool:
     return paired or tasks.places(task)
 
 
-def by_labels(task: str) -> Objective:
+def by_labels(model: Model) -> Objective:
     """Give the objective of a task that labels alone teach."""
+    loss = worth(model.task).loss
 
     def objective(
         module: Any, inputs: Mapping[str, torch.Tensor], labels: torch.Tensor, taught: torch.Tensor | None
     ) -> torch.Tensor:
-        return cross_entropy(*scored(task, said(task, module, inputs), labels))
+        found: torch.Tensor = loss(model.task, said(model, inputs, module), labels)
+        return found
 
     return objective
-
-
-def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy with the true labels; rows without one are passed over."""
-    from torch.nn import functional
-
-    if bool((labels == UNLABELLED).all()):
-        return logits.sum() * 0
-    return functional.cross_entropy(logits.float(), labels, ignore_index=UNLABELLED)
-
-
-def soft(logits: torch.Tensor, taught: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Compare with a teacher's answers; those that are NaN are passed over."""
-    known = ~taught.isnan().any(-1)
-    if not bool(known.any()):
-        return logits.sum() * 0
-    return imitation.divergence(logits[known], taught[known], temperature)
-
-
-def summed(task: str, said: torch.Tensor, labels: torch.Tensor, draw: torch.Generator | None) -> torch.Tensor:
-    """Sum the cross-entropy over answers, with the labels or, given what draws, with labels by the model's own odds."""
-    import torch
-    from torch.nn import functional
-
-    given, targets = scored(task, said, labels)
-    if draw is not None:
-        odds = given.detach().float().softmax(-1).cpu()
-        targets = torch.multinomial(odds, 1, generator=draw)[:, 0].to(given.device)
-    return functional.cross_entropy(given.float(), targets, ignore_index=UNLABELLED, reduction="sum")
-
-
-def apart(task: str, whole: torch.Tensor, less: torch.Tensor, labels: torch.Tensor) -> float:
-    """Sum over examples how far answers moved: KL(whole || less), the mean over each example's answers.
-
-    A row at a time, for logits may be many.
-    """
-    total = 0.0
-    for row in range(len(labels)):
-        own = slice(row, row + 1)
-        before, after = (scored(task, each[own], labels[own])[0].float().log_softmax(-1) for each in (whole, less))
-        found = (before.exp() * (before - after)).sum(-1)
-        total += float(found.mean()) if len(found) else 0.0
-    return total
 
 
 def teach(teacher: Model, student: Model, context: StepContext, batch_size: int = 32) -> list[torch.Tensor]:
@@ -110,22 +60,24 @@ def teach(teacher: Model, student: Model, context: StepContext, batch_size: int 
     answer goes to the student's window that holds the word.
 
     Returns:
-        For each prepared row of the student, (answers, classes) in float32.
+        For each prepared row of the student, (answers, classes or channels) in float32.
     """
     import torch
 
     assert context.train is not None, "the plan refuses training without a training split"
-    order = _order(teacher, student)
-    task = tasks.load(teacher.task)
+    task, kind = tasks.load(teacher.task), worth(teacher.task)
+    order = kind.order(teacher, student)
     own, other = (task.prepare(context.train, each.processor, context.max_length) for each in (student, teacher))
     collate, answers = task.collate(teacher.processor), {}
     with context.progress.bar("teacher", len(other)) as advance, torch.inference_mode():
         for places, batch in data.batched(other, collate, data.by_length(other), batch_size):
             on = {name: value.to(context.device) for name, value in batch.items()}
             labels = on.pop("labels")
-            rows = said(teacher.task, teacher.module, on).float().cpu()
+            rows = said(teacher, on).float().cpu()
+            each = len(rows) // len(places)
             for row, place in enumerate(places):
-                picked, _ = scored(teacher.task, rows[row : row + 1], labels[row : row + 1].cpu())
+                own_rows = rows[row * each : (row + 1) * each]
+                picked, _ = kind.scored(teacher.task, own_rows, labels[row : row + 1].cpu())
                 answers[place] = picked[:, order]
             advance(len(places))
     return _of_windows(answers, other, own)
@@ -161,16 +113,3 @@ def same_tokens(teacher: Model, student: Model) -> None:
             f"the teacher {teacher.source} has another vocabulary than the model",
             hint="what it says of tokens, and how it gets there, is learned from a teacher of the same tokenizer",
         )
-
-
-def _order(teacher: Model, student: Model) -> list[int]:
-    taught, own = teacher.module.config.id2label, student.module.config.id2label
-    ids = {label.lower(): index for index, label in taught.items()}
-    if taught == own:
-        return list(own)
-    if ids.keys() != {label.lower() for label in own.values()}:
-        raise StepError(
-            f"the teacher {teacher.source} has other labels than the model\n"
-            f"  teacher: {', '.join(taught.values())}\n  model:   {', '.join(own.values())}"
-        )
-    return [ids[own[index].lower()] for index in own]

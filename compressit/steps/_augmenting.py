@@ -5,6 +5,7 @@ Tang et al. 2019, arXiv:1903.12136, section 3.2, without its replacement by part
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,8 @@ def augmented(rows: Dataset, copies: int, mask: str | None, seed: int) -> Datase
             columns[name] = [changed(text, mask, draw) for text in columns[name]]
     if "label" in columns:
         columns["label"] = [UNLABELLED] * len(columns["label"])
+    if "score" in columns:
+        columns["score"] = [math.nan] * len(columns["score"])
     made: Any = datasets.Dataset.from_dict(columns, features=rows.features)
     found: Dataset = datasets.concatenate_datasets([rows, made])
     return found

@@ -12,7 +12,7 @@ from compressit.data.labels import unknown
 from compressit.errors import StepError
 from compressit.model import Model
 from compressit.steps import StepContext
-from compressit.steps._answers import many, said, summed
+from compressit.steps._answers import many, said, worth
 from compressit.steps._calibration import batches
 
 if TYPE_CHECKING:
@@ -153,9 +153,9 @@ def _derivatives(
     with _hooked(model, units, watch), _frozen(model.module), torch.enable_grad():
         for inputs, labels in batches(model, batch_size, context, "importance"):
             size[0] = len(next(iter(inputs.values())))
-            answers = said(model.task, model.module, inputs)
-            summed(model.task, answers, labels, draw if how == "fisher" else None).backward()
-            rows += len(labels)
+            answers = said(model, inputs)
+            worth(model.task).summed(model.task, answers, labels, draw if how == "fisher" else None).backward()
+            rows += size[0]
             for (index, _), slope in slopes.items():
                 sums[index] += (slope.square() if how == "fisher" else slope).sum(0).cpu()
             slopes.clear()

@@ -14,6 +14,9 @@ their probabilities counts, and the first shows how it gets there. Logits of a c
 example, with the teacher's own tokenizer or image processor; those of a language model batch by batch, since a
 vocabulary has too many to keep. Rows without a label learn from the teacher alone.
 
+Vectors of sentences have no probabilities: a student turns its own to the teacher's, 20 * (1 - cosine), or where widths
+differ imitates how the texts of a batch lie to each other; scores count through their order (CoSENT).
+
 `control: true` leaves out the teacher: the same student, as many updates, by the labels alone.
 
 Recipe::
@@ -32,12 +35,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, model_validator
 
-from compressit.algorithms import imitation
+from compressit import tasks
 from compressit.errors import StepError
 from compressit.model import Model
 from compressit.spec import Location
 from compressit.steps import Need, Notes, StepContext
-from compressit.steps._answers import by_labels, cross_entropy, live, many, said, same_tokens, scored, soft, teach
+from compressit.steps._answers import by_labels, live, many, said, same_tokens, teach, worth
 from compressit.steps._augmenting import augmented
 from compressit.steps._insides import InsideConfig, insides
 from compressit.steps._training import train
@@ -66,6 +69,14 @@ class Config(InsideConfig):
         """Ask for a training split and a teacher."""
         return frozenset({Need.TRAINING}) if self.control else frozenset({Need.TRAINING, Need.TEACHER})
 
+    def unfit(self, task: str) -> str | None:
+        """Refuse what softens probabilities, where there are none, and changed texts where each word counts."""
+        if "temperature" in self.model_fields_set and worth(task) is not worth("text-classification"):
+            return f"temperature softens probabilities, which {task} has none of; leave it out"
+        if self.augment and ("text" not in tasks.load(task).ROLES or many(task)):
+            return f"augment changes texts that are judged as wholes, and {task} has none"
+        return None
+
     def by_labels(self) -> bool:
         """Say whether the teacher is silent."""
         return self.control or (self.alpha == 1 and not self.inner)
@@ -87,37 +98,38 @@ class Config(InsideConfig):
 def run(model: Model, config: Config, context: StepContext) -> Notes:
     """Train in place."""
     if config.control:
-        return {**train(model, config, context, by_labels(model.task)), "control": True}
+        return {**train(model, config, context, by_labels(model)), "control": True}
     if config.augment:
         context = _with_more(model, config, context)
     named = config.teacher if isinstance(config.teacher, tuple) else (config.teacher,)
     teachers = [context.teacher(name) for name in named]
     # A vocabulary has too many logits to keep; its teachers answer batch by batch.
-    at_once = live(model.task)
+    at_once, kind = live(model.task), worth(model.task)
     running = teachers if at_once else teachers[:1] if config.inner else []
     for teacher in running:
         same_tokens(teacher, model)
     taught = None
     if config.logits and config.alpha < 1 and not at_once:
         each_says = zip(*(teach(each, model, context) for each in teachers), strict=True)
-        taught = [imitation.together(of_row, config.temperature) for of_row in each_says]
+        taught = [kind.together(of_row, config.temperature) for of_row in each_says]
 
     def objective(
         module: Any, inputs: Mapping[str, torch.Tensor], labels: torch.Tensor, taught: torch.Tensor | None
     ) -> torch.Tensor:
         import torch
 
-        logits, targets = scored(model.task, said(model.task, module, inputs), labels)
+        own = said(model, inputs, module)
         with torch.no_grad():
-            answers = [said(model.task, each.module, inputs) for each in running]
+            answers = [said(each, inputs) for each in running]
         if at_once:
-            judged = [scored(model.task, each, labels)[0] for each in answers]
-            taught = imitation.together(judged, config.temperature)
+            judged = [kind.scored(model.task, each, labels)[0] for each in answers]
+            taught = kind.together(judged, config.temperature)
         parts = inside(inputs)
         if config.logits and config.alpha:
-            parts.append(config.logits * config.alpha * cross_entropy(logits, targets))
+            parts.append(config.logits * config.alpha * kind.loss(model.task, own, labels))
         if config.logits and taught is not None:
-            parts.append(config.logits * (1 - config.alpha) * soft(logits, taught, config.temperature))
+            picked, _ = kind.scored(model.task, own, labels)
+            parts.append(config.logits * (1 - config.alpha) * kind.imitated(picked, taught, config.temperature))
         return sum(parts[1:], parts[0])
 
     with insides(model.module, teachers[0].module, config) as inside:

@@ -26,7 +26,7 @@ from compressit import anatomy, weights
 from compressit.errors import RecipeError
 from compressit.model import Model
 from compressit.steps import Fact, Need, Notes, StepConfig, StepContext
-from compressit.steps._answers import apart, said
+from compressit.steps._answers import said, worth
 from compressit.steps._calibration import batches
 from compressit.weights import Weights
 
@@ -155,11 +155,11 @@ def measure_divergence(model: Model, config: Config, context: StepContext, kept:
     with torch.no_grad():
         for inputs, labels in batches(model, config.batch_size, context, "divergence"):
             with _noting(model) as rests:
-                whole = said(model.task, model.module, inputs)
+                whole = said(model, inputs)
             for index in kept:
                 with _skipping(model, {each: rests[each] for each in gone | {index}}):
-                    less = said(model.task, model.module, inputs)
-                sums[index] += apart(model.task, whole, less, labels)
+                    less = said(model, inputs)
+                sums[index] += worth(model.task).apart(model.task, whole, less, labels)
             seen += len(labels)
     return {index: total / max(1, seen) for index, total in sums.items()}
 

@@ -24,4 +24,4 @@ class Config(TrainingConfig):
 
 def run(model: Model, config: Config, context: StepContext) -> Notes:
     """Train in place."""
-    return train(model, config, context, by_labels(model.task))
+    return train(model, config, context, by_labels(model))

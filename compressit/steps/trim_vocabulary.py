@@ -47,7 +47,7 @@ TEXTS = ("text", "text_pair", "question", "context", "continuation")
 """Roles whose values are read as they stand."""
 WORDS = "tokens"
 """The role whose values are lists of such texts."""
-READING = ("question-answering", "text-classification", "token-classification")
+READING = ("question-answering", "sentence-similarity", "text-classification", "token-classification")
 """Tasks whose models write no text."""
 BATCH = 1000
 """Texts read at once."""
@@ -160,7 +160,8 @@ def count(model: Model, corpus: list[Dataset], max_length: int | None) -> Counte
     """Count how often the model is given each token."""
     found: Counter[int] = Counter()
     for rows in corpus:
-        for given in tasks.load(model.task).prepare(rows, model.processor, max_length)["input_ids"]:
+        texts = tasks.singly(model.task, rows)
+        for given in tasks.load(model.task).prepare(texts, model.processor, max_length)["input_ids"]:
             found.update(given)
     return found
 

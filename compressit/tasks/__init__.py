@@ -12,9 +12,15 @@ A task's file holds:
 These are optional:
 
 * `TRUTH`: the role that says what is right (default: label, where there is one); training may do without it;
+* `JUDGED_BY`: all roles that only judging needs (default: that one, and group);
 * `OUTPUTS`: names of the model's outputs that it is judged by (default: logits); several are put side by side;
 * `PLACES`: whether the answers are places among an example's tokens, and so hold for these tokens alone; `scored`
   gives the others `OUT_OF_REACH`;
+* `reader(folder)`: what makes one tensor of the outputs and the inputs, where that is more;
+* `keep(source, folder, width)`: copies what that needs along with a checkpoint or an export;
+* `UNTRAINED`: beginnings of names of weights that a model may lack;
+* `cut_at(folder)`: tokens at which texts are cut, where a model's folder says more than its tokenizer;
+* `singly(rows)`: rows of one input each, where an example is several;
 * `CHOICES`: groups of roles, of which the data has one;
 * `FIELDS`: fields of the data set that it alone reads, given to `prepare` where the evaluation split is measured;
 * `SETTINGS`: fields of metrics that a recipe doesn't spell out;
@@ -29,13 +35,19 @@ words, `words` with their numbers in that row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING
 
 from compressit import registry
 
-Array = TypeVar("Array")
+if TYPE_CHECKING:
+    import torch
+    from datasets import Dataset
+
+Reader = Callable[[Mapping[str, "torch.Tensor"], Mapping[str, "torch.Tensor"]], "torch.Tensor"]
+"""(outputs of a model by name, its inputs) -> what it is judged by."""
 
 
 OUT_OF_REACH = -1e9
@@ -61,16 +73,52 @@ def places(name: str) -> bool:
     return found
 
 
-def answer(name: str, given: Mapping[str, Array], stack: Callable[[Sequence[Array], Any], Array]) -> Array:
-    """Make one array of a model's outputs: the only one, or (..., outputs) where there are several.
+def reader(name: str, folder: Path) -> Reader:
+    """Give what makes one tensor of a model's outputs: the only one, or (..., outputs) where there are several.
 
     Args:
         name: The task.
-        given: Outputs by name, of torch or numpy.
-        stack: torch.stack or numpy.stack.
+        folder: Of the model, which may say how it is read.
     """
-    parts = [given[output] for output in outputs(name)]
-    return parts[0] if len(parts) == 1 else stack(parts, -1)
+    make: Callable[[Path], Reader] | None = getattr(load(name), "reader", None)
+    if make is not None:
+        return make(folder)
+    wanted = outputs(name)
+
+    def read(given: Mapping[str, torch.Tensor], inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        import torch
+
+        parts = [given[output] for output in wanted]
+        return parts[0] if len(parts) == 1 else torch.stack(parts, -1)
+
+    return read
+
+
+def judged_by(name: str) -> tuple[str | None, ...]:
+    """Name the roles that rows may lack unless they are evaluated."""
+    found: tuple[str | None, ...] = getattr(load(name), "JUDGED_BY", (truth(name), "group"))
+    return found
+
+
+def singly(name: str, rows: Dataset) -> Dataset:
+    """Give rows of which each is one input of the model, where a task's rows are several at once."""
+    apart: Callable[[Dataset], Dataset] = getattr(load(name), "singly", lambda rows: rows)
+    return apart(rows)
+
+
+def cut_at(name: str, folder: Path) -> int | None:
+    """Read the tokens at which a task's texts are cut from a model's folder; None where that doesn't say."""
+    found: int | None = getattr(load(name), "cut_at", lambda folder: None)(folder)
+    return found
+
+
+def keep(name: str, source: Path, folder: Path, width: int) -> None:
+    """Copy what a task needs of a model's folder besides the model, to where that was saved with hidden states so wide.
+
+    Raises:
+        StepError: it doesn't go with that width.
+    """
+    getattr(load(name), "keep", lambda source, folder, width: None)(source, folder, width)
 
 
 def names() -> list[str]:

@@ -18,7 +18,6 @@ use joined windows.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -27,6 +26,7 @@ from compressit.algorithms import likelihood
 from compressit.algorithms.likelihood import NOT_SCORED
 from compressit.errors import DataError
 from compressit.outputs import TokenScores
+from compressit.tasks._writing import spaced
 
 if TYPE_CHECKING:
     import torch
@@ -192,7 +192,7 @@ def _continuation(context: str, continuation: str, tokens: Tokenize, size: int) 
         raise DataError("a continuation is empty: there is nothing to predict")
     stem = context.rstrip()
     # Most tokenizers keep a space with the word that follows it.
-    space = context[len(stem) :] or (" " if _spaced(context, continuation) else "")
+    space = context[len(stem) :] or (" " if spaced(context, continuation) else "")
     whole = tokens(stem + space + continuation)
     given = len(tokens(stem))
     if given >= len(whole):
@@ -200,11 +200,6 @@ def _continuation(context: str, continuation: str, tokens: Tokenize, size: int) 
     # Of a context that is too long the end counts; a first token has nothing to be predicted from.
     cut = max(0, len(whole) - size)
     return whole[cut:], max(1, given - cut)
-
-
-def _spaced(context: str, continuation: str) -> bool:
-    border = context[-1:] + continuation[:1]
-    return bool(context) and not any(c.isspace() or unicodedata.east_asian_width(c) in "WF" for c in border)
 
 
 def _written(processor: Any, messages: Any) -> str:

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 from compressit.errors import DataError, StepError
 from compressit.outputs import Tags
 from compressit.outputs.tags import NOT_A_WORD, UNKNOWN
-from compressit.tasks.text_classification import longest
+from compressit.tasks._padding import by_position
+from compressit.tasks._writing import spaced
+from compressit.tasks.text_classification import checked_length
 
 if TYPE_CHECKING:
     import torch
@@ -46,10 +48,10 @@ def prepare(rows: Dataset, processor: Any, max_length: int | None) -> Dataset:
     """
     import datasets
 
-    size = _size(processor, max_length)
+    size, spaces = _size(processor, max_length), _lost_spaces(processor)
     columns: dict[str, list[Any]] = {}
     for row, (words, tags) in enumerate(zip(rows["tokens"], rows["tags"], strict=True)):
-        for first, encoded in _windows(words, processor, size):
+        for first, encoded in _windows(_written(words) if spaces else words, processor, size):
             begins = _begins(encoded.word_ids())
             where = [first + word if word is not None else None for word in begins]
             made = {
@@ -65,19 +67,7 @@ def prepare(rows: Dataset, processor: Any, max_length: int | None) -> Dataset:
 
 def collate(processor: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
     """Pad a list of windows to the longest of them, on the tokenizer's side."""
-    import torch
-
-    def pad(examples: list[dict[str, Any]]) -> dict[str, Any]:
-        inputs = [{key: value for key, value in example.items() if key not in BESIDES} for example in examples]
-        padded = processor.pad(inputs, return_tensors="pt")
-        labels = torch.full(padded["input_ids"].shape, NOT_A_WORD)
-        left = processor.padding_side == "left"
-        for row, example in zip(labels, examples, strict=True):
-            own = torch.tensor(example["labels"])
-            row[len(row) - len(own) if left else 0 :][: len(own)] = own
-        return {**padded, "labels": labels}
-
-    return pad
+    return by_position(processor, BESIDES, NOT_A_WORD)
 
 
 def scored(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -106,10 +96,7 @@ def _size(processor: Any, max_length: int | None) -> int | None:
             f"{type(processor).__name__} is a slow tokenizer: it can't say of which word a sub-token is",
             hint="save the model with the fast version of its tokenizer, which writes a tokenizer.json",
         )
-    limit = longest(processor)
-    if max_length is not None and limit is not None and max_length > limit:
-        raise DataError(f"max_length {max_length} is beyond the {limit} tokens that the model takes")
-    size, special = max_length or limit, processor.num_special_tokens_to_add()
+    size, special = checked_length(processor, max_length), processor.num_special_tokens_to_add()
     if size is not None and size <= special:
         raise DataError(f"max_length {size} leaves no room for a word: {special} of its tokens are special ones")
     return size
@@ -135,6 +122,18 @@ def _windows(words: list[str], processor: Any, size: int | None) -> Iterator[tup
         held += min(count, room)
     for start, stop in pairwise([*starts, first, len(words)]):
         yield start, processor(words[start:stop], is_split_into_words=True, truncation=True, max_length=size)
+
+
+def _lost_spaces(processor: Any) -> bool:
+    """Tell whether the tokenizer runs words together that it is given one by one: many byte-level ones do."""
+    apart, text = (processor(each, is_split_into_words=not isinstance(each, str)) for each in (["a", "a"], "a a"))
+    return bool(apart["input_ids"] != text["input_ids"])
+
+
+def _written(words: list[str]) -> list[str]:
+    """Put a space before each word but the first and those of scripts that have none."""
+    pairs = zip(["", *words], words, strict=False)
+    return [f" {word}" if spaced(before, word) else word for before, word in pairs]
 
 
 def _begins(word_ids: Sequence[int | None]) -> list[int | None]:

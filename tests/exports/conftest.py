@@ -13,7 +13,7 @@ from compressit import data
 from compressit import model as models
 from compressit.data import DatasetSpec
 from compressit.runtimes import load
-from tests import tagged, tiny
+from tests import paired, tagged, tiny
 from tests.questions import questions
 
 TASK = "text-classification"
@@ -51,8 +51,12 @@ def exported_tiny(tmp_path, rows):
         task = tiny.task(name)
         model = models.Model(tiny.build(name), tiny.processor(name), task, name)
         models.cast(model.module, dtype)
-        kinds = {"token-classification": tagged_rows, "question-answering": asked}
-        some = rows if task == TASK else kinds[task]() if task in kinds else digits(tmp_path)
+        kinds = {
+            "token-classification": tagged_rows,
+            "question-answering": asked,
+            "sentence-similarity": paired_rows,
+        }
+        some = rows if task == TASK else kinds.get(task, lambda: digits(tmp_path))()
         examples = [batch for _, batch in data.batches(some.select(range(24)), model, 8)]
         notes = export.run(model, config, tmp_path, examples, lambda count: data.singles(some, model, count))
         return model, tmp_path, notes
@@ -69,6 +73,10 @@ def asked():
     """Questions, some of which can't be answered."""
     some = [{part: row[part] for part in ("question", "context", "answers")} for row in questions(40, 1, 0.2)]
     return datasets.Dataset.from_list(some)
+
+
+def paired_rows():
+    return datasets.Dataset.from_list(paired.pairs(40, 1))
 
 
 def digits(base):

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from compressit import exports, runtimes
-from compressit.steps import _answers
-from tests.exports.conftest import tagged_rows
+from compressit import data, exports, runtimes
+from compressit.steps import _answers, _classes
+from tests.exports.conftest import paired_rows, tagged_rows
 
 
 @pytest.mark.parametrize(("export", "weights"), [("onnx", "float32"), ("openvino", "int8")])
@@ -15,15 +15,29 @@ def test_words_are_tagged_as_by_the_checkpoint(export, weights, exported_tiny):
     model, folder, notes = exported_tiny(module, config, "bert-tags")
     assert notes["agreement"] == 1 if weights == "float32" else notes["agreement"] > 0.8
     session = runtimes.load(config.runtime).open(folder, model.task, "cpu")
-    from compressit import data
-
     for _, batch in data.batches(tagged_rows(), model, 8):
         labels = batch.pop("labels")
         said = torch.from_numpy(session({name: value.numpy() for name, value in batch.items()}))
         with torch.no_grad():
-            wanted = _answers.said(model.task, model.module, batch)
-        found, wanted = (_answers.scored(model.task, each, labels)[0] for each in (said, wanted))
+            wanted = _answers.said(model, batch)
+        found, wanted = (_classes.scored(model.task, each, labels)[0] for each in (said, wanted))
         if weights == "float32":
             assert torch.allclose(found, wanted, atol=1e-4)
         else:
             assert (found.argmax(-1) == wanted.argmax(-1)).float().mean() > 0.7
+
+
+@pytest.mark.parametrize(("export", "weights"), [("onnx", "int8"), ("openvino", "float32")])
+def test_texts_have_the_vectors_of_the_checkpoint(export, weights, exported_tiny):
+    module = exports.load(export)
+    config = module.Config(export=export, weights=weights)
+    model, folder, notes = exported_tiny(module, config, "bert-pairs")
+    assert notes["cosine"] > (0.95 if weights == "int8" else 0.99999)
+    session = runtimes.load(config.runtime).open(folder, model.task, "cpu")
+    for _, batch in data.batches(paired_rows(), model, 8):
+        batch.pop("labels")
+        said = torch.from_numpy(session({name: value.numpy() for name, value in batch.items()}))
+        with torch.no_grad():
+            wanted = _answers.said(model, batch)
+        assert said.shape == wanted.shape
+        assert torch.cosine_similarity(said, wanted).mean() > (0.95 if weights == "int8" else 0.99999)

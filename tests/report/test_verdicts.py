@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from compressit import metrics
-from compressit.metrics import Answers, Evidence, Kind, Predictions, Tags, Timings, TokenScores
+from compressit.metrics import Answers, Evidence, Kind, Pairs, Predictions, Tags, Timings, TokenScores
 from compressit.recipe import Target
 from compressit.report import Outcome, bounds, verdicts
 from compressit.runtimes import Facts
@@ -44,6 +44,14 @@ def answers(right, total=2000):
     exact = (np.arange(total) < right).astype(float)
     said = np.where(exact > 0, "old mill", "mill")
     return Answers(said, exact, np.maximum(exact, 2 / 3), np.arange(total) % 4 > 0, np.arange(total, dtype=np.uint64))
+
+
+def pairs(right, total=2000):
+    """Similarities that follow scores in the first `right` examples, and are any in the others."""
+    draw = np.random.default_rng(0)
+    scores = draw.integers(0, 6, total).astype(float)
+    cosines = np.where(np.arange(total) < right, scores / 5, draw.random(total))
+    return Pairs(cosines, scores, np.arange(total, dtype=np.uint64))
 
 
 def timings(artifact=1.0, runs=101, noise=0.02, size=1, seed=0):
@@ -184,7 +192,7 @@ def test_every_metric_measures_and_bounds_itself(metric):
     config = module.Config(metric=metric)
     reads = getattr(module, "READS", (Predictions,))
     said = replace(predictions(1800), groups=np.arange(2000) // 10) if Predictions in reads else windows()
-    said = {(Tags,): tags, (Answers,): answers}.get(reads, lambda right: said)(1800)
+    said = {(Tags,): tags, (Answers,): answers, (Pairs,): pairs}.get(reads, lambda right: said)(1800)
     value, interval = bounds.value(config, evidence(said))
     assert interval.low <= value <= interval.high or (
         np.isclose(value, interval.low) or np.isclose(value, interval.high)

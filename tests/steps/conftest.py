@@ -10,7 +10,7 @@ from compressit import model as models
 from compressit.data import DatasetSpec, rows
 from compressit.progress import Silent
 from compressit.steps import StepContext
-from tests import questions, tagged, tiny
+from tests import paired, questions, tagged, tiny
 
 
 @pytest.fixture(scope="session")
@@ -30,9 +30,12 @@ def family(tmp_path_factory, sentiment):
 
 @pytest.fixture(scope="session")
 def tags(tmp_path_factory):
-    """Give a folder with a train.jsonl of tagged sentences; tags are numbers."""
+    """Give a folder with a train.jsonl of sentences, as texts and as tagged words; tags are numbers."""
     folder = tmp_path_factory.mktemp("tags")
-    rows = [{**row, "tags": [tagged.TAGS.index(tag) for tag in row["tags"]]} for row in tagged.sentences(512, 1)]
+    rows = [
+        {**row, "text": " ".join(row["tokens"]), "tags": [tagged.TAGS.index(tag) for tag in row["tags"]]}
+        for row in tagged.sentences(512, 1)
+    ]
     (folder / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
     return folder
 
@@ -45,6 +48,14 @@ def asked(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def likes(tmp_path_factory):
+    """Give a folder with a train.jsonl of pairs of sentences and how alike they are."""
+    folder = tmp_path_factory.mktemp("likes")
+    (folder / "train.jsonl").write_text("\n".join(map(json.dumps, paired.pairs(512, 1))))
+    return folder
+
+
 @pytest.fixture
 def opened(family):
     """Open a tiny model of a family."""
@@ -52,18 +63,18 @@ def opened(family):
 
 
 @pytest.fixture
-def context(sentiment, tags, asked, family, tmp_path):
+def context(sentiment, tags, asked, likes, family, tmp_path):
     """Make a step's context for a model: 64 rows to train on, the same to calibrate with, seed 0."""
     numbers = itertools.count()
+    folders = {"token-classification": tags, "question-answering": asked, "sentence-similarity": likes,
+               "fill-mask": tags}  # fmt: skip
 
     def made(model, *, count=64, teacher=None, seed=0):
         split = "train.jsonl"
         if model.task == "image-classification":
             spec, split = DatasetSpec(path="demo:digits", evaluation="test"), "train"
-        elif model.task == "token-classification":
-            spec = DatasetSpec(path=str(tags), evaluation="train.jsonl")
-        elif model.task == "question-answering":
-            spec = DatasetSpec(path=str(asked), evaluation="train.jsonl")
+        elif model.task in folders:
+            spec = DatasetSpec(path=str(folders[model.task]), evaluation="train.jsonl")
         else:
             spec = DatasetSpec(path=str(sentiment), evaluation="test.jsonl", columns={"text": "sentence"})
         labels = {index: str(index) for index in model.module.config.id2label}
@@ -95,7 +106,7 @@ def logits():
     def run(model, context):
         with torch.inference_mode():
             said = [
-                answers(model.task, model.module, {k: v for k, v in batch.items() if k != "labels"})
+                answers(model, {k: v for k, v in batch.items() if k != "labels"})
                 for _, batch in data.batches(context.train, model, 16)
             ]
         return torch.cat([each.reshape(-1, each.shape[-1]) for each in said])

@@ -5,7 +5,7 @@ import random
 import datasets
 import pytest
 
-from compressit.data.labels import UNLABELLED
+from compressit.data.labels import UNLABELLED, unknown
 from compressit.errors import StepError
 from compressit.steps import distill
 from compressit.steps._augmenting import augmented, changed
@@ -44,9 +44,12 @@ def test_a_single_word_and_an_empty_text_stay_something():
     assert {changed("", "[MASK]", draw) for _ in range(50)} == {""}
 
 
-def test_a_student_sees_the_copies(opened, context):
-    model = opened("bert")
-    notes = distill.run(model, settings(augment=2, alpha=0.0), context(model, teacher=lambda _: opened("bert")))
+@pytest.mark.parametrize("name", ["bert", "bert-pairs"])
+def test_a_student_sees_the_copies(name, opened, context):
+    model = opened(name)
+    given = context(model, teacher=lambda _: opened(name))
+    assert unknown(augmented(given.train, 1, None, seed=0).select(range(64, 128)))
+    notes = distill.run(model, settings(augment=2, alpha=0.0), given)
     assert notes["updates"] == 3 * 64 // 16
 
 

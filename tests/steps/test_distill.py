@@ -36,7 +36,7 @@ def told(student, teacher, config, inputs):
         return [float(each) for each in inside(inputs)]
 
 
-@pytest.mark.parametrize("name", STACKED)
+@pytest.mark.parametrize("name", [*STACKED, "bert-tags", "bert-qa", "bert-pairs", "bert-mask"])
 def test_every_family_imitates_itself_and_not_another(name, opened, context):
     student, teacher = opened(name), opened(name)
     inputs = first_batch(student, context(student))

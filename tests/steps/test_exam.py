@@ -19,7 +19,7 @@ from tests.conftest import linears
 
 STREAMING = [name for name in steps.names() if steps.load(name).Config.streams]
 FAMILIES = ["bert", "distilbert", "modernbert", "llama", "vit"]
-OTHER_TASKS = ["bert-tags", "bert-qa"]
+OTHER_TASKS = ["bert-tags", "bert-qa", "bert-pairs", "bert-mask"]
 # Whether heads or neurons go is known when they are measured.
 ROUGHLY = {"prune_structured": 0.06}
 # Settings of examples that are for models of any size.

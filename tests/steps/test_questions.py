@@ -9,7 +9,7 @@ from compressit import anatomy, data, tasks
 from compressit import model as models
 from compressit.errors import StepError
 from compressit.outputs import Answers
-from compressit.steps import _answers, distill, drop_layers, finetune
+from compressit.steps import _answers, _classes, distill, drop_layers, finetune
 from compressit.steps._calibration import batches
 from compressit.steps._importance import Units, importance
 from tests.questions import questions, save_answerer
@@ -31,7 +31,7 @@ def right(model, given):
     batch = task.collate(model.processor)(list(prepared))
     labels = batch.pop("labels").numpy()
     with torch.no_grad():
-        said = _answers.said(TASK, model.module, batch).numpy()
+        said = _answers.said(model, batch).numpy()
     return Answers.gather(Answers.reduce(said, labels, None), prepared, given.train, [])["exact"].mean()
 
 
@@ -73,8 +73,8 @@ def test_importance_is_of_whole_examples(trained, context):
     for inputs, labels in batches(model, 8, given, ""):
         mask = torch.ones(len(labels), 1, 64, requires_grad=True)
         hook = module.register_forward_pre_hook(lambda part, args, mask=mask: (args[0] * mask, *args[1:]))
-        said = _answers.said(TASK, model.module, inputs)
-        rows, places = _answers.scored(TASK, said, labels)
+        said = _answers.said(model, inputs)
+        rows, places = _classes.scored(TASK, said, labels)
         drawn = torch.multinomial(rows.detach().softmax(-1), 1, generator=draw)[:, 0]
         for how, targets in (("fisher", drawn), ("taylor", places)):
             loss = torch.nn.functional.cross_entropy(rows, targets, reduction="sum")
@@ -95,10 +95,10 @@ def test_blocks_go_by_how_far_starts_and_ends_move(trained, context):
     for _, batch in data.batches(given.train, model, 1):
         there = batch.pop("labels")[0, :, 0] != -100
         with torch.no_grad():
-            whole = _answers.said(TASK, model.module, batch)[0, there].log_softmax(0)
+            whole = _answers.said(model, batch)[0, there].log_softmax(0)
             for index in wanted:
                 shorter = trained()
                 anatomy.keep_blocks(shorter.module, [other for other in range(4) if other != index])
-                less = _answers.said(TASK, shorter.module, batch)[0, there].log_softmax(0)
+                less = _answers.said(shorter, batch)[0, there].log_softmax(0)
                 wanted[index] += float((whole.exp() * (whole - less)).sum(0).mean()) / 12
     assert found == pytest.approx(wanted, rel=1e-3)

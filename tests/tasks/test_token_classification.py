@@ -10,6 +10,7 @@ import transformers
 from compressit import tasks
 from compressit.errors import DataError, StepError
 from tests import tagged
+from tests.conftest import story, story_tokenizer
 
 TASK = tasks.load("token-classification")
 
@@ -114,3 +115,23 @@ def test_what_does_not_fit_the_tokenizer_is_said(tokens):
         TASK.prepare(rows("the"), tokens, 2)
     with pytest.raises(StepError, match="CanineTokenizer is a slow tokenizer"):
         TASK.prepare(rows("the"), transformers.CanineTokenizer(), None)
+
+
+def test_bytes_are_read_with_the_spaces_between_words():
+    """A tokenizer that would run the words together gets them as the text has them; Chinese has no spaces."""
+    tokens = story_tokenizer(story(40, 1))
+    text = "the fox lived in the wood"
+    assert tokens(text.split(), is_split_into_words=True)["input_ids"] != tokens(text)["input_ids"]
+    (found,) = TASK.prepare(rows(text), tokens, None)
+    assert found["input_ids"] == tokens(text)["input_ids"]
+    assert [place for place, label in enumerate(found["labels"]) if label != -100] == [
+        place for place, word in enumerate(tokens(text).word_ids()) if word is not None and starts(tokens(text), place)
+    ]
+    (chinese,) = TASK.prepare(rows("张 三 在 北京"), tokens, None)
+    assert tokens.decode(chinese["input_ids"], skip_special_tokens=True) == "张三在北京"
+
+
+def starts(encoded, place):
+    """Whether a word's first piece is at a place."""
+    words = encoded.word_ids()
+    return place == 0 or words[place] != words[place - 1]

@@ -36,7 +36,7 @@ def samples(rows: Dataset, model: Model, max_length: int | None) -> list[dict[st
         Collated batches of tensors; no labels.
     """
     task = tasks.load(model.task)
-    prepared = task.prepare(rows, model.processor, max_length)
+    prepared = task.prepare(tasks.singly(model.task, rows), model.processor, max_length)
     prepared = prepared.remove_columns([name for name in MARKS if name in prepared.column_names])
     by_shape: dict[Any, list[dict[str, Any]]] = defaultdict(list)
     for index in range(len(prepared)):

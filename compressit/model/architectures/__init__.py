@@ -26,6 +26,8 @@ def classes(name: str) -> tuple[Any, Any]:
 
 def introduce(folder: Path) -> None:
     """Make the network that a folder holds known to transformers, where it is one of ours."""
-    model_type = str(checkpoint.described(folder).get("model_type", "")) if (folder / "config.json").is_file() else ""
+    found = checkpoint.described(folder) if (folder / "config.json").is_file() else {}
+    # Of a config that is no mapping, transformers says what is wrong.
+    model_type = str(found.get("model_type", "")) if isinstance(found, dict) else ""
     if model_type.startswith(PREFIX):
         classes(model_type.removeprefix(PREFIX))
