@@ -25,15 +25,18 @@ def plain(module: Any) -> Any:
     return copy.deepcopy(module).to("cpu", torch.float32)
 
 
-def traced(exporter: Any, module: Any, inputs: Sequence[Mapping[str, torch.Tensor]], name: str, **fields: Any) -> Any:
+def traced(
+    exporter: Any, config: Any, module: Any, inputs: Sequence[Mapping[str, torch.Tensor]], name: str, **fields: Any
+) -> Any:
     """Trace the module with one of transformers' exporters.
 
     Args:
         exporter: Its class.
+        config: The class of its settings.
         module: What `plain` gave.
         inputs: Collated batches; the largest is traced.
         name: The export's, for the error.
-        fields: Of the exporter's own config.
+        fields: Of its settings.
 
     Raises:
         StepError: the graph can't be traced.
@@ -46,7 +49,7 @@ def traced(exporter: Any, module: Any, inputs: Sequence[Mapping[str, torch.Tenso
     free = torch.export.Dim.DYNAMIC
     shapes = {key: {0: free, 1: free} if value.dim() == 2 else {0: free} for key, value in sample.items()}
     try:
-        return exporter().export(module, sample, exporter.config_class(dynamic_shapes=shapes, **fields)).program
+        return exporter().export(module, sample, config(dynamic_shapes=shapes, **fields)).program
     except Exception as error:  # torch.export and the formats' own converters raise many kinds
         raise StepError(f"{name}: the model can't be traced: {' '.join(str(error).split())[:400]}") from error
 
