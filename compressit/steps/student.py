@@ -2,7 +2,8 @@
 
 Any transformers model of the task's kind: its weights and its tokenizer or image processor come along. A head for the
 same labels stays; otherwise one is made for the labels of the model it replaces, and has learned nothing, so train it
-next: `distill` with the original as teacher reads each text with the teacher's own tokenizer.
+next: `distill` with the original as teacher reads each text with the teacher's own tokenizer. Where in a text an answer
+stands, only a teacher of the same tokenizer can show.
 
 A smaller student of the same family, started from the teacher's own blocks, is what `drop_layers`, `prune_ffn`,
 `prune_heads` and `prune_width` make.
@@ -31,7 +32,9 @@ class Config(StepConfig):
     """Fields of the step."""
 
     makes: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES})
-    tasks: ClassVar[frozenset[str]] = frozenset({"image-classification", "text-classification", "token-classification"})
+    tasks: ClassVar[frozenset[str]] = frozenset(
+        {"image-classification", "question-answering", "text-classification", "token-classification"}
+    )
 
     model: Location
     """Hub id, folder or demo:NAME of the student."""
