@@ -8,8 +8,8 @@ from compressit.report import Artifact, Outcome, Reading, Report, Verdict
 MARKS = {Outcome.PASS: "pass", Outcome.FAIL: "FAIL", Outcome.INCONCLUSIVE: "can't tell"}
 FOLLOWS = 1.15
 """Latency over multiplications, both as shares of the original's, beyond which one doesn't follow the other."""
-HEADLINES = ("accuracy", "answer_f1", "auc", "exact_match", "hit", "ndcg")
-"""Shares that the headline shows with their difference from the original's."""
+HEADLINES = ("accuracy", "answer_f1", "auc", "entity_f1", "exact_match", "hit", "ndcg", "pearson", "spearman")
+"""Shares and correlations that the headline shows with their difference from the original's."""
 LABELS = {"min": ">=", "max": "<=", "min_ratio": ">=", "max_ratio": "<=", "max_drop": "drop <="}
 
 
