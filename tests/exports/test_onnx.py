@@ -121,9 +121,8 @@ def test_the_model_is_left_as_it_was(classifier, examples, exported):
         assert torch.equal(classifier.module(**inputs).logits, fresh.module(**inputs).logits)
 
 
-@pytest.mark.parametrize("kind", ["dynamic", "static"])
-def test_images_and_16_bit_models_export(kind, exported_tiny):
-    model, _, notes = exported_tiny(onnx, config(**KINDS[kind]), "vit", torch.bfloat16)
+def test_images_and_16_bit_models_export(exported_tiny):
+    model, _, notes = exported_tiny(onnx, config(**KINDS["static"]), "vit", torch.bfloat16)
     assert notes["agreement"] > 0.7
     assert model.module.dtype == torch.bfloat16
 
