@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, ClassVar
 
 from compressit import registry
+from compressit.errors import StepError
 from compressit.progress import Progress
 from compressit.spec import Spec
 
@@ -69,6 +70,15 @@ class StepConfig(Spec):
     def unfit(self, task: str) -> str | None:
         """Say which of these settings means nothing to a task's models; None where all do."""
         return None
+
+    def refuse_others(self, task: str) -> None:
+        """Refuse models of tasks that this step is not for, as the plan does for those who make one.
+
+        Raises:
+            StepError: The task is none of `tasks`.
+        """
+        if self.tasks and task not in self.tasks:
+            raise StepError(f"{self.step} is for {', '.join(sorted(self.tasks))}, not for {task}")
 
     def walks(self) -> bool:
         """Say whether calibration data is run through the blocks, one after the other."""

@@ -47,6 +47,7 @@ class Config(distill.Config):
 
 def run(model: Model, config: Config, context: StepContext) -> Notes:
     """Train in place, and leave the ranges with the model."""
+    config.refuse_others(model.task)
     assert context.calibration is not None, "the plan refuses to look for ranges without calibration data"
     rows = data.singles(context.calibration, model, config.samples, context.max_length)
     inputs = ({name: value.to(context.device) for name, value in row.items() if name != "labels"} for row in rows)

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from compressit.errors import StepError
 from compressit.model import Model
 from compressit.spec import Location
 from compressit.steps import Fact, Notes, StepConfig, StepContext
@@ -42,8 +41,7 @@ class Config(StepConfig):
 
 def run(model: Model, config: Config, context: StepContext) -> Notes:
     """Replace the model, in place."""
-    if model.task not in config.tasks:
-        raise StepError(f"student is for {', '.join(sorted(config.tasks))}, not for {model.task}")
+    config.refuse_others(model.task)
     assert context.student is not None, "a run always knows where to look"
     found, made = context.student(config.model, model.module.config.id2label)
     model.module, model.processor = found.module, found.processor

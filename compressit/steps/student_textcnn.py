@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from pydantic import Field
 
 from compressit import weights
-from compressit.errors import StepError
 from compressit.model import Model, architectures
 from compressit.steps import Fact, Notes, StepConfig, StepContext
 from compressit.weights import Weight, Weights
@@ -56,8 +55,7 @@ def run(model: Model, config: Config, context: StepContext) -> Notes:
     import torch
 
     before = model.module
-    if model.task not in config.tasks:
-        raise StepError(f"student_textcnn is for {', '.join(config.tasks)}, not for {model.task}")
+    config.refuse_others(model.task)
     words = before.get_input_embeddings().weight.detach()
     config_class, model_class = architectures.classes("textcnn")
     made = model_class(

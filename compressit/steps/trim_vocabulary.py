@@ -95,8 +95,7 @@ class Config(StepConfig):
 
 def run(model: Model, config: Config, context: StepContext) -> Notes:
     """Cut tokens out of the tokenizer and the model, in place."""
-    if model.task not in config.tasks:
-        raise StepError(f"a model for {model.task} has no vocabulary to trim")
+    config.refuse_others(model.task)
     spec, before = tokens.described(model.processor), vocabulary.size(model.module)
     splits = [context.calibration] if config.corpus == "calibration" else [context.train, context.calibration]
     corpus = [split for split in splits if split is not None]

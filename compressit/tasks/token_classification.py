@@ -3,8 +3,8 @@
 Roles: `tokens`, the words as a list (or a text to be split at white space), and `tags`, as many names or ids.
 
 A word's tag is what the model says of its first sub-token. Words that don't fit in `max_length` tokens (default: the
-model's limit) begin another window; every word is in one window, and none is cut in two. A word of which the tokenizer
-makes nothing counts as tagged O. Needs a fast tokenizer, which says of which word each sub-token is.
+model's limit) begin another window; every word is in one window, and only one longer than that is cut. A word of which
+the tokenizer makes nothing counts as tagged O. Needs a fast tokenizer, which says of which word each sub-token is.
 """
 
 from __future__ import annotations
