@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -42,7 +43,7 @@ class TrainingConfig(StepConfig):
     weight_decay: float = Field(0.01, ge=0)
     """Decoupled weight decay of AdamW."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Arithmetic of the forward pass; `auto` is bfloat16 on a GPU that has it and float32 elsewhere."""
+    """Arithmetic of forward passes, a teacher's too; `auto` is bfloat16 on a GPU that has it and float32 elsewhere."""
 
     def needs(self) -> frozenset[Need]:
         """Ask for a training split."""
@@ -101,6 +102,8 @@ def train(
         context.scratch.mkdir(parents=True, exist_ok=True)
         left = _last_whole(context.scratch)
         result = trainer.train(resume_from_checkpoint=left)
+        # Else the module would go on computing in the arithmetic of the training.
+        trainer.accelerator.unwrap_model(model.module, keep_fp32_wrapper=False)
     cast(model.module.to(context.device), dtype)
     model.module.eval()
     if use_cache is not None:
@@ -116,6 +119,25 @@ def train(
     return {"updates": trainer.state.global_step, **mean}
 
 
+def arithmetic(config: TrainingConfig, device: str) -> contextlib.AbstractContextManager[Any]:
+    """Have whatever runs meanwhile, such as a teacher, compute in a training's precision."""
+    import torch
+
+    precision = _precision(config, device)
+    if precision == "float32":
+        return contextlib.nullcontext()
+    found: contextlib.AbstractContextManager[Any] = torch.autocast(device.partition(":")[0], getattr(torch, precision))
+    return found
+
+
+def _precision(config: TrainingConfig, device: str) -> str:
+    import torch
+
+    if config.precision != "auto":
+        return config.precision
+    return "bfloat16" if device.startswith("cuda") and torch.cuda.is_bf16_supported() else "float32"
+
+
 def _last_whole(scratch: Path) -> str | None:
     """Find the newest checkpoint that the trainer finished writing: its state file comes last."""
     whole = [file.parent for file in scratch.glob("checkpoint-*/trainer_state.json")]
@@ -124,13 +146,9 @@ def _last_whole(scratch: Path) -> str | None:
 
 
 def _arguments(config: TrainingConfig, context: StepContext, text: bool) -> Any:
-    import torch
     from transformers import TrainingArguments
 
-    gpu = context.device.startswith("cuda")
-    precision = config.precision
-    if precision == "auto":
-        precision = "bfloat16" if gpu and torch.cuda.is_bf16_supported() else "float32"
+    gpu, precision = context.device.startswith("cuda"), _precision(config, context.device)
     return TrainingArguments(
         output_dir=str(context.scratch),
         num_train_epochs=config.epochs,

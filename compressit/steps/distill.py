@@ -12,7 +12,8 @@ weight:
 The teacher is the model as the recipe found it, or any other of the same labels or vocabulary; of several, the mean of
 their probabilities counts, and the first shows how it gets there. Logits of a classifier are computed once for each
 example, with the teacher's own tokenizer or image processor; those of a language model batch by batch, since a
-vocabulary has too many to keep. Rows without a label learn from the teacher alone.
+vocabulary has too many to keep, and so are those that come with hidden states or relations anyhow. Rows without a
+label learn from the teacher alone.
 
 Vectors of sentences have no probabilities: a student turns its own to the teacher's, 20 * (1 - cosine), or where widths
 differ imitates how the texts of a batch lie to each other; scores count through their order (CoSENT).
@@ -43,7 +44,7 @@ from compressit.steps import Need, Notes, StepContext
 from compressit.steps._answers import by_labels, live, many, said, same_tokens, teach, worth
 from compressit.steps._augmenting import augmented
 from compressit.steps._insides import InsideConfig, insides
-from compressit.steps._training import train
+from compressit.steps._training import arithmetic, train
 
 if TYPE_CHECKING:
     import torch
@@ -103,14 +104,16 @@ def run(model: Model, config: Config, context: StepContext) -> Notes:
         context = _with_more(model, config, context)
     named = config.teacher if isinstance(config.teacher, tuple) else (config.teacher,)
     teachers = [context.teacher(name) for name in named]
-    # A vocabulary has too many logits to keep; its teachers answer batch by batch.
-    at_once, kind = live(model.task), worth(model.task)
-    running = teachers if at_once else teachers[:1] if config.inner else []
+    # A vocabulary has too many logits to keep; its teachers answer batch by batch, and so does one that runs anyhow.
+    running = teachers if live(model.task) else teachers[:1] if config.inner else []
+    at_once, kind = len(running) == len(teachers), worth(model.task)
     for teacher in running:
         same_tokens(teacher, model)
+    orders = [slice(None) if live(model.task) else kind.order(teacher, model) for teacher in running]
     taught = None
     if config.logits and config.alpha < 1 and not at_once:
-        each_says = zip(*(teach(each, model, context) for each in teachers), strict=True)
+        with arithmetic(config, context.device):
+            each_says = zip(*(teach(each, model, context) for each in teachers), strict=True)
         taught = [kind.together(of_row, config.temperature) for of_row in each_says]
 
     def objective(
@@ -119,10 +122,11 @@ def run(model: Model, config: Config, context: StepContext) -> Notes:
         import torch
 
         own = said(model, inputs, module)
-        with torch.no_grad():
+        with torch.no_grad(), arithmetic(config, context.device):
             answers = [said(each, inputs) for each in running]
         if at_once:
-            judged = [kind.scored(model.task, each, labels)[0] for each in answers]
+            pairs = zip(answers, orders, strict=True)
+            judged = [kind.scored(model.task, each, labels)[0][:, order] for each, order in pairs]
             taught = kind.together(judged, config.temperature)
         parts = inside(inputs)
         if config.logits and config.alpha:

@@ -151,6 +151,25 @@ def test_several_teachers_teach_together(opened, context):
     assert float((said - 0.5).abs().mean()) < 0.1
 
 
+def test_a_teacher_that_runs_beside_its_student_is_not_asked_beforehand(opened, context, tmp_path):
+    """Its logits come with its hidden states, in the student's order of labels, and are the same."""
+    found = []
+    for hidden in (0.0, 1e-12):
+        student, teacher = opened("bert"), opened("bert")
+        with torch.no_grad():
+            teacher.module.classifier.weight.mul_(20)
+        teacher.module.config.id2label = {0: "POSITIVE", 1: "NEGATIVE"}
+        given = context(student, teacher=lambda path, teacher=teacher: teacher)
+        seen = []
+        teacher.module.register_forward_hook(lambda module, inputs, made, seen=seen: seen.append(len(made.logits)))
+        distill.run(
+            student, settings(alpha=0.0, hidden=hidden, epochs=2), replace(given, scratch=tmp_path / str(hidden))
+        )
+        assert sum(seen) == len(given.train) * (2 if hidden else 1)
+        found.append(student.module.classifier.weight)
+    assert torch.allclose(*found, atol=1e-5)
+
+
 def test_rows_without_labels(sentiment, opened, context):
     model = opened("bert")
     given = context(model)

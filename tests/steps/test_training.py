@@ -153,6 +153,15 @@ def test_a_model_keeps_its_type_through_training(opened, context):
     assert model.module.dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("step", [finetune, distill])
+def test_a_model_trained_in_bfloat16_computes_in_its_own_type_again(step, opened, context, logits, tmp_path):
+    model = opened("bert")
+    given = context(model)
+    step.run(model, settings(step, precision="bfloat16"), given)
+    model.save(tmp_path / "saved")
+    assert torch.equal(logits(models.load(tmp_path / "saved", model.task), given), logits(model, given))
+
+
 def test_images_train_too(opened, context):
     model = opened("vit")
     assert finetune.run(model, settings(finetune), context(model))["updates"] == 4
