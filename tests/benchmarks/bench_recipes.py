@@ -103,7 +103,7 @@ def main() -> None:
             last = found.artifacts[-1]
             opened[f"{name}, seed {seed}"] = (folder / last.path, last.runtime)
         sessions = {name: runtimes.load(runtime).open(at, task, "cpu") for name, (at, runtime) in opened.items()}
-        configs = [folder / "model" / "config.json" for _, _, folder, _ in runs]
+        configs = [folder / "checkpoint" / "config.json" for _, _, folder, _ in runs]
         tokens = min(json.loads(config.read_text())["vocab_size"] for config in configs)
         names, draw = original.processor.model_input_names, np.random.default_rng(0)
         took = {}
