@@ -104,14 +104,15 @@ def run(model: Model, config: Config, context: StepContext) -> Notes:
         context = _with_more(model, config, context)
     named = config.teacher if isinstance(config.teacher, tuple) else (config.teacher,)
     teachers = [context.teacher(name) for name in named]
+    counts, kind = config.logits > 0 and config.alpha < 1, worth(model.task)
     # A vocabulary has too many logits to keep; its teachers answer batch by batch, and so does one that runs anyhow.
-    running = teachers if live(model.task) else teachers[:1] if config.inner else []
-    at_once, kind = len(running) == len(teachers), worth(model.task)
+    running = teachers if counts and live(model.task) else teachers[:1] if config.inner else []
     for teacher in running:
         same_tokens(teacher, model)
-    orders = [slice(None) if live(model.task) else kind.order(teacher, model) for teacher in running]
+    at_once = counts and len(running) == len(teachers)
+    orders = [kind.order(each, model) if at_once and not live(model.task) else slice(None) for each in running]
     taught = None
-    if config.logits and config.alpha < 1 and not at_once:
+    if counts and not at_once:
         with arithmetic(config, context.device):
             each_says = zip(*(teach(each, model, context) for each in teachers), strict=True)
         taught = [kind.together(of_row, config.temperature) for of_row in each_says]

@@ -170,6 +170,14 @@ def test_a_teacher_that_runs_beside_its_student_is_not_asked_beforehand(opened, 
     assert torch.allclose(*found, atol=1e-5)
 
 
+@pytest.mark.parametrize("fields", [{"logits": 0.0}, {"alpha": 1.0}])
+def test_a_teacher_of_other_labels_may_show_its_hidden_states(fields, opened, context):
+    student, teacher = opened("bert"), opened("bert")
+    teacher.module.config.id2label = {0: "cat", 1: "dog"}
+    given = context(student, teacher=lambda path: teacher)
+    assert distill.run(student, settings(hidden=1.0, **fields), given)["updates"] == 4
+
+
 def test_rows_without_labels(sentiment, opened, context):
     model = opened("bert")
     given = context(model)
