@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -152,10 +153,15 @@ class Report(Part):
     @property
     def exit_code(self) -> ExitCode:
         """A missed target weighs more than an undecided one."""
-        outcomes = {verdict.outcome for verdict in self.verdicts}
-        if Outcome.FAIL in outcomes:
-            return ExitCode.TARGET_MISSED
-        return ExitCode.INCONCLUSIVE if Outcome.INCONCLUSIVE in outcomes else ExitCode.OK
+        return exit_code(verdict.outcome for verdict in self.verdicts)
+
+
+def exit_code(outcomes: Iterable[Outcome]) -> ExitCode:
+    """Choose the exit code of several verdicts: a failed one weighs more than an undecided one."""
+    found = set(outcomes)
+    if Outcome.FAIL in found:
+        return ExitCode.TARGET_MISSED
+    return ExitCode.INCONCLUSIVE if Outcome.INCONCLUSIVE in found else ExitCode.OK
 
 
 def write(report: Report, folder: Path) -> None:

@@ -16,6 +16,7 @@ FILES = sorted(path for path in ROOT.rglob("*.py"))
 # Imports point down: a room may know those on lower floors, and itself.
 FLOORS = [
     {"cli"},
+    {"compare"},
     {"runner"},
     {"plan", "report", "store", "measure", "demo", "provenance", "estimates"},
     {"rules", "recipe"},
