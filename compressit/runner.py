@@ -21,7 +21,7 @@ from compressit.measure.evidence import ORIGINAL_RUNTIME, Originals, Pair
 from compressit.model import Model
 from compressit.plan import Plan, PlannedStep, refuse_quantized
 from compressit.progress import Progress, Silent
-from compressit.report import Report, StepRecord, markdown, readings, verdicts
+from compressit.report import Report, StepRecord, files, readings, verdicts
 from compressit.report.waterfall import Stage
 from compressit.rules import CHECKPOINT
 from compressit.steps import Fact
@@ -271,7 +271,9 @@ class _Work:
             artifacts=made,
             verdicts=tuple(judged),
         )
-        _write_files(found, self, pairs)
+        document = self.plan.written.document
+        said = {"original": first, **{name: pair.artifact for name, pair in pairs.items()}}
+        files.write(self.folder, found, self.recipe, self.plan.written.base, document.overrides, said)
         return found
 
     def provenance(self, protocol: Mapping[str, str | int]) -> report.Provenance:
@@ -343,32 +345,6 @@ def _key(plan: Plan, source: Path, rows: dict[str, Dataset], device: str) -> str
     for use in sorted(rows):
         whole.update(data.fingerprints(rows[use]).tobytes())
     return whole.hexdigest()
-
-
-def _write_files(found: Report, work: _Work, pairs: dict[str, Pair]) -> None:
-    """Write the report, the recipe as run, the model cards, and what each artifact said of each example."""
-    import numpy as np
-
-    document = work.plan.written.document
-    comment = (
-        f"As run by compressit {found.provenance.versions.get('compressit', '')}, recipe SHA-256 "
-        f"{found.provenance.recipe_sha256}." + "".join(f"\n--set {item}" for item in document.overrides)
-    )
-    as_run = recipe.text(work.recipe, comment)
-    anchored = recipe.anchored(work.recipe, work.plan.written.base)
-    report.write(found, work.folder)
-    (work.folder / "report.md").write_text(markdown.document(found), encoding="utf-8")
-    (work.folder / "recipe.yaml").write_text(recipe.text(anchored, comment), encoding="utf-8")
-    for name in pairs:
-        card = markdown.card(found, name, work.recipe.model.path, as_run)
-        (work.folder / name / "README.md").write_text(card, encoding="utf-8")
-        (work.folder / name / "recipe.yaml").write_text(as_run, encoding="utf-8")
-    if work.recipe.dataset is not None:
-        examples = work.folder / "examples"
-        examples.mkdir()
-        said = {"original": pairs[CHECKPOINT].original, **{name: pair.artifact for name, pair in pairs.items()}}
-        for name, one in said.items():
-            np.savez(examples / f"{name}.npz", allow_pickle=False, **one.predictions.arrays())
 
 
 @contextmanager

@@ -28,6 +28,7 @@ __all__ = [
     "digest",
     "load",
     "located",
+    "read",
     "text",
 ]
 

@@ -15,7 +15,7 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -151,9 +151,66 @@ def manifest(folder: Path) -> dict[str, Any]:
     return dict(found)
 
 
-def verify(folder: Path) -> list[str]:
-    """Compare a result with its manifest; list what differs, nothing if all is well."""
+def amend(folder: Path, files: Mapping[str, str]) -> None:
+    """Put texts into a result, new or in place of old ones, and then its manifest, each whole or not at all.
+
+    Killed in between, it leaves a manifest that doesn't know the new texts, as `verify` says; the same call mends it.
+
+    Args:
+        folder: A finished result.
+        files: Texts by their path below the folder.
+
+    Raises:
+        UnsafeError: a path leads out of the folder.
+        StepError: the disk is full or can't be written.
+    """
+    said = manifest(folder)
+    mask = os.umask(0)
+    os.umask(mask)
+    try:
+        for name, text in files.items():
+            file = folder / name
+            if not file.parent.resolve().is_relative_to(folder.resolve()) or name == MANIFEST:
+                raise UnsafeError(f"{file} lies outside the result's own files; it won't be written")
+            said["files"][name] = _put(file, text, mask)
+        _put(folder / MANIFEST, json.dumps(said, indent=1) + "\n", mask)
+    except OSError as error:
+        raise _explain(error, folder) from error
+
+
+def _put(file: Path, text: str, mask: int) -> dict[str, Any]:
+    """Write a text durably under another name, then give it its own; say size and SHA-256."""
+    file.parent.mkdir(exist_ok=True)
+    half = file.with_name(f".{file.name}.half")
+    half.unlink(missing_ok=True)
+    half.write_text(text, encoding="utf-8", newline="\n")
+    half.chmod(0o666 & ~mask)
+    entry = {"size": half.stat().st_size, "sha256": _digest(half)}
+    _sync(half)
+    os.replace(half, file)
+    _sync(file.parent)
+    return entry
+
+
+def verify(folder: Path, names: Collection[str] | None = None) -> list[str]:
+    """Compare a result with its manifest; list what differs, nothing if all is well.
+
+    Args:
+        folder: A finished result.
+        names: The files to look at (default: all of them).
+    """
     files = manifest(folder)["files"]
+    if names is not None:
+        unknown = [f"{name}: not in the manifest" for name in sorted(names) if name not in files]
+        return unknown + _differences(folder, {name: entry for name, entry in files.items() if name in names})
+    wrong = _differences(folder, files)
+    known = {*files, MANIFEST}
+    found = [file.relative_to(folder).as_posix() for file in _files(folder)]
+    wrong += [f"{link.relative_to(folder)}: a symbolic link" for link in folder.rglob("*") if link.is_symlink()]
+    return wrong + [f"{name}: not in the manifest" for name in found if name not in known]
+
+
+def _differences(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> list[str]:
     wrong = []
     for name, entry in files.items():
         file = folder / name
@@ -165,15 +222,12 @@ def verify(folder: Path) -> list[str]:
             wrong.append(f"{name}: {file.stat().st_size:,} bytes, {entry['size']:,} expected")
         elif _digest(file) != entry["sha256"]:
             wrong.append(f"{name}: its content changed (SHA-256)")
-    known = {*files, MANIFEST}
-    names = [file.relative_to(folder).as_posix() for file in _files(folder)]
-    wrong += [f"{link.relative_to(folder)}: a symbolic link" for link in folder.rglob("*") if link.is_symlink()]
-    return wrong + [f"{name}: not in the manifest" for name in names if name not in known]
+    return wrong
 
 
-def check(folder: Path) -> None:
-    """Raise IntegrityError unless a result is as its manifest says."""
-    wrong = verify(folder)
+def check(folder: Path, names: Collection[str] | None = None) -> None:
+    """Raise IntegrityError unless a result, or the files of it that are named, are as its manifest says."""
+    wrong = verify(folder, names)
     if wrong:
         raise IntegrityError(f"{folder} is not as it was saved:\n  " + "\n  ".join(wrong))
 

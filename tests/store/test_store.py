@@ -198,3 +198,34 @@ def test_an_unfinished_folder_is_found_again_and_removed_at_the_end(tmp_path, mo
     with store.unfinished("k") as again:
         assert (again / "note").read_text() == "half way"
     assert not again.exists()
+
+
+def test_a_result_is_amended_and_still_verifies(tmp_path):
+    publish(tmp_path / "out", about={"recipe_sha256": "abc"})
+    store.amend(tmp_path / "out", {"inner/a.txt": "two", "b.md": "new"})
+    assert store.verify(tmp_path / "out") == []
+    assert (tmp_path / "out" / "inner" / "a.txt").read_text() == "two"
+    said = store.manifest(tmp_path / "out")
+    assert (said["recipe_sha256"], {*said["files"]}) == ("abc", {"inner/a.txt", "b.md"})
+    assert sorted(path.name for path in (tmp_path / "out").rglob("*")) == ["a.txt", "b.md", "inner", "manifest.json"]
+
+
+def test_an_amendment_stays_inside(tmp_path):
+    publish(tmp_path / "out")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out" / "link").symlink_to(tmp_path / "elsewhere")
+    for name in ("../x.txt", str(tmp_path / "x.txt"), "link/x.txt", "manifest.json"):
+        with pytest.raises(UnsafeError):
+            store.amend(tmp_path / "out", {name: "x"})
+    assert not [*(tmp_path / "elsewhere").iterdir(), *tmp_path.glob("x.txt")]
+    with pytest.raises(IntegrityError, match="not a finished result"):
+        store.amend(tmp_path / "elsewhere", {"a": "x"})
+
+
+def test_some_files_can_be_checked_alone(tmp_path):
+    publish(tmp_path / "out")
+    (tmp_path / "out" / "inner" / "a.txt").write_text("two")
+    assert store.verify(tmp_path / "out", ()) == []
+    assert store.verify(tmp_path / "out", ["inner/a.txt"]) == ["inner/a.txt: its content changed (SHA-256)"]
+    with pytest.raises(IntegrityError, match=r"b\.txt: not in the manifest"):
+        store.check(tmp_path / "out", ["b.txt"])

@@ -1,0 +1,71 @@
+"""`compressit report`: what is for people is made again from what is on disk."""
+
+import shutil
+
+import pytest
+
+import compressit
+from compressit import store
+
+RECIPE = """\
+name: kept
+task: text-classification
+model: {model}
+dataset:
+  path: {data}
+  evaluation: test.jsonl
+  columns: {{text: sentence}}
+steps:
+  - step: drop_layers
+    keep: 1
+metrics: [accuracy, size]
+targets:
+  - {{metric: size, max_ratio: 0.9}}
+"""
+
+
+@pytest.fixture(scope="module")
+def kept(sentiment, tmp_path_factory):
+    """A finished run."""
+    folder = tmp_path_factory.mktemp("kept")
+    (folder / "recipe.yaml").write_text(RECIPE.format(model=sentiment / "model", data=sentiment))
+    compressit.apply(folder / "recipe.yaml", folder / "out")
+    return folder / "out"
+
+
+@pytest.fixture
+def run(kept, tmp_path):
+    return shutil.copytree(kept, tmp_path / "out")
+
+
+def test_texts_are_made_again_as_the_run_wrote_them(run, kept, cli):
+    for name in ("report.md", "checkpoint/README.md"):
+        (run / name).write_text("spoiled")
+    done = cli("report", run)
+    assert done.returncode == 0, done.stderr
+    for name in ("report.md", "checkpoint/README.md"):
+        assert (run / name).read_text() == (kept / name).read_text()
+        assert name in done.stdout
+    assert store.verify(run) == []
+    assert cli("verify", run).returncode == 0
+
+
+def test_nothing_is_made_of_figures_that_were_changed(run, cli):
+    said = (run / "report.json").read_text()
+    (run / "report.json").write_text(said.replace('"seed":0', '"seed":1').replace('"seed": 0', '"seed": 1'))
+    done = cli("report", run)
+    assert done.returncode == 6
+    assert "report.json: its content changed" in done.stderr
+    assert cli("report", run.parent / "nowhere").returncode == 2
+    assert cli("report", run.parent).returncode == 6
+
+
+def test_an_amendment_that_was_cut_off_is_mended_by_the_next(run, cli):
+    before = (run / "manifest.json").read_text()
+    assert cli("report", run).returncode == 0
+    (run / "report.md").write_text("of a process that was killed before it wrote the manifest")
+    (run / ".manifest.json.half").write_text("{")
+    (run / "manifest.json").write_text(before)
+    assert cli("verify", run).returncode == 6
+    assert cli("report", run).returncode == 0
+    assert cli("verify", run).returncode == 0
