@@ -112,6 +112,7 @@ def measure(
     """
     sizes = beside.batch_sizes if beside else ()
     job = {
+        "do": "measure",
         "subject": asdict(subject),
         "setting": asdict(setting),
         "batch_size": batch_size,
@@ -122,7 +123,7 @@ def measure(
     if setting.on_disk:
         Path(setting.on_disk).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="compressit-", dir=setting.on_disk) as scratch:
-        said = _child(job, scratch, subject)
+        said = in_process(job, scratch, f"measuring {subject.folder} on {subject.runtime}")
         with np.load(Path(scratch) / "arrays.npz") as arrays:
             kind = tasks.load(setting.task).OUTPUT
             predictions = kind(**{name: arrays[name] for name in said["output"]}) if setting.rows else kind.empty()
@@ -136,7 +137,12 @@ def _timings(size: int, arrays: Mapping[str, Any]) -> Timings:
     return Timings(size, artifact, baseline, again, arrays.get(f"original_{size}", baseline))
 
 
-def _child(job: Mapping[str, Any], scratch: str, subject: Subject) -> dict[str, Any]:
+def in_process(job: Mapping[str, Any], scratch: str, what: str) -> dict[str, Any]:
+    """Have a fresh process do a job; give what it answers, besides the arrays that it leaves in `scratch`.
+
+    Raises:
+        CompressitError: of the kind that the process met; it says `what` was being done.
+    """
     done = subprocess.run(
         [sys.executable, "-m", CHILD, scratch],
         input=json.dumps(job),
@@ -150,13 +156,13 @@ def _child(job: Mapping[str, Any], scratch: str, subject: Subject) -> dict[str, 
     if done.returncode == 0 and "error" not in said:
         return said
     if "error" in said:
-        error = CompressitError(f"measuring {subject.folder}: {said['error']}", hint=said["hint"])
+        error = CompressitError(f"{what}: {said['error']}", hint=said["hint"])
         error.exit_code = ExitCode(said["exit_code"])
         raise error
     if done.returncode == -signal.SIGKILL:
         raise StepError(
-            f"measuring {subject.folder} on {subject.runtime} was killed, most likely for want of memory",
+            f"{what} was killed, most likely for want of memory",
             hint="free memory, or measure with a smaller batch_size",
         )
     tail = "\n".join(done.stderr.strip().splitlines()[-8:])
-    raise StepError(f"measuring {subject.folder} on {subject.runtime} failed (exit {done.returncode}):\n{tail}")
+    raise StepError(f"{what} failed (exit {done.returncode}):\n{tail}")

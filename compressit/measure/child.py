@@ -1,4 +1,4 @@
-"""The process that opens one saved artifact and measures it: a job on standard input, arrays and answer.json out."""
+"""The process that opens saved artifacts and measures them: a job on standard input, arrays and answer.json out."""
 
 from __future__ import annotations
 
@@ -6,24 +6,22 @@ import json
 import random
 import sys
 import tempfile
-import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from compressit import data, model, runtimes, tasks
+from compressit import data, runtimes
 from compressit.errors import CompressitError
+from compressit.measure.drawing import Drawn
+from compressit.measure.examples import Examples
+from compressit.measure.interleaving import interleave
 from compressit.measure.memory import Peak
 from compressit.runtimes import Batch, Session
 
-WARM_UP = 3
-RUNS = (21, 101)
-SECONDS = 3.0
-"""Timed runs of each artifact take about this long at each batch size, within the least and most number of runs."""
 LOGITS = 1 << 26
 """Logits of one batch at most, 256 MB; a single example may have more."""
 
@@ -33,7 +31,7 @@ def main(scratch: Path) -> None:
     warnings.simplefilter("ignore")
     job = json.load(sys.stdin)
     try:
-        answer = measure(job, scratch)
+        answer = {"measure": measure, "time": time}[job["do"]](job, scratch)
     except CompressitError as error:
         answer = {"error": error.message, "hint": error.hint, "exit_code": int(error.exit_code)}
     (scratch / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
@@ -47,7 +45,7 @@ def measure(job: Mapping[str, Any], scratch: Path) -> dict[str, Any]:
         _open(subject, setting, scratch)
         np.savez(scratch / "arrays.npz")
         return {"facts": asdict(facts), "memory": 0, "output": [], "protocol": {}}
-    examples = _Examples(Path(subject["folder"]), setting)
+    examples = Examples(Path(subject["folder"]), setting)
     # What reading needs is in memory before the count starts; the last batch is the longest.
     order = data.by_length(examples.prepared)
     _, longest, labels = next(examples.batches(order[-job["batch_size"] :], job["batch_size"]))
@@ -55,17 +53,46 @@ def measure(job: Mapping[str, Any], scratch: Path) -> dict[str, Any]:
         session = _open(subject, setting, scratch)
         size = _affordable(session({name: array[-1:] for name, array in longest.items()}), len(labels))
         session({name: array[-size:] for name, array in longest.items()})
-    sessions = _Sessions(setting, scratch, subject, session)
+    sessions = _Sessions(setting, scratch)
+    sessions.add(subject, session)
     compared = job["original"] if examples.task.OUTPUT.PAIRED else None
     arrays = examples.gathered(_run(session, sessions(compared) if compared else None, examples, order, size))
     output = list(arrays)
     if job["beside"]:
         roles = _roles(session, job["beside"], sessions)
         for size in job["batch_sizes"]:
-            for role, seconds in interleave(roles, examples, size, random.Random(setting["seed"])).items():
+            draw = random.Random(setting["seed"])
+            for role, seconds in interleave(roles, _same(roles, examples, size, draw), draw).items():
                 arrays[f"{role}_{size}"] = seconds
     np.savez(scratch / "arrays.npz", allow_pickle=False, **arrays)
     return {"facts": asdict(facts), "memory": peak.bytes, "output": output, "protocol": examples.protocol()}
+
+
+def time(job: Mapping[str, Any], scratch: Path) -> dict[str, Any]:
+    """Open several artifacts and time them side by side at each shape, the first one twice."""
+    setting, subjects, shapes = job["setting"], job["subjects"], job["shapes"]
+    make = Examples if setting["rows"] is not None else Drawn
+    sources: list[Any] = [make(Path(subject["folder"]), setting) for subject in subjects]
+    sessions = _Sessions(setting, scratch)
+    roles = {str(place): sessions(subject) for place, subject in enumerate(subjects)}
+    first, again = sources[0], "again"
+    arrays: dict[str, Any] = {}
+    for number, (size, length) in enumerate(shapes):
+        draw = random.Random(setting["seed"])
+
+        def batches(size: int = size, length: int | None = length, draw: random.Random = draw) -> dict[str, Batch]:
+            if isinstance(first, Drawn):
+                seed = draw.getrandbits(32)
+                made = [source.batch(size, length, seed) for source in sources]
+            else:
+                points = [draw.random() for _ in range(size)]
+                made = [source.timed(points) for source in sources]
+            return {again: made[0], **{str(place): batch for place, batch in enumerate(made)}}
+
+        took = interleave({again: roles["0"], **roles}, batches, draw, job["seconds"])
+        arrays |= {f"{number}_{role}": seconds for role, seconds in took.items()}
+    np.savez(scratch / "arrays.npz", allow_pickle=False, **arrays)
+    return {}
 
 
 def _affordable(logits: Any, most: int) -> int:
@@ -74,7 +101,7 @@ def _affordable(logits: Any, most: int) -> int:
 
 
 def _run(
-    session: Session, original: Session | None, examples: _Examples, order: list[int], size: int
+    session: Session, original: Session | None, examples: Examples, order: list[int], size: int
 ) -> dict[str, list[Any]]:
     """Run over all examples; give what each prepared row is reduced to, in their order."""
     said: dict[str, list[Any]] = {}
@@ -91,16 +118,19 @@ def _run(
 class _Sessions:
     """Opened artifacts; none is opened twice."""
 
-    def __init__(self, setting: Mapping[str, Any], scratch: Path, subject: Mapping[str, str], session: Session) -> None:
+    def __init__(self, setting: Mapping[str, Any], scratch: Path) -> None:
         self.setting = setting
         self.scratch = scratch
-        self.opened = {tuple(subject.values()): session}
+        self.opened: dict[tuple[str, ...], Session] = {}
 
     def __call__(self, subject: Mapping[str, str]) -> Session:
-        key = tuple(subject.values())
-        if key not in self.opened:
-            self.opened[key] = _open(subject, self.setting, self.scratch)
-        return self.opened[key]
+        if tuple(subject.values()) not in self.opened:
+            self.add(subject, _open(subject, self.setting, self.scratch))
+        return self.opened[tuple(subject.values())]
+
+    def add(self, subject: Mapping[str, str], session: Session) -> None:
+        """Keep one that was opened elsewhere."""
+        self.opened[tuple(subject.values())] = session
 
 
 def _roles(session: Session, beside: Mapping[str, Mapping[str, str]], sessions: _Sessions) -> dict[str, Session]:
@@ -113,29 +143,11 @@ def _roles(session: Session, beside: Mapping[str, Mapping[str, str]], sessions: 
     return roles
 
 
-def interleave(sessions: Mapping[str, Session], examples: _Examples, size: int, draw: random.Random) -> dict[str, Any]:
-    """Time every session on one batch after the other, side by side."""
-    timed = getattr(examples.task, "timed", lambda batch: batch)
-
-    def draw_batch() -> Batch:
-        some = [draw.randrange(len(examples.prepared)) for _ in range(size)]
-        _, batch, _ = next(examples.batches(some, size))
-        chosen: Batch = timed(batch)
-        return chosen
-
-    spent = min(_round(sessions, draw_batch(), draw)[1] for _ in range(WARM_UP))
-    runs = int(min(RUNS[1], max(RUNS[0], SECONDS / max(spent, 1e-9))))
-    rounds = [_round(sessions, draw_batch(), draw)[0] for _ in range(runs)]
-    return {role: np.array([seconds[role] for seconds in rounds]) for role in sessions}
-
-
-def _round(sessions: Mapping[str, Session], batch: Batch, draw: random.Random) -> tuple[dict[str, float], float]:
-    seconds = {}
-    for role in draw.sample(sorted(sessions), len(sessions)):
-        start = time.perf_counter()
-        sessions[role](batch)
-        seconds[role] = time.perf_counter() - start
-    return seconds, sum(seconds.values())
+def _same(
+    roles: Mapping[str, Session], examples: Examples, size: int, draw: random.Random
+) -> Callable[[], dict[str, Batch]]:
+    """Give what draws one batch for all."""
+    return lambda: dict.fromkeys(roles, examples.timed([draw.random() for _ in range(size)]))
 
 
 def _open(subject: Mapping[str, str], setting: Mapping[str, Any], scratch: Path) -> Session:
@@ -143,51 +155,6 @@ def _open(subject: Mapping[str, str], setting: Mapping[str, Any], scratch: Path)
     place = Path(tempfile.mkdtemp(prefix="weights-", dir=scratch)) if setting["on_disk"] else None
     opened: Session = runtime.open(folder, setting["task"], subject["device"], setting["trust_remote_code"], place)
     return opened
-
-
-class _Examples:
-    """The evaluation rows, prepared for the model."""
-
-    def __init__(self, folder: Path, setting: Mapping[str, Any]) -> None:
-        import datasets
-
-        datasets.disable_progress_bars()
-        self.rows = datasets.load_from_disk(setting["rows"])
-        self.task: Any = tasks.load(setting["task"])
-        self.processor = model.processor(folder, setting["task"], trust_remote_code=setting["trust_remote_code"])
-        labels = model.labels(folder, trust_remote_code=setting["trust_remote_code"])
-        self.names = [labels[index] for index in sorted(labels)]
-        self.reader = tasks.reader(setting["task"], folder)
-        self.length, self.fields = setting["max_length"], setting["fields"]
-        self.prepared = self.task.prepare(self.rows, self.processor, self.length, **self.fields)
-        self.collate = self.task.collate(self.processor)
-
-    def batches(self, order: list[int], size: int) -> Iterator[tuple[list[int], dict[str, Any], Any]]:
-        """Give (places, numpy batch, labels) in a given order."""
-        for places, batch in data.batched(self.prepared, self.collate, order, size):
-            arrays = {name: value.numpy() for name, value in batch.items()}
-            labels = arrays.pop("labels")
-            yield places, arrays, labels
-
-    def gathered(self, said: Mapping[str, list[Any]]) -> dict[str, Any]:
-        """Put together what was said of each example, and name each by a hash of its content."""
-        arrays: dict[str, Any] = self.task.OUTPUT.gather(said, self.prepared, self.rows, self.names)
-        return {**arrays, "examples": self.hashes()}
-
-    def hashes(self) -> Any:
-        """Hash each row; where examples are not rows, the sum of what they were made into."""
-        if "example" not in self.prepared.column_names:
-            return data.fingerprints(self.rows)
-        owners = np.array(self.prepared["example"])
-        sums = np.zeros(owners.max() + 1, np.uint64)
-        np.add.at(sums, owners, data.fingerprints(self.prepared))
-        return sums
-
-    def protocol(self) -> dict[str, str | int]:
-        """Say how the examples were scored, where the task or its reader has something to say."""
-        say = getattr(self.task, "protocol", None)
-        said = say(self.prepared, self.rows, self.processor, self.length, **self.fields) if say else {}
-        return {**said, **getattr(self.reader, "protocol", dict)()}
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def folder(storyteller, tmp_path_factory):
 @pytest.fixture
 def run(folder, tmp_path, monkeypatch):
     """Measure a model of the folder on one of its files; in this process, for speed."""
-    monkeypatch.setattr("compressit.measure._child", lambda job, scratch, _: child.measure(job, Path(scratch)))
+    monkeypatch.setattr("compressit.measure.in_process", lambda job, scratch, _: child.measure(job, Path(scratch)))
 
     def measured(model, file, max_length=32, original=None, batch_size=32, **fields):
         spec = DatasetSpec(path=str(folder), evaluation=file)
