@@ -149,6 +149,42 @@ def paired_mean_ratio(
     return _bca(ratio, draws, (c_N - ratio * r_N) * sign, confidence)
 
 
+# Two figures that know nothing of each other, such as the same metric of two samples
+
+
+def unpaired_difference(
+    candidate: float, candidate_bounds: Interval, reference: float, reference_bounds: Interval
+) -> Interval:
+    """Bound candidate - reference from each one's own bounds, where their errors are independent.
+
+    MOVER (Zou & Donner 2008, Statistics in Medicine 27, 1693-1702), of which Newcombe's method 10 (1998, Statistics in
+    Medicine 17, 873-890) is the case of two shares by the score test. The result has the confidence that both had;
+    unbounded where one of the figures is NaN.
+    """
+    if math.isnan(candidate) or math.isnan(reference):
+        return UNBOUNDED
+    below = math.hypot(candidate - candidate_bounds.low, reference_bounds.high - reference)
+    above = math.hypot(candidate_bounds.high - candidate, reference - reference_bounds.low)
+    return Interval(candidate - reference - below, candidate - reference + above)
+
+
+def unpaired_ratio(
+    candidate: float, candidate_bounds: Interval, reference: float, reference_bounds: Interval
+) -> Interval:
+    """Bound candidate / reference in the same way, on logarithms; from 0 to infinity where one is not above 0."""
+    if not (candidate > 0 and reference > 0):
+        return Interval(0.0, math.inf)
+    log = unpaired_difference(
+        math.log(candidate), _logarithm(candidate_bounds), math.log(reference), _logarithm(reference_bounds)
+    )
+    return Interval(math.exp(log.low), math.exp(log.high))
+
+
+def _logarithm(bounds: Interval) -> Interval:
+    low, high = (math.log(bound) if bound > 0 else -math.inf for bound in (bounds.low, bounds.high))
+    return Interval(low, high)
+
+
 # Any statistic
 
 
@@ -237,6 +273,33 @@ def examples_needed_for_proportion(
         return None
     spread = _z(confidence) * math.sqrt(threshold * (1 - threshold)) + _z(power) * math.sqrt(share * (1 - share))
     return math.ceil(max((spread / distance) ** 2, 1))
+
+
+def examples_needed_unpaired(
+    candidate: float,
+    candidate_bounds: Interval,
+    n: int,
+    reference: float,
+    reference_bounds: Interval,
+    margin: float,
+    *,
+    confidence: float = CONFIDENCE,
+    power: float = POWER,
+) -> int | None:
+    """Count the candidate's examples that would settle whether an unpaired difference is above -margin.
+
+    Its bound shrinks with the root of their number, n by now; the reference's stays as it is. None where the difference
+    sits on the margin, or where the reference's own error is so large that no number would do.
+    """
+    difference = candidate - reference
+    above = difference > -margin
+    own = candidate - candidate_bounds.low if above else candidate_bounds.high - candidate
+    other = reference_bounds.high - reference if above else reference - reference_bounds.low
+    z = _z(confidence)
+    left = (abs(difference + margin) * z / (z + _z(power))) ** 2 - other**2
+    if not (left > 0 and math.isfinite(own)):  # NaN comes here too
+        return None
+    return math.ceil(max(n * own**2 / left, 1))
 
 
 # The bootstrap: N examples, B resamples, K columns
