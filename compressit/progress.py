@@ -29,3 +29,29 @@ class Silent:
     def bar(self, label: str, total: int) -> Iterator[Advance]:
         """Drop the bar."""
         yield lambda done: None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the libraries' own bars and notices off the terminal; errors still pass."""
+    import datasets
+    import huggingface_hub
+    import transformers
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    bars = datasets.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    huggingface_hub.utils.logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    told = datasets.utils.logging.get_verbosity()
+    datasets.utils.logging.set_verbosity(datasets.utils.logging.CRITICAL)
+    try:
+        yield
+    finally:
+        datasets.utils.logging.set_verbosity(told)
+        transformers.logging.set_verbosity(before)
+        logging.enable_progress_bar()
+        if bars:
+            datasets.enable_progress_bars()

@@ -6,8 +6,8 @@ import datetime
 import hashlib
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from compressit.measure import Setting, Subject, evidence
 from compressit.measure.evidence import ORIGINAL_RUNTIME, Originals, Pair
 from compressit.model import Model
 from compressit.plan import Plan, PlannedStep, refuse_quantized
-from compressit.progress import Progress, Silent
+from compressit.progress import Progress, Silent, quiet
 from compressit.report import Report, StepRecord, files, readings, verdicts
 from compressit.report.waterfall import Stage
 from compressit.rules import CHECKPOINT
@@ -61,7 +61,7 @@ def run(
     about: dict[str, Any] = {"recipe_sha256": recipe.digest(plan.written.recipe)}
     with ExitStack() as stack:
         folder = stack.enter_context(store.staged(output, overwrite=overwrite, about=about))
-        stack.enter_context(_quiet())
+        stack.enter_context(quiet())
         work = _begin(plan, folder, device, trust_remote_code, progress or Silent(), stack)
 
         model = work.load()
@@ -345,29 +345,3 @@ def _key(plan: Plan, source: Path, rows: dict[str, Dataset], device: str) -> str
     for use in sorted(rows):
         whole.update(data.fingerprints(rows[use]).tobytes())
     return whole.hexdigest()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the libraries' own bars and notices off the terminal; errors still pass."""
-    import datasets
-    import huggingface_hub
-    import transformers
-    from transformers.utils import logging
-
-    before = logging.get_verbosity()
-    bars = datasets.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    huggingface_hub.utils.logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    datasets.disable_progress_bars()
-    told = datasets.utils.logging.get_verbosity()
-    datasets.utils.logging.set_verbosity(datasets.utils.logging.CRITICAL)
-    try:
-        yield
-    finally:
-        datasets.utils.logging.set_verbosity(told)
-        transformers.logging.set_verbosity(before)
-        logging.enable_progress_bar()
-        if bars:
-            datasets.enable_progress_bars()

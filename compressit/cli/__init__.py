@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from compressit.cli import apply, catalog, doctor, init, plan, report, schema, validate, verify
+from compressit.cli import apply, bench, catalog, doctor, init, plan, report, schema, validate, verify
 from compressit.errors import CompressitError, ExitCode
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.command("plan")(plan.plan)
 app.command("apply")(apply.apply)
 app.command("verify")(verify.verify)
 app.command("report")(report.report)
+app.command("bench")(bench.bench)
 for room in catalog.ROOMS:
     app.add_typer(catalog.verbs(room), name=room)
 app.command("schema")(schema.schema)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from compressit.cli.options import Json, RecipeFile, Set
+from compressit.cli.options import Device, Json, Quiet, RecipeFile, Set, Trust
 
 if TYPE_CHECKING:
     from compressit.report import Report
@@ -19,16 +19,14 @@ def apply(
         Path | None, typer.Option("-o", "--output", help="Folder of the result (default: runs/NAME).")
     ] = None,
     set_: Set = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result.")] = False,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run Python code that the model's repository holds.")
-    ] = False,
+    trust_remote_code: Trust = False,
     waterfall: Annotated[
         bool, typer.Option("--waterfall/--no-waterfall", help="Measure after each step, too, to say what each gained.")
     ] = True,
     json: Json = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but errors.")] = False,
+    quiet: Quiet = False,
 ) -> int:
     """Compress the model, save it, measure what was saved, and judge it against the targets."""
     from compressit import plan, runner, store

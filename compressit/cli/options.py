@@ -9,6 +9,11 @@ import typer
 
 RecipeFile = Annotated[Path, typer.Argument(help="Recipe file (YAML).", metavar="RECIPE")]
 Folder = Annotated[Path, typer.Argument(help="Folder of a result.", metavar="DIR")]
+Folders = Annotated[list[Path], typer.Argument(help="Folders of results.", metavar="DIR...")]
+Artifact = Annotated[str | None, typer.Option(help="Artifact of the result (default: the last one made).")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run Python code that the model's repository holds.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but errors.")]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change one value of the recipe: path.to.field=value, as in steps.0.keep=3."),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from compressit.model.fetching import check_safe, fetch
+from compressit.model.fetching import check_safe, fetch, here
 from compressit.model.opening import beginner, labels, load, positions, processor
 from compressit.model.patterns import matching
 from compressit.model.whole import Model, cast
 from compressit.spec import Location, Spec
 
 __all__ = [
-    "Model", "ModelSpec", "beginner", "cast", "check_safe", "fetch", "labels", "load", "matching", "positions",
+    "Model", "ModelSpec", "beginner", "cast", "check_safe", "fetch", "here", "labels", "load", "matching", "positions",
     "processor",
 ]  # fmt: skip
 

@@ -27,6 +27,19 @@ def fetch(path: str, revision: str | None = None, *, trust_remote_code: bool = F
     return folder
 
 
+def here(path: str, revision: str | None = None) -> Path | None:
+    """Find a model's folder without asking the hub: the folder itself or what its cache holds; None without either."""
+    if Path(path).is_dir():
+        return Path(path)
+    import huggingface_hub
+
+    try:
+        folder = Path(huggingface_hub.snapshot_download(path, revision=revision, local_files_only=True))
+    except (OSError, ValueError):
+        return None
+    return folder if any(folder.glob("*.safetensors")) else None
+
+
 def check_safe(folder: Path) -> None:
     """Refuse a folder that holds pickled weights only."""
     if not folder.is_dir() or any(folder.glob("*.safetensors")):

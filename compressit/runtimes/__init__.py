@@ -3,7 +3,8 @@
 * `open(folder, task, device, trust_remote_code, scratch) -> Session`: ready to run batches; with a folder as `scratch`
   weights stay on disk, and those that must be laid out anew are written there;
 * `place(device) -> str`: the device it will really run on where the user wants `device`;
-* `inspect(folder) -> Facts`: what the files hold.
+* `inspect(folder) -> Facts`: what the files hold;
+* `ready()`, where it needs what may not be installed: raises MissingExtra, and imports nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from compressit import registry
+from compressit.errors import MissingExtra
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,3 +57,12 @@ def names() -> list[str]:
 def load(name: str) -> ModuleType:
     """Import a runtime by name; LookupError if there is none."""
     return registry.load(__name__, name)
+
+
+def missing(name: str) -> MissingExtra | None:
+    """Say what a runtime lacks to run here; None where it is ready."""
+    try:
+        getattr(load(name), "ready", lambda: None)()
+    except MissingExtra as error:
+        return error
+    return None

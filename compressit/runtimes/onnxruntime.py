@@ -92,9 +92,18 @@ def _zero(name: str, array: Any, zero_points: dict[str, Any], numpy_helper: Any)
     return found.reshape(shape)
 
 
-def _library() -> Any:
+def ready() -> None:
+    """Look whether onnxruntime is installed, and onnx, which reads its files.
+
+    Raises:
+        MissingExtra: one of them is not.
+    """
     if find_spec("onnxruntime") is None or find_spec("onnx") is None:
         raise MissingExtra("onnxruntime", "onnx")
+
+
+def _library() -> Any:
+    ready()
     import onnxruntime
 
     return onnxruntime

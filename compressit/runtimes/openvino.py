@@ -121,14 +121,23 @@ def _integers(value: Any) -> bool:
     return source.get_node().get_type_name() == "Constant" and bool(source.get_element_type().is_integral())
 
 
+def ready() -> None:
+    """Look whether openvino is installed.
+
+    Raises:
+        MissingExtra: it is not.
+    """
+    if find_spec("openvino") is None:
+        raise MissingExtra("openvino", "openvino")
+
+
 def library() -> Any:
     """Import openvino, which shall not report to its makers what it is used for.
 
     Raises:
         MissingExtra: it is not installed.
     """
-    if find_spec("openvino") is None:
-        raise MissingExtra("openvino", "openvino")
+    ready()
     with untold():
         import openvino
     return openvino

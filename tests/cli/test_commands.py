@@ -47,6 +47,7 @@ def test_help_and_version(cli):
         "plan",
         "apply",
         "verify",
+        "bench",
         "report",
         "steps",
         "exports",

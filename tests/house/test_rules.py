@@ -17,7 +17,7 @@ FILES = sorted(path for path in ROOT.rglob("*.py"))
 FLOORS = [
     {"cli"},
     {"compare"},
-    {"runner"},
+    {"runner", "serving"},
     {"plan", "report", "store", "measure", "demo", "provenance", "estimates"},
     {"rules", "recipe"},
     {"steps", "exports"},
