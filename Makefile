@@ -7,7 +7,7 @@ TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup quickstart test check fix bench clean
+.PHONY: setup quickstart browser test check fix bench clean
 
 setup: $(READY)
 
@@ -20,7 +20,18 @@ $(READY): pyproject.toml
 quickstart: setup
 	$(BIN)/compressit apply recipes/quickstart.yaml --overwrite
 
-test: setup
+# The tests of report.html need a real browser; where there is none and none can be installed, they are skipped.
+browser:
+	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  export DEBIAN_FRONTEND=noninteractive; \
+	  for update in true "apt-get update -qq"; do \
+	    $$update >/dev/null 2>&1; apt-get install -qq -y chromium >/dev/null 2>&1 && exit 0; \
+	  done; \
+	fi; \
+	echo "no chromium here, and none could be installed: the tests of report.html in a browser are skipped"
+
+test: setup browser
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: setup

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,42 @@ class Stored:
     kind: str
     elements: int
     zero: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """The weights of a linear layer, an embedding or a convolution, as they read back.
+
+    Attributes:
+        kind: How its elements are stored: "float32", "bfloat16", "int8", "int4", ...
+        values: (outputs, inputs, ...) or as the architecture has it, unpacked where they are integers on a grid.
+    """
+
+    kind: str
+    values: torch.Tensor
+
+
+@contextmanager
+def matrices(folder: Path) -> Iterator[Mapping[str, Callable[[], Matrix]]]:
+    """Open the weights of two dimensions or more: what reads each, by its name in memory without `.weight`."""
+    from safetensors import safe_open
+
+    config, sizes = described(folder), shapes(folder)
+    bits, model_type = quantized_bits(config), str(config.get("model_type", "unknown"))
+    with ExitStack() as stack:
+        files = [stack.enter_context(safe_open(file, framework="pt")) for file in sorted(folder.glob("*.safetensors"))]
+        found = (entry for opened in files for entry in _reads(opened, model_type))
+
+        def reader(read: Callable[[], Any]) -> Callable[[], Matrix]:
+            def matrix() -> Matrix:
+                stored, beside = read()
+                if "weight_scale" in beside:
+                    return Matrix(f"int{bits}", _unpacked(stored, beside, bits))
+                return Matrix(str(stored.dtype).removeprefix("torch."), stored)
+
+            return matrix
+
+        yield {name.removesuffix(".weight"): reader(read) for name, read in found if len(sizes[name]) > 1}
 
 
 def tensors(folder: Path) -> Iterator[Stored]:
@@ -89,22 +126,25 @@ def _entries(folder: Path, config: dict[str, Any]) -> Iterator[tuple[str, Callab
     """Give each tensor's name in memory, and what reads it with what is stored beside it."""
     from safetensors import safe_open
 
-    model_type = str(config.get("model_type", "unknown"))
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="pt") as opened:
-            names = set(opened.keys())
-            for name in sorted(names):
-                if name.endswith(NOT_WEIGHTS):
-                    continue
-                parent, _, leaf = name.rpartition(".")
-                quantized = f"{parent}.weight_scale" in names and leaf in ("weight", "weight_packed")
-                beside = {key: f"{parent}.{key}" for key in NOT_WEIGHTS if f"{parent}.{key}" in names}
-                held = beside if quantized else {}
+            yield from _reads(opened, str(config.get("model_type", "unknown")))
 
-                def read(name: str = name, held: dict[str, str] = held, opened: Any = opened) -> Any:
-                    return opened.get_tensor(name), {key: opened.get_tensor(full) for key, full in held.items()}
 
-                yield anatomy.module_name(model_type, f"{parent}.weight" if quantized else name), read
+def _reads(opened: Any, model_type: str) -> Iterator[tuple[str, Callable[[], Any]]]:
+    names = set(opened.keys())
+    for name in sorted(names):
+        if name.endswith(NOT_WEIGHTS):
+            continue
+        parent, _, leaf = name.rpartition(".")
+        quantized = f"{parent}.weight_scale" in names and leaf in ("weight", "weight_packed")
+        beside = {key: f"{parent}.{key}" for key in NOT_WEIGHTS if f"{parent}.{key}" in names}
+        held = beside if quantized else {}
+
+        def read(name: str = name, held: dict[str, str] = held) -> Any:
+            return opened.get_tensor(name), {key: opened.get_tensor(full) for key, full in held.items()}
+
+        yield anatomy.module_name(model_type, f"{parent}.weight" if quantized else name), read
 
 
 def quantization(config: dict[str, Any]) -> dict[str, Any] | None:
@@ -121,6 +161,24 @@ def quantized_bits(config: dict[str, Any]) -> int:
 
 def _zeros(stored: torch.Tensor, beside: dict[str, torch.Tensor], bits: int) -> torch.Tensor:
     """Find the weights that read back as zero: those stored as their group's zero point."""
+    whole, point = _whole(stored, beside, bits)
+    return whole == (0 if point is None else point.repeat_interleave(whole.shape[-1] // point.shape[-1], dim=-1))
+
+
+def _unpacked(stored: torch.Tensor, beside: dict[str, torch.Tensor], bits: int) -> torch.Tensor:
+    """Read weights back from their grid, in float32."""
+    whole, point = _whole(stored, beside, bits)
+    scale = beside["weight_scale"].float()
+    groups = whole.float().unflatten(-1, (scale.shape[-1], -1))
+    if point is not None:
+        groups = groups - point.float()[..., None]
+    return (groups * scale[..., None]).flatten(-2)
+
+
+def _whole(
+    stored: torch.Tensor, beside: dict[str, torch.Tensor], bits: int
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Give the integers of a weight, and its zero points by row and group where it has some."""
     import torch
     from compressed_tensors.compressors.pack_quantized.helpers import unpack_from_int32
 
@@ -131,6 +189,4 @@ def _zeros(stored: torch.Tensor, beside: dict[str, torch.Tensor], bits: int) -> 
         if point is not None:
             rows = torch.Size((shape[0], beside["weight_scale"].shape[-1]))
             point = unpack_from_int32(point, bits, rows, packed_dim=0)
-    if point is None:
-        return stored == 0
-    return stored == point.repeat_interleave(stored.shape[-1] // point.shape[-1], dim=-1)
+    return stored, point

@@ -21,7 +21,7 @@ from compressit.measure.evidence import ORIGINAL_RUNTIME, Originals, Pair
 from compressit.model import Model
 from compressit.plan import Plan, PlannedStep, refuse_quantized
 from compressit.progress import Progress, Silent, quiet
-from compressit.report import Report, StepRecord, files, readings, verdicts
+from compressit.report import Report, StepRecord, files, layers, readings, verdicts
 from compressit.report.waterfall import Stage
 from compressit.rules import CHECKPOINT
 from compressit.steps import Fact
@@ -270,10 +270,12 @@ class _Work:
             ),
             artifacts=made,
             verdicts=tuple(judged),
+            layers=layers.compared(self.source, self.folder / CHECKPOINT, [record for record, _ in done]),
         )
         document = self.plan.written.document
         said = {"original": first, **{name: pair.artifact for name, pair in pairs.items()}}
-        files.write(self.folder, found, self.recipe, self.plan.written.base, document.overrides, said)
+        rows = self.rows.get(EVALUATION)
+        files.write(self.folder, found, self.recipe, self.plan.written.base, document.overrides, said, rows)
         return found
 
     def provenance(self, protocol: Mapping[str, str | int]) -> report.Provenance:

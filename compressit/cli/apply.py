@@ -71,6 +71,8 @@ def show(report: Report, folder: Path) -> None:
     if report.verdicts:
         console.table(tables.targets(report), ["", "target", "artifact", "measured"])
     console.say(tables.headline(report.artifacts[-1]))
-    console.say(f"saved in {folder}: report.md, " + ", ".join(f"{artifact.path}/" for artifact in report.artifacts))
+    console.say(
+        f"saved in {folder}: report.html, report.md, " + ", ".join(f"{artifact.path}/" for artifact in report.artifacts)
+    )
     if report.exit_code:
         console.say(f"exit {int(report.exit_code)}: {MEANING[report.exit_code]}")

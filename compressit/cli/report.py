@@ -1,20 +1,41 @@
-"""`compressit report`: the texts of a finished run, made again from what is on disk."""
+"""`compressit report`: what is for people of a finished run, made again from what is on disk."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from compressit.cli.options import Folder
 
 
-def report(folder: Folder) -> None:
-    """Write the report for people and the model cards of a run again, from its report.json and its recipe."""
+def report(
+    folder: Folder,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Write the page to this file instead, and leave the folder alone.")
+    ] = None,
+) -> None:
+    """Write report.html, report.md and the model cards of a run again, from its figures, recipe and examples."""
     from compressit import store
     from compressit.cli.console import say
     from compressit.errors import RecipeError
     from compressit.report import files
+    from compressit.report.html import page
 
     if not folder.is_dir():
         raise RecipeError(f"there is no folder {folder}")
     store.check(folder, files.sources(folder))
-    texts = files.documents(files.read(folder))
-    store.amend(folder, texts)
-    say(f"{folder}: wrote {', '.join(texts)}")
+    shown = files.read(folder)
+    if shown.textless:
+        say(f"examples are shown without their text: {shown.textless}")
+    if html is None:
+        texts = files.documents(shown)
+        store.amend(folder, texts)
+        say(f"{folder}: wrote {', '.join(texts)}")
+        return
+    try:
+        html.write_text(page([shown]), encoding="utf-8")
+    except OSError as error:
+        raise RecipeError(f"can't write {html}: {error.strerror or error}") from error
+    say(f"wrote {html}")

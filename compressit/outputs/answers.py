@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from compressit.algorithms import answers as judging
-from compressit.outputs.output import Arrays, Output
+from compressit.outputs.output import Arrays, Change, Output
 
 if TYPE_CHECKING:
     import numpy as np
@@ -91,6 +91,23 @@ class Answers(Output):
             return {}
         own = self.answerable
         return {"answerable": float(scores[own].mean()), "unanswerable": float(scores[~own].mean())}
+
+    def worse(self, original: Answers) -> NDArray[np.float64]:
+        """By how much F1 fell."""
+        import numpy as np
+
+        found: NDArray[np.float64] = np.maximum(original.f1 - self.f1, 0)
+        return found
+
+    def change(self, original: Answers, place: int, names: Sequence[str], row: Mapping[str, Any] | None) -> Change:
+        """Quote the answers, with their F1; true ones aren't kept, so that they come from the row."""
+        true = list(dict.fromkeys(map(str, ((row or {}).get("answers") or {}).get("text", ()))))
+        truth = "" if self.answerable[place] else "no answer"
+
+        def said(by: Answers) -> str:
+            return f"{str(by.answers[place]) or 'no answer'} (F1 {by.f1[place]:.2f})"
+
+        return Change(" / ".join(true) or truth, said(original), said(self))
 
     def agreements(self, original: Answers) -> NDArray[np.float64]:
         """1 where both say the same."""

@@ -15,6 +15,21 @@ Arrays = dict[str, "NDArray[Any]"]
 
 
 @dataclass(frozen=True)
+class Change:
+    """What became of one example, in words.
+
+    Attributes:
+        truth: What is right; empty where nothing is, or where nobody knows.
+        before: What the original said.
+        after: What is said now.
+    """
+
+    truth: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
 class Output:
     """Arrays that have a row for each example.
 
@@ -92,6 +107,21 @@ class Output:
 
     def divergences(self, original: Self) -> NDArray[np.float64]:
         """KL(original || this) in nats, summed over each example's predictions: (examples,)."""
+        raise NotImplementedError
+
+    def worse(self, original: Self) -> NDArray[np.float64]:
+        """How much worse each example is than the original's, in this kind's own measure; 0 if not: (examples,)."""
+        raise NotImplementedError
+
+    def change(self, original: Self, place: int, names: Sequence[str], row: Mapping[str, Any] | None) -> Change:
+        """Say what became of an example.
+
+        Args:
+            original: What the original said.
+            place: Of the example.
+            names: The model's labels in the order of their ids.
+            row: The example itself by role; None where it isn't at hand.
+        """
         raise NotImplementedError
 
     def compared_with_itself(self) -> Self:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from compressit.outputs.output import Output
+from compressit.outputs.output import Change, Output
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,9 +39,37 @@ class Pairs(Output):
         cosines = (first * second).sum(-1) / np.maximum(lengths, np.finfo(np.float64).tiny)
         return {"cosines": cosines, "scores": labels.astype(np.float64)}
 
+    def worse(self, original: Pairs) -> NDArray[np.float64]:
+        """By how many places, as a share of all, a pair's rank moved away from that of its score."""
+        import numpy as np
+
+        true, before, after = (_ranks(values) for values in (self.scores, original.cosines, self.cosines))
+        found: NDArray[np.float64] = np.maximum(np.abs(after - true) - np.abs(before - true), 0) / max(len(true), 1)
+        return found
+
+    def change(self, original: Pairs, place: int, names: Sequence[str], row: Mapping[str, Any] | None) -> Change:
+        """Give the cosines, and the ranks by which they are judged."""
+
+        def ranked(values: NDArray[np.float64]) -> str:
+            return f"rank {_ranks(values)[place]:,.0f} of {len(values):,}"
+
+        return Change(
+            f"score {self.scores[place]:g}, {ranked(self.scores)}",
+            f"cosine {original.cosines[place]:.3f}, {ranked(original.cosines)}",
+            f"cosine {self.cosines[place]:.3f}, {ranked(self.cosines)}",
+        )
+
     @property
     def weights(self) -> NDArray[np.int64]:
         """One figure for each example."""
         import numpy as np
 
         return np.ones(len(self.scores), dtype=np.int64)
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rank values from the most alike, 1, down; equal ones share the mean of their ranks."""
+    from scipy.stats import rankdata
+
+    found: NDArray[np.float64] = rankdata(-values)
+    return found

@@ -6,12 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from compressit.outputs.output import Arrays, Output
+from compressit.outputs.output import Arrays, Change, Output
 
 if TYPE_CHECKING:
     import numpy as np
     from datasets import Dataset
     from numpy.typing import NDArray
+
+
+def name(names: Sequence[str], number: int) -> str:
+    """Name a class; by its number where it has no name."""
+    return names[number] if 0 <= number < len(names) else str(number)
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,27 @@ class Predictions(Output):
         """1 where both choose the same class."""
         same: NDArray[np.float64] = (self.choices == original.choices).astype("float64")
         return same
+
+    def worse(self, original: Predictions) -> NDArray[np.float64]:
+        """Negative log likelihood of the true class, where the original is right and this is wrong."""
+        import numpy as np
+        from scipy.special import log_softmax
+
+        lost = (original.hits() > 0) & (self.hits() == 0)
+        found: NDArray[np.float64] = np.zeros(len(lost))
+        said = log_softmax(self.logits[lost].astype(np.float64), axis=-1)
+        found[lost] = -said[np.arange(len(said)), self.labels[lost]]
+        return found
+
+    def change(self, original: Predictions, place: int, names: Sequence[str], row: Mapping[str, Any] | None) -> Change:
+        """Name the classes, with the probability each was chosen by."""
+        from scipy.special import softmax
+
+        def said(by: Predictions) -> str:
+            chosen = int(by.choices[place])
+            return f"{name(names, chosen)} {softmax(by.logits[place].astype(float))[chosen]:.2f}"
+
+        return Change(name(names, int(self.labels[place])), said(original), said(self))
 
     def divergences(self, original: Predictions) -> NDArray[np.float64]:
         """KL of the class probabilities."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from compressit.outputs.output import Arrays, Output
+from compressit.outputs.output import Arrays, Change, Output
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,6 +17,8 @@ NOT_A_WORD = -100
 """The label of a position where no word begins."""
 UNKNOWN = -1
 """The label of a word whose tag nobody knows."""
+WORDS = 6
+"""Words of an example that are named where tags changed."""
 OUTSIDE, SURE = "O", 30.0
 """What a word that has no token is taken for, and by how much its logit leads."""
 
@@ -90,6 +92,32 @@ class Tags(Output):
     def agreements(self, original: Tags) -> NDArray[np.float64]:
         """Count the words for which both choose the same class."""
         return self._summed(self.choices == original.choices)
+
+    def worse(self, original: Tags) -> NDArray[np.float64]:
+        """Negative log likelihood of the true classes of words that only the original has right, summed."""
+        import numpy as np
+        from scipy.special import log_softmax
+
+        lost = (original.choices == self.labels) & (self.choices != self.labels)
+        found: NDArray[np.float64] = np.zeros(len(lost))
+        said = log_softmax(self.logits[lost].astype(np.float64), axis=-1)
+        found[lost] = -said[np.arange(len(said)), self.labels[lost]]
+        return self._summed(found)
+
+    def change(self, original: Tags, place: int, names: Sequence[str], row: Mapping[str, Any] | None) -> Change:
+        """Name the tags of the words that only the original has right."""
+        start = int(self.counts[:place].sum())
+        own = slice(start, start + int(self.counts[place]))
+        lost = ((original.choices == self.labels) & (self.choices != self.labels))[own].nonzero()[0].tolist()
+        words = list((row or {}).get("tokens") or [])
+        called = [str(words[word]) if word < len(words) else f"word {word + 1}" for word in lost]
+
+        def said(ids: NDArray[np.int64]) -> str:
+            tags = self.names[ids[own]][lost].tolist()
+            told = [f"{word}: {tag}" for word, tag in zip(called, tags, strict=True)]
+            return ", ".join(told[:WORDS] + ["..."] * (len(told) > WORDS))
+
+        return Change(said(self.labels), said(original.choices), said(self.choices))
 
     def divergences(self, original: Tags) -> NDArray[np.float64]:
         """Sum the KL of the class probabilities."""

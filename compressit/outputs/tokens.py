@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from compressit.outputs.output import Arrays, Output
+from compressit.outputs.output import Arrays, Change, Output
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,6 +55,23 @@ class TokenScores(Output):
         """Count the tokens on which both agree, as it was done batch by batch."""
         assert self.agreed is not None, "the run compares where a metric asks for it"
         return self.agreed.astype("float64")
+
+    def worse(self, original: TokenScores) -> NDArray[np.float64]:
+        """By how much the negative log likelihood of a scored token rose, in nats."""
+        import numpy as np
+
+        found: NDArray[np.float64] = np.maximum(self.nll - original.nll, 0) / np.maximum(self.tokens, 1)
+        return found
+
+    def change(self, original: TokenScores, place: int, names: Sequence[str], row: Mapping[str, Any] | None) -> Change:
+        """Say how likely the scored tokens were found."""
+
+        def said(by: TokenScores) -> str:
+            tokens = int(by.tokens[place])
+            mean = float(by.nll[place]) / max(tokens, 1)
+            return f"{mean:.3f} nats a token, {int(by.correct[place]):,} of {tokens:,} tokens right"
+
+        return Change("", said(original), said(self))
 
     def divergences(self, original: TokenScores) -> NDArray[np.float64]:
         """Give the sums that were made batch by batch."""

@@ -82,6 +82,32 @@ class Artifact(Part):
     multiplications: float | None = None
 
 
+class Layer(Part):
+    """The matrix of a linear layer, an embedding or a convolution, in the checkpoint and in the original.
+
+    Attributes:
+        name: Of its module.
+        was: Its name in the original, where blocks were taken out and the others counted again.
+        block: Name of the block it lies in; None outside the blocks, and where the anatomy isn't known.
+        before: Its shape in the original; None where that has no such module.
+        after: Its shape in the checkpoint; None where it was taken out.
+        kind: How its elements are stored in the checkpoint.
+        zeros: Share of its elements that are zero.
+        moved: Frobenius norm of after - before over that of before; None where the shapes are not the same.
+        sampled: Whether `moved` was found on some of its rows.
+    """
+
+    name: str
+    was: str | None = None
+    block: str | None = None
+    before: tuple[int, ...] | None = None
+    after: tuple[int, ...] | None = None
+    kind: str = ""
+    zeros: float | None = None
+    moved: float | None = None
+    sampled: bool = False
+
+
 class StepRecord(Part):
     """One step as it ran.
 
@@ -149,6 +175,7 @@ class Report(Part):
     steps: tuple[StepRecord, ...]
     artifacts: tuple[Artifact, ...]
     verdicts: tuple[Verdict, ...]
+    layers: tuple[Layer, ...] = ()
 
     @property
     def exit_code(self) -> ExitCode:

@@ -1,5 +1,7 @@
 """`compressit report`: what is for people is made again from what is on disk."""
 
+import json
+import re
 import shutil
 
 import pytest
@@ -69,3 +71,40 @@ def test_an_amendment_that_was_cut_off_is_mended_by_the_next(run, cli):
     assert cli("verify", run).returncode == 6
     assert cli("report", run).returncode == 0
     assert cli("verify", run).returncode == 0
+
+
+def test_the_page_is_made_again_with_its_flips(run, kept, cli):
+    before = (kept / "report.html").read_text()
+    assert "Worst flips" in before
+    assert re.search(r"<td><bdi>[a-z ]+</bdi></td><td><bdi>(NEGATIVE|POSITIVE)</bdi>", before)
+    (run / "report.html").unlink()
+    assert cli("report", run).returncode == 0
+    assert (run / "report.html").read_text() == before
+    done = cli("report", run, "--html", run.parent / "page.html")
+    assert done.returncode == 0
+    assert (run.parent / "page.html").read_text() == before
+    assert cli("verify", run).returncode == 0
+    assert cli("report", run, "--html", run.parent / "nowhere" / "page.html").returncode == 2
+
+
+def test_texts_are_those_that_were_judged_or_none(sentiment, cli, tmp_path):
+    data = shutil.copytree(sentiment, tmp_path / "data")
+    (tmp_path / "recipe.yaml").write_text(RECIPE.format(model=sentiment / "model", data=data))
+    compressit.apply(tmp_path / "recipe.yaml", tmp_path / "out", waterfall=False)
+    whole = (tmp_path / "out" / "report.html").read_text()
+    rows = (data / "test.jsonl").read_text().splitlines()
+    shown = [row for row in rows if f"<bdi>{json.loads(row)['sentence']}</bdi>" in whole]
+    assert shown
+    changed = [row.replace('{"sentence": "', '{"sentence": "not ') if row == shown[0] else row for row in rows]
+    (data / "test.jsonl").write_text("\n".join(changed))
+    done = cli("report", tmp_path / "out", "--html", tmp_path / "page.html")
+    assert "not in the data any more" in done.stdout
+    page = (tmp_path / "page.html").read_text()
+    assert "<bdi>not " not in page
+    assert json.loads(shown[0])["sentence"] not in page
+    assert all(json.loads(row)["sentence"] in page for row in shown[1:])
+    (data / "test.jsonl").unlink()
+    done = cli("report", tmp_path / "out")
+    assert done.returncode == 0
+    assert "the data can't be read again" in done.stdout
+    assert not re.search(r"<td><bdi>[a-z ]+</bdi></td><td><bdi>(NEG|POS)", (tmp_path / "out/report.html").read_text())

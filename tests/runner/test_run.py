@@ -112,7 +112,7 @@ def test_everything_lies_beside_the_weights(run):
     folder, _ = run
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert names >= {
-        "manifest.json", "report.json", "report.md", "recipe.yaml", "checkpoint/model.safetensors",
+        "manifest.json", "report.json", "report.md", "report.html", "recipe.yaml", "checkpoint/model.safetensors",
         "checkpoint/README.md", "checkpoint/recipe.yaml", "checkpoint/tokenizer.json", "onnx/model.onnx",
         "onnx/tokenizer.json", "onnx/README.md", "onnx-float/model.onnx", "examples/original.npz", "examples/onnx.npz",
     }  # fmt: skip

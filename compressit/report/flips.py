@@ -1,0 +1,120 @@
+"""Which examples an artifact got worse than the original: worst first, with their text where it is at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compressit import checkpoint, data, tasks
+from compressit.outputs import Change, Output
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+Rows = Callable[[int], Mapping[str, Any] | None]
+EXAMPLES = "examples"
+SHOWN = 20
+CLIPPED = 300
+"""Characters of a text that are shown."""
+TEXTS = ("text", "text_pair", "question", "context", "continuation")
+
+
+@dataclass(frozen=True)
+class Flip:
+    """One example that an artifact got worse than the original.
+
+    Attributes:
+        example: The hash that it goes by.
+        text: Its start; None where it isn't at hand.
+    """
+
+    example: str
+    text: str | None
+    change: Change
+
+
+@dataclass(frozen=True)
+class Flips:
+    """The examples that one artifact got worse.
+
+    Attributes:
+        count: How many there are.
+        total: Of how many.
+        worst: The worst of them, in order.
+    """
+
+    artifact: str
+    count: int
+    total: int
+    worst: tuple[Flip, ...]
+
+
+def found(artifact: str, said: Output, original: Output, names: Sequence[str], row_of: Rows) -> Flips:
+    """Rank the examples that an artifact got worse.
+
+    Args:
+        artifact: Its name.
+        said: What it said.
+        original: What the original said of the same examples.
+        names: The model's labels in the order of their ids.
+        row_of: Finds an example by its hash, where it is at hand.
+    """
+    import numpy as np
+
+    worse = said.worse(original)
+    order = np.argsort(-worse, kind="stable")[:SHOWN]
+    hashes = said.arrays()["examples"]
+    worst = []
+    for place in (int(place) for place in order if worse[place] > 0):
+        row = row_of(int(hashes[place]))
+        text = None if row is None else written(row)
+        worst.append(Flip(f"{int(hashes[place]):016x}", text, said.change(original, place, names, row)))
+    return Flips(artifact, int((worse > 0).sum()), len(worse), tuple(worst))
+
+
+def lookup(rows: Dataset | None) -> Rows:
+    """Find rows by the hash of their content."""
+    if rows is None:
+        return lambda example: None
+    places = {int(example): place for place, example in enumerate(data.fingerprints(rows))}
+    return lambda example: rows[places[example]] if example in places else None
+
+
+def read(folder: Path, task: str, artifacts: Sequence[str], rows: Dataset | None) -> tuple[Flips, ...]:
+    """Rank the examples of a finished run from what it kept of them.
+
+    Args:
+        folder: Of the run.
+        task: Its task.
+        artifacts: Their names.
+        rows: The evaluation examples, for their text; None where they aren't at hand.
+    """
+    if not (folder / EXAMPLES / "original.npz").is_file():
+        return ()
+    original, labels, rows_of = _said(folder, task, "original"), names(folder / "checkpoint"), lookup(rows)
+    return tuple(found(name, _said(folder, task, name), original, labels, rows_of) for name in artifacts)
+
+
+def written(row: Mapping[str, Any]) -> str | None:
+    """Write an example as text, clipped; None for one that is not text."""
+    parts = [str(row[role]) for role in TEXTS if row.get(role) is not None]
+    if row.get("tokens"):
+        parts.append(" ".join(map(str, row["tokens"])))
+    text = " | ".join(parts)
+    return (f"{text[:CLIPPED]}..." if len(text) > CLIPPED else text) or None
+
+
+def names(folder: Path) -> list[str]:
+    """Read the labels of a checkpoint in the order of their ids; those that transformers makes up where it has none."""
+    said = checkpoint.described(folder).get("id2label", {"0": "LABEL_0", "1": "LABEL_1"})
+    return [str(said[key]) for key in sorted(said, key=int)]
+
+
+def _said(folder: Path, task: str, name: str) -> Output:
+    import numpy as np
+
+    with np.load(folder / EXAMPLES / f"{name}.npz", allow_pickle=False) as held:
+        kind: type[Output] = tasks.load(task).OUTPUT
+        return kind(**held)
