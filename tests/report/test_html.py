@@ -118,8 +118,8 @@ def test_everything_is_there_in_its_order():
     text = str(Words(page([shown(text="a sentence")])))
     parts = ["accuracy \u2265 0.9000", "0.8900 to 0.9300", "Before and after", "original (torch)", "What each step did",
              "1 drop_layers", "step 2 (distill) gained nothing", "Quality against what it costs",
-             "2 original on onnxruntime", "Layer by layer", "encoder.layer.2.query", "8 \u00d7 8", "50.00%",
-             "3.00%", "taken out", "Worst flips", "30 of 300 got worse",
+             "2 original on onnxruntime", "Layer by layer", "encoder.layer.0.query", "8 \u00d7 8", "50.00%",
+             "3.00%", "4 \u00d7 4, taken out", "Worst flips", "30 of 300 got worse",
              "Where it comes from", "name: run"]  # fmt: skip
     places = [text.index(part) for part in parts]
     assert places == sorted(places)

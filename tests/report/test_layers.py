@@ -34,7 +34,7 @@ def applied(tmp_path):
 def held(module, name):
     part = module.get_submodule(name)
     scale = getattr(part, "weight_scale", torch.ones(1)) if part.weight.dtype == torch.int8 else torch.ones(1)
-    return part.weight.detach().float() * scale
+    return part.weight.detach().float() * scale.detach()
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,11 @@ def shown(layers: Sequence[Layer]) -> Layers | None:
         drawn = _grid(title, made, of, least)
         if drawn is not None:
             charts.append((title, drawn))
-    return Layers(charts, [_row(layer) for layer in layers[:ROWS]], _notes(layers, made, gone))
+    rows = [*map(_row, made), *_taken_out(gone)]
+    notes = _notes(made, gone)
+    if len(rows) > ROWS:
+        notes.append(f"the first {ROWS:,} are listed; report.json has all")
+    return Layers(charts, rows[:ROWS], notes)
 
 
 def _grid(title: str, layers: Sequence[Layer], of: Callable[[Layer], float | None], least: float) -> Drawn | None:
@@ -69,8 +73,6 @@ def named(blocks: Sequence[str]) -> list[str]:
 
 def _row(layer: Layer) -> list[str]:
     name = layer.name if layer.was is None else f"{layer.name} (was {layer.was})"
-    if layer.after is None:
-        return [name, "", f"{_shape(layer.before)} \N{RIGHTWARDS ARROW} taken out", "", ""]
     same = layer.before == layer.after
     shape = _shape(layer.after) if same else f"{_shape(layer.before)} \N{RIGHTWARDS ARROW} {_shape(layer.after)}"
     zeros = "" if layer.zeros is None else f"{layer.zeros:.2%}"
@@ -78,11 +80,20 @@ def _row(layer: Layer) -> list[str]:
     return [name, layer.kind, shape, zeros, moved]
 
 
+def _taken_out(gone: Sequence[Layer]) -> list[list[str]]:
+    """Give a row to each block that is gone, and to each matrix outside such a block."""
+    whole = {layer.block: sum(other.block == layer.block for other in gone) for layer in gone if layer.block}
+    rows = [[block, "", f"taken out: {count:,} {'matrices' if count > 1 else 'matrix'}", "", ""]
+            for block, count in whole.items()]  # fmt: skip
+    rest = [[layer.name, "", f"{_shape(layer.before)}, taken out", "", ""] for layer in gone if not layer.block]
+    return [*rows, *rest]
+
+
 def _shape(shape: tuple[int, ...] | None) -> str:
     return "new" if shape is None else " \N{MULTIPLICATION SIGN} ".join(f"{size:,}" for size in shape)
 
 
-def _notes(layers: Sequence[Layer], made: Sequence[Layer], gone: Sequence[Layer]) -> list[str]:
+def _notes(made: Sequence[Layer], gone: Sequence[Layer]) -> list[str]:
     """Sum up, and say what the figures are not."""
     notes = []
     cut = sum(layer.before is not None and layer.before != layer.after for layer in made)
@@ -103,6 +114,4 @@ def _notes(layers: Sequence[Layer], made: Sequence[Layer], gone: Sequence[Layer]
         notes.append("how far weights moved is not known where the shape changed")
     if any(layer.sampled for layer in made):
         notes.append("of large matrices, rows spread evenly over them stand for all in how far they moved")
-    if len(layers) > ROWS:
-        notes.append(f"the first {ROWS:,} are listed; report.json has all")
     return notes
