@@ -34,6 +34,7 @@ def check(written: Written) -> list[Problem]:
         *_renumbered(written.recipe),
         *_names(written.recipe),
         *_targets(written.recipe),
+        *_expected(written.recipe),
     ):
         found.append(written.document.problem(path, message, hint))
     return found
@@ -45,9 +46,9 @@ def measured(recipe: Recipe) -> tuple[MetricConfig, ...]:
     if not declared:
         defaults = tasks.load(recipe.task).METRICS if recipe.dataset else WITHOUT_DATA
         declared = [_default(name, recipe.task) for name in defaults]
-    for target in recipe.targets:
-        if target.metric not in {config.key for config in declared} and target.metric in metrics.names():
-            declared += [_default(target.metric, recipe.task)] if not _asks(target.metric) else []
+    for asked in (*recipe.targets, *recipe.expect):
+        if asked.metric not in {config.key for config in declared} and asked.metric in metrics.names():
+            declared += [_default(asked.metric, recipe.task)] if not _asks(asked.metric) else []
     return tuple(declared)
 
 
@@ -288,32 +289,51 @@ def _targets(recipe: Recipe) -> Found:
         if target.artifact is not None and target.artifact not in artifacts(recipe):
             message = f"there is no artifact {target.artifact!r}{suggest(target.artifact, list(artifacts(recipe)))}"
             yield (*path, "artifact"), message, None
-        yield from _bound(path, target, metrics.load(declared[target.metric].metric))
+        yield from bound(path, target, metrics.load(declared[target.metric].metric))
 
 
-def _bound(path: TreePath, target: Target, module: Any) -> Found:
-    bound, value = target.bound
+def _expected(recipe: Recipe) -> Found:
+    declared = {config.key: config for config in measured(recipe)}
+    for index, each in enumerate(recipe.expect):
+        path = ("expect", index)
+        if each.metric not in declared:
+            yield (*path, "metric"), f"unknown metric {each.metric!r}{suggest(each.metric, sorted(declared))}", None
+            continue
+        module: Any = metrics.load(declared[each.metric].metric)
+        if module.KIND is Kind.TIMED or getattr(module, "TO_ORIGINAL", False):
+            hint = "expect a figure of quality or size"
+            yield (*path, "metric"), f"{each.metric} is nothing that is known of the original beforehand", hint
+            continue
+        try:
+            parse(each.value, module.UNIT)
+        except ValueError as error:
+            yield (*path, "value"), str(error), None
+
+
+def bound(path: TreePath, target: Target, module: Any) -> Found:
+    """Find what is wrong with a target's bound on a metric."""
+    kind, value = target.bound
     least, most = getattr(module, "RANGE", (-math.inf, math.inf))
-    if bound in ("min", "max"):
+    if kind in ("min", "max"):
         try:
             limit = parse(value, module.UNIT)
         except ValueError as error:
-            yield (*path, bound), str(error), None
+            yield (*path, kind), str(error), None
             return
         if not least <= limit <= most:
-            yield (*path, bound), f"{target.metric} lies between {least} and {most}, not at {limit:g}", None
+            yield (*path, kind), f"{target.metric} lies between {least} and {most}, not at {limit:g}", None
         elif module.UNIT and limit <= 0:
-            yield (*path, bound), f"{target.metric} is always more than 0", None
+            yield (*path, kind), f"{target.metric} is always more than 0", None
     elif getattr(module, "TO_ORIGINAL", False):
         hint = f"{target.metric} compares with the original already: use min or max"
-        yield (*path, bound), f"{bound} makes no sense for {target.metric}", hint
-    elif bound == "max_drop" and module.KIND == Kind.TIMED:
-        yield (*path, bound), f"max_drop makes no sense for {target.metric}", "use min_ratio or max_ratio"
-    elif bound == "max_drop" and module.BETTER == "lower":
-        yield (*path, bound), f"max_drop makes no sense for {target.metric}: lower is better", "use max or max_ratio"
-    elif bound == "max_drop" and float(value) >= most - least:
+        yield (*path, kind), f"{kind} makes no sense for {target.metric}", hint
+    elif kind == "max_drop" and module.KIND == Kind.TIMED:
+        yield (*path, kind), f"max_drop makes no sense for {target.metric}", "use min_ratio or max_ratio"
+    elif kind == "max_drop" and module.BETTER == "lower":
+        yield (*path, kind), f"max_drop makes no sense for {target.metric}: lower is better", "use max or max_ratio"
+    elif kind == "max_drop" and float(value) >= most - least:
         yield (
-            (*path, bound),
+            (*path, kind),
             f"{target.metric} can't fall by {float(value):g}: it lies between {least} and {most}",
             None,
         )

@@ -298,6 +298,7 @@ class _Work:
             data=seen,
             versions=provenance.versions(),
             hardware=provenance.hardware(self.device),
+            metrics={config.key: metrics.version(config.metric) for config in self.plan.metrics},
         )
 
 

@@ -9,7 +9,19 @@ from typing import Annotated
 
 import typer
 
-from compressit.cli import apply, bench, catalog, doctor, init, plan, report, schema, validate, verify
+from compressit.cli import (
+    apply,
+    bench,
+    catalog,
+    compare,
+    doctor,
+    init,
+    plan,
+    report,
+    schema,
+    validate,
+    verify,
+)
 from compressit.errors import CompressitError, ExitCode
 
 app = typer.Typer(
@@ -25,6 +37,7 @@ app.command("init")(init.init)
 app.command("validate")(validate.validate)
 app.command("plan")(plan.plan)
 app.command("apply")(apply.apply)
+app.command("compare")(compare.compare)
 app.command("verify")(verify.verify)
 app.command("report")(report.report)
 app.command("bench")(bench.bench)

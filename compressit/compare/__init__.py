@@ -75,12 +75,16 @@ class Compared(Part):
 
     Attributes:
         verdicts: One for each gate.
+        agreement: Share of the predictions that base and candidate have in common, where that can be told.
+        divergence: Mean KL(base || candidate) of their probabilities in nats, where those were kept.
         notes: What can't be compared and why, and what should be known.
     """
 
     side: Side
     differences: tuple[Difference, ...]
     verdicts: tuple[Verdict, ...] = ()
+    agreement: float | None = None
+    divergence: float | None = None
     notes: tuple[str, ...] = ()
 
 

@@ -46,6 +46,8 @@ class DatasetSpec(Spec):
     """How a language model's windows are cut: from all texts joined (the default), or from each document by itself."""
     stride: int | None = Field(default=None, ge=1)
     """Tokens from one window of a text to the next (default: the task's own; a language model's don't overlap)."""
+    max_leak: float = Field(default=0.1, ge=0, le=1)
+    """Share of the evaluation examples that the train or calibration split may hold too; more is an error."""
     max_answer: int | None = Field(default=None, ge=1)
     """Tokens of an answer at most, for question-answering (default: 30)."""
 

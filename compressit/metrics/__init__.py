@@ -19,7 +19,8 @@ Optional are `RANGE`, its least and greatest value; `details(evidence, config)`,
 `ON_EXAMPLES`, for an exact figure that still needs examples; and `PER_TOKEN`, for one that counts a language model's
 tokens and says nothing where those are not what they were. So are `ready(config)` and `fits(config, labels)`, which is
 given the model's labels by id: they are called before a run begins, and raise where the metric could not be measured.
-`IN_MEMORY` marks a figure that weights read from disk would falsify, as they would every timed one.
+`IN_MEMORY` marks a figure that weights read from disk would falsify, as they would every timed one. `VERSION` (default
+1) rises when the same evidence comes to another value: runs of two versions are not compared.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ __all__ = [
     "load",
     "names",
     "value",
+    "version",
 ]
 
 Kept = TypeVar("Kept", bound=Output)
@@ -168,6 +170,12 @@ def naming(roles: Sequence[str]) -> str:
     """Say how a recipe names the columns of roles."""
     columns = ", ".join(f"{role}: COLUMN" for role in roles)
     return f"name the column in the recipe's dataset: columns: {{{columns}}}"
+
+
+def version(name: str) -> int:
+    """Give the version of a metric's definition."""
+    found: int = getattr(load(name), "VERSION", 1)
+    return found
 
 
 def value(evidence: Evidence, config: MetricConfig) -> float:

@@ -12,12 +12,13 @@ import yaml
 
 from compressit.data.source import FILES
 from compressit.recipe.document import Document, override, read
-from compressit.recipe.models import Recipe, Target
+from compressit.recipe.models import Expectation, Recipe, Target
 from compressit.recipe.problems import Problem, RecipeProblems
 from compressit.recipe.validate import validate
 from compressit.spec import home
 
 __all__ = [
+    "Expectation",
     "Problem",
     "Recipe",
     "RecipeProblems",

@@ -48,6 +48,17 @@ class Target(Spec):
         return next(iter(self.bounds().items()))
 
 
+class Expectation(Spec):
+    """A figure that the original is known to reach; where it doesn't, a run stops before any work."""
+
+    metric: str
+    """Name of the metric."""
+    value: float | str
+    """What the original is known to reach, with a unit where the metric has one."""
+    within: float = Field(0.02, gt=0, lt=1)
+    """How far off it may be, as a share of the value, besides what so many examples leave open."""
+
+
 class Recipe(Spec):
     """One model, one data set, ordered compression steps, exports, and the targets the result must meet."""
 
@@ -65,6 +76,8 @@ class Recipe(Spec):
     """Artifacts to make besides the checkpoint."""
     metrics: tuple[MetricConfig, ...] = ()
     """What is measured (default: the task's own metrics, and those the targets name)."""
+    expect: tuple[Expectation, ...] = ()
+    """Figures that the original is known to reach, to find out that data or labels are not what they should be."""
     targets: tuple[Target, ...] = ()
     """What the result must meet; decides the exit code."""
     seed: int = Field(0, ge=0, lt=2**32)

@@ -38,7 +38,7 @@ def validate(document: Document) -> Recipe:
     rest = {key: value for key, value in tree.items() if key not in ROOMS}
     if isinstance(rest.get("model"), str):
         rest["model"] = {"path": rest["model"]}
-    core: Recipe | None = _build(Recipe, rest, (), document, problems)
+    core: Recipe | None = build(Recipe, rest, (), document, problems)
     if isinstance(tree.get("task"), str) and tree["task"] not in tasks.names():
         message = f"unknown task {tree['task']!r}{suggest(tree['task'], tasks.names())}"
         problems.append(document.problem(("task",), message))
@@ -73,11 +73,20 @@ def _entry(
     except LookupError as error:
         problems.append(document.problem((*path, key), str(error.args[0])))
         return None
-    built: BaseModel | None = _build(config, entry, path, document, problems)
+    built: BaseModel | None = build(config, entry, path, document, problems)
     return built
 
 
-def _build(kind: type[Any], values: dict[str, Any], path: TreePath, document: Document, problems: list[Problem]) -> Any:
+def build(kind: type[Any], values: dict[str, Any], path: TreePath, document: Document, problems: list[Problem]) -> Any:
+    """Build one part of a document; None where something is wrong with it, which `problems` then holds.
+
+    Args:
+        kind: A pydantic model.
+        values: Its fields, as written.
+        path: Where they stand in the document.
+        document: Knows the place of each.
+        problems: Gets what is wrong.
+    """
     try:
         # JSON mode is strict about types and still takes a list for a tuple.
         return kind.model_validate_json(json.dumps(values))

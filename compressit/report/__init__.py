@@ -150,7 +150,11 @@ class Verdict(Part):
 
 
 class Provenance(Part):
-    """Where a result comes from."""
+    """Where a result comes from.
+
+    Attributes:
+        metrics: Version of each metric by the name it goes by in the recipe; 1 where none is said.
+    """
 
     created: str
     seconds: float
@@ -162,6 +166,7 @@ class Provenance(Part):
     data: dict[str, str | int]
     versions: dict[str, str]
     hardware: dict[str, str | int]
+    metrics: dict[str, int] = {}
 
 
 class Report(Part):

@@ -34,7 +34,7 @@ def figures(report: Report) -> tuple[list[str], list[list[str]]]:
 
 def targets(report: Report) -> list[list[str]]:
     """One target a row: verdict, what was asked, of which artifact, and why."""
-    return [[MARKS[v.outcome], f"{v.metric} {asked(v)}", v.artifact, _why(v)] for v in report.verdicts]
+    return [[MARKS[v.outcome], f"{v.metric} {asked(v)}", v.artifact, why(v)] for v in report.verdicts]
 
 
 def steps(report: Report) -> list[list[str]]:
@@ -82,6 +82,12 @@ def asked(verdict: Verdict) -> str:
     if verdict.bound == "max_drop":
         shown = f"{verdict.limit:g}"
     return f"{LABELS[verdict.bound]} {shown}"
+
+
+def why(verdict: Verdict) -> str:
+    """Say what a verdict rests on, and how many examples would decide one that doesn't."""
+    more = f"; about {verdict.needed:,} examples would decide" if verdict.needed else ""
+    return verdict.why + more
 
 
 def headline(artifact: Artifact) -> str:
@@ -169,11 +175,6 @@ def _gain(reading: Reading) -> str:
     if reading.metric == "perplexity":
         return f"perplexity {show(reading.value, reading.unit)} ({reading.ratio:.3f}x)"
     return ""
-
-
-def _why(verdict: Verdict) -> str:
-    more = f"; about {verdict.needed:,} examples would decide" if verdict.needed else ""
-    return verdict.why + more
 
 
 def _value(reading: Reading) -> str:

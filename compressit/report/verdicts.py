@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from compressit import metrics
 from compressit.metrics import Evidence, Kind, MetricConfig
@@ -10,6 +11,10 @@ from compressit.recipe import Target
 from compressit.recipe.quantities import parse, show
 from compressit.report import Outcome, Verdict, bounds, statistics
 from compressit.report.statistics import Interval
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 WORDS = {
     "min": "at least",
@@ -33,17 +38,39 @@ def judge(
         original: What was measured of the original, on the same runtime.
         seed: Of the resampling.
     """
-    module = metrics.load(config.metric)
-    bound, written = target.bound
+    bound, limit, _ = asked(target, config)
     if bound in ("min", "max"):
-        limit, unit = parse(written, module.UNIT), module.UNIT
         value, interval = bounds.value(config, artifact, seed)
     elif bound == "max_drop":
-        limit, unit = -float(written), module.UNIT
         value, interval = bounds.difference(config, artifact, original, seed)
     else:
-        limit, unit = float(written), "ratio"
         value, interval = bounds.ratio(config, artifact, original, seed)
+    found = verdict(target, config, name, value, interval)
+    if found.outcome is not Outcome.INCONCLUSIVE:
+        return found
+    return found.model_copy(update={"needed": _needed(bound, limit, config, artifact, original)})
+
+
+def asked(target: Target, config: MetricConfig) -> tuple[str, float, str]:
+    """Read a target's bound: its name, its value in base units, negative for a drop, and their unit."""
+    bound, written = target.bound
+    unit = metrics.load(config.metric).UNIT
+    if bound in ("min", "max"):
+        return bound, parse(written, unit), unit
+    return (bound, -float(written), unit) if bound == "max_drop" else (bound, float(written), "ratio")
+
+
+def verdict(target: Target, config: MetricConfig, name: str, value: float, interval: Interval) -> Verdict:
+    """Judge what was measured of the quantity that a target's bound is on.
+
+    Args:
+        target: A bound on a metric.
+        config: That metric's fields.
+        name: Of the artifact.
+        value: Of the metric (min, max), of its difference (max_drop) or of its ratio to what it is held against.
+        interval: One-sided bounds of it.
+    """
+    bound, limit, unit = asked(target, config)
     outcome = decide(value, interval, limit, least=bound in ("min", "min_ratio", "max_drop"))
     return Verdict(
         metric=config.key,
@@ -56,7 +83,6 @@ def judge(
         high=_finite(interval.high),
         outcome=outcome,
         why=_why(bound, limit, unit, value, interval, outcome),
-        needed=_needed(bound, limit, config, artifact, original) if outcome is Outcome.INCONCLUSIVE else None,
     )
 
 
@@ -94,22 +120,35 @@ def _show(value: float, unit: str) -> str:
     return f"{value:.3g}x" if unit == "ratio" else show(value, unit)
 
 
+def needed(
+    bound: str, limit: float, after: NDArray[np.float64], before: NDArray[np.float64], examples: int | None = None
+) -> int | None:
+    """Count the examples that would decide; only shares have a formula.
+
+    Args:
+        bound: Of the target.
+        limit: Its value, negative for a drop.
+        after: Score of each example, (N,).
+        before: What it is held against, (N,).
+        examples: How many examples the scores are of, where one of them is a group's.
+    """
+    if not (bounds.binary(after) and bounds.binary(before)):
+        return None
+    found = None
+    if bound == "max_drop":
+        discordance, difference = float((after != before).mean()), float(after.mean() - before.mean())
+        found = statistics.examples_needed(discordance, -limit, difference=difference)
+    elif bound in ("min", "max") and 0 < limit < 1:
+        found = statistics.examples_needed_for_proportion(float(after.mean()), limit)
+    return None if found is None else math.ceil(found * (examples or len(after)) / len(after))
+
+
 def _needed(bound: str, limit: float, config: MetricConfig, artifact: Evidence, original: Evidence) -> int | None:
-    """Count the examples that would decide; only shares have a formula."""
     module = metrics.load(config.metric)
     if bounds.kind_of(config, artifact) is not Kind.MEAN:
         return None
     after, before = module.per_example(artifact, config), module.per_example(original, config)
-    if not (bounds.binary(after) and bounds.binary(before)):
-        return None
-    needed = None
-    if bound == "max_drop":
-        discordance, difference = float((after != before).mean()), float(after.mean() - before.mean())
-        needed = statistics.examples_needed(discordance, -limit, difference=difference)
-    elif bound in ("min", "max") and 0 < limit < 1:
-        needed = statistics.examples_needed_for_proportion(float(after.mean()), limit)
-    # A score may be one of several examples.
-    return None if needed is None else math.ceil(needed * len(artifact.predictions) / len(after))
+    return needed(bound, limit, after, before, len(artifact.predictions))
 
 
 def _finite(value: float) -> float | None:

@@ -1,0 +1,192 @@
+"""`compressit compare`: finished runs on the same examples; the exit code says whether every gate and target holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from compressit.cli.options import Json
+from compressit.errors import ExitCode
+
+if TYPE_CHECKING:
+    from compressit.compare import Comparison
+    from compressit.compare.runs import Run
+    from compressit.progress import Progress
+    from compressit.report.junit import Case
+
+
+class Undecided(StrEnum):
+    """What an inconclusive verdict does to the exit code."""
+
+    FAIL = "fail"
+    WARN = "warn"
+
+
+def compare(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="Folders of finished runs, or recipes, which are applied first; the base comes first."),
+    ],
+    gates: Annotated[
+        Path | None, typer.Option(help="File of bounds that each candidate must keep against the base (YAML).")
+    ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(help="Hold every run against this file, instead of against the first run.")
+    ] = None,
+    write_baseline: Annotated[
+        Path | None, typer.Option("--write-baseline", help="Write the first run's figures to a file to be committed.")
+    ] = None,
+    artifact: Annotated[
+        str | None, typer.Option(help="Which artifact is compared: checkpoint, onnx, ... (default: each run's last).")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML, a case for each target and gate.")] = None,
+    github: Annotated[
+        bool, typer.Option("--github", help="Add to the job's summary on GitHub, and annotate what doesn't pass.")
+    ] = False,
+    inconclusive: Annotated[
+        Undecided, typer.Option(help="Whether a verdict that can't be decided fails, or only warns.")
+    ] = Undecided.FAIL,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Apply a recipe again whose folder holds another recipe's result.")
+    ] = False,
+    json: Json = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but errors.")] = False,
+) -> int:
+    """Compare finished runs example by example, and judge the gates."""
+    from compressit.cli import console
+    from compressit.compare import baseline as baselines
+    from compressit.compare import comparing
+    from compressit.compare import gates as bounds
+    from compressit.compare import runs as opened
+    from compressit.errors import RecipeError
+
+    asked = bounds.load(gates) if gates else None
+    if len(runs) + (baseline is not None) < 2 and write_baseline is None:
+        raise RecipeError(
+            "one run alone can't be compared", hint="name another run, or a file with --baseline or --write-baseline"
+        )
+    base_file = baselines.read(baseline) if baseline else None
+    progress = console.progress(quiet=quiet)
+    found = opened.open_all([_applied(path, device, overwrite, progress) for path in runs], artifact)
+    if write_baseline is not None:
+        baselines.write(baselines.of(found[0]), write_baseline)
+        progress.say(f"baseline written to {write_baseline}")
+    if base_file is not None:
+        candidates, comparison = found, comparing.with_baseline(base_file, found, asked)
+    elif len(found) > 1:
+        candidates, comparison = found[1:], comparing.runs(found[0], found[1:], asked)
+    else:
+        return ExitCode.OK
+    cases = list(_cases(comparison, candidates))
+    _write(comparison, candidates, cases, junit, github, inconclusive)
+    if json:
+        console.say(comparison.model_dump_json())
+    elif not quiet:
+        show(comparison, candidates)
+    return _exit(cases, inconclusive, quiet=quiet or json)
+
+
+def _applied(path: Path, device: str, overwrite: bool, progress: Progress) -> Path:
+    """Give the folder of a run; a recipe that has none yet is applied."""
+    from compressit import plan, runner, store
+    from compressit import recipe as recipes
+
+    if path.is_dir() or path.suffix.lower() not in (".yaml", ".yml"):
+        return path
+    written = recipes.load(path)
+    folder = Path("runs") / written.recipe.name
+    if folder.is_dir() and store.manifest(folder).get("recipe_sha256") == recipes.digest(written.recipe):
+        progress.say(f"{path} is applied already: {folder}")
+        return folder
+    progress.say(f"apply {path}")
+    store.check_target(folder, overwrite=overwrite)
+    runner.run(plan.plan(written), folder, device=device, overwrite=overwrite, progress=progress)
+    return folder
+
+
+def _cases(comparison: Comparison, candidates: Sequence[Run]) -> Iterator[Case]:
+    """Give the targets of each candidate as its run judged them, and its gates."""
+    from compressit.report.junit import Case
+
+    for run, compared in zip(candidates, comparison.candidates, strict=True):
+        for verdict in run.report.verdicts:
+            yield Case(f"{run.name}: targets", verdict)
+        for verdict in compared.verdicts:
+            yield Case(f"{run.name}: gates against {comparison.base.name}", verdict)
+
+
+def _write(
+    comparison: Comparison,
+    candidates: Sequence[Run],
+    cases: Sequence[Case],
+    junit: Path | None,
+    github: bool,
+    inconclusive: Undecided,
+) -> None:
+    """Write what was asked for besides the tables."""
+    import os
+    import sys
+
+    from compressit.compare import markdown
+    from compressit.report import github as workflow
+    from compressit.report import junit as xml
+
+    if junit is not None:
+        text = xml.document(cases, undecided_fails=inconclusive is Undecided.FAIL)
+        junit.write_text(text, encoding="utf-8")
+    if github:
+        summary = os.environ.get("GITHUB_STEP_SUMMARY")
+        if summary:
+            written = Path(summary).stat().st_size if Path(summary).exists() else 0
+            text = markdown.document(comparison, _targets(candidates))
+            with Path(summary).open("a", encoding="utf-8") as file:
+                file.write(markdown.within(text, max(0, markdown.SUMMARY_BYTES - written)))
+        # Standard output may hold JSON; GitHub reads commands from both.
+        sys.stderr.writelines(f"{line}\n" for line in workflow.commands(cases))
+
+
+def _targets(candidates: Sequence[Run]) -> list[list[str]]:
+    from compressit.report import tables
+
+    return [
+        [verdict, run.name, target, measured]
+        for run in candidates
+        for verdict, target, _, measured in tables.targets(run.report)
+    ]
+
+
+def show(comparison: Comparison, candidates: Sequence[Run]) -> None:
+    """Print the comparison."""
+    from compressit.cli import console
+    from compressit.compare import tables
+
+    for each in comparison.candidates:
+        head = ["", comparison.base.name, each.side.name, *tables.HEAD[3:]]
+        console.table(tables.differences(each), head)
+        for note in tables.notes(each):
+            console.say(note)
+    targets = _targets(candidates)
+    if targets:
+        console.table(targets, ["", "run", "target", "measured"])
+    judged = tables.gates(comparison)
+    if judged:
+        console.table(judged, ["", "run", "gate", "measured"])
+    console.say(tables.headline(comparison))
+
+
+def _exit(cases: Sequence[Case], inconclusive: Undecided, *, quiet: bool) -> int:
+    from compressit.cli import console
+    from compressit.errors import MEANING
+    from compressit.report import exit_code
+
+    code = exit_code(case.verdict.outcome for case in cases)
+    if code is ExitCode.INCONCLUSIVE and inconclusive is Undecided.WARN:
+        code = ExitCode.OK
+    if code and not quiet:
+        console.say(f"exit {int(code)}: {MEANING[code]}")
+    return int(code)

@@ -1,0 +1,158 @@
+"""Runs -> Comparison: each candidate against the base, on the same examples, and the gates judged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from compressit import metrics
+from compressit.compare import Compared, Comparison, Difference, comparable, differences, gates, judging
+from compressit.compare.baseline import Baseline
+from compressit.compare.runs import Run
+from compressit.errors import IntegrityError
+from compressit.metrics import Evidence, Kind, MetricConfig, Timings
+
+Timed = Mapping[str, Mapping[int, Timings]]
+"""By a run's name and batch size: its artifact timed side by side with the base's."""
+
+
+def runs(
+    base: Run, candidates: Sequence[Run], asked: gates.Written | None = None, timed: Timed | None = None
+) -> Comparison:
+    """Compare runs in pairs.
+
+    Args:
+        base: What the others are held against.
+        candidates: The others.
+        asked: Gates that each must pass.
+        timed: Timings of the artifacts side by side; None where they were not timed, and gates on them can't be judged.
+
+    Raises:
+        IntegrityError: two runs saw different data, or other tokens of it, or share no metric.
+        RecipeProblems: a gate doesn't fit the runs.
+    """
+    before = base.evidence()
+    found = []
+    for candidate in candidates:
+        names = (base.name, candidate.name)
+        comparable.refuse(names, comparable.facts(base), comparable.facts(candidate))
+        after = candidate.evidence()
+        comparable.refuse_other_examples(names, before, after)
+        own = {key: comparable.measuring(base, key) for key in base.metrics}
+        shared, notes = _shared(names, own, candidate)
+        if asked is not None:
+            gates.check(asked, shared)
+        timings = (timed or {}).get(candidate.name, {})
+        one, other = _timed(before, after, timings)
+        found.append(
+            Compared(
+                side=candidate.side,
+                differences=tuple(_difference(config, base, candidate, one, other) for config in shared.values()),
+                verdicts=tuple(
+                    judging.in_pairs(gate, shared[gate.metric], candidate.name, other, one)
+                    for gate in (asked.gates if asked else ())
+                ),
+                notes=(*notes, *_notes(base, candidate, shared, bool(timings))),
+                **_alike(one, other),
+            )
+        )
+    return Comparison(base=base.side, candidates=tuple(found), examples=len(before.predictions), gates=_named(asked))
+
+
+def with_baseline(base: Baseline, candidates: Sequence[Run], asked: gates.Written | None = None) -> Comparison:
+    """Compare runs with the figures of a baseline file; raises as `runs` does."""
+    found = []
+    for candidate in candidates:
+        names = (base.side.name, candidate.name)
+        comparable.refuse(names, base.judged, comparable.facts(candidate))
+        shared, notes = _shared(names, {key: figure.measuring for key, figure in base.figures.items()}, candidate)
+        if asked is not None:
+            gates.check(asked, shared)
+        evidence = candidate.evidence()
+        found.append(
+            Compared(
+                side=candidate.side,
+                differences=tuple(_from_file(config, base, candidate, evidence) for config in shared.values()),
+                verdicts=tuple(
+                    judging.against(gate, shared[gate.metric], candidate.name, evidence, base)
+                    for gate in (asked.gates if asked else ())
+                ),
+                notes=(*notes, *_untimed(shared, judging.NOT_TIMED)),
+            )
+        )
+    count = int(base.judged.get("examples") or 0)
+    return Comparison(base=base.side, candidates=tuple(found), examples=count, gates=_named(asked))
+
+
+def _shared(
+    names: tuple[str, str], base: Mapping[str, Mapping[str, object]], candidate: Run
+) -> tuple[dict[str, MetricConfig], tuple[str, ...]]:
+    """Give the metrics that both have, measured in the same way, and say what became of the others."""
+    shared, notes = {}, []
+    for key, config in candidate.metrics.items():
+        if key not in base:
+            continue
+        why = comparable.unlike(key, base[key], comparable.measuring(candidate, key))
+        if why is None:
+            shared[key] = config
+        else:
+            notes.append(why)
+    if not shared:
+        raise IntegrityError(
+            f"{names[0]} and {names[1]} share no metric",
+            hint="; ".join(notes) or "name the same metrics in both recipes",
+        )
+    return shared, tuple(notes)
+
+
+def _timed(before: Evidence, after: Evidence, timings: Mapping[int, Timings]) -> tuple[Evidence, Evidence]:
+    own = {size: replace(each, artifact=each.baseline) for size, each in timings.items()}
+    return replace(before, timings=own), replace(after, timings=timings)
+
+
+def _difference(config: MetricConfig, base: Run, candidate: Run, before: Evidence, after: Evidence) -> Difference:
+    if metrics.load(config.metric).KIND is Kind.TIMED and not set(config.batch_sizes()) <= after.timings.keys():
+        return differences.apart(config, _reported(base, config.key), _reported(candidate, config.key))
+    return differences.paired(config, after, before)
+
+
+def _from_file(config: MetricConfig, base: Baseline, candidate: Run, evidence: Evidence) -> Difference:
+    before, after = base.figures[config.key].value, _reported(candidate, config.key)
+    timed = metrics.load(config.metric).KIND is Kind.TIMED
+    around = None if timed else judging.difference(config, evidence, base)[1]
+    found = differences.apart(config, before, after, around)
+    return found.model_copy(update={"paired": not timed and base.right(config.key) is not None})
+
+
+def _alike(before: Evidence, after: Evidence) -> dict[str, float]:
+    """Say how alike two artifacts answer, where their answers were kept one by one."""
+    kind, found = type(before.predictions), {}
+    if kind.PAIRED or not len(before.predictions):
+        return {}
+    count = before.predictions.weights.sum()
+    if kind in metrics.load("agreement").READS:
+        found["agreement"] = float(after.predictions.agreements(before.predictions).sum() / count)
+    if kind in metrics.load("kl_divergence").READS:
+        found["divergence"] = float(after.predictions.divergences(before.predictions).sum() / count)
+    return found
+
+
+def _reported(run: Run, key: str) -> float | None:
+    return next((reading.value for reading in run.artifact.readings if reading.metric == key), None)
+
+
+def _notes(base: Run, candidate: Run, shared: Mapping[str, MetricConfig], timed: bool) -> list[str]:
+    found = [] if timed else list(_untimed(shared, "they were not timed side by side"))
+    one, other = (run.report.provenance.model.get("sha256") for run in (base, candidate))
+    if one != other:
+        found.append("the runs started from different models")
+    return found
+
+
+def _untimed(shared: Mapping[str, MetricConfig], why: str) -> tuple[str, ...]:
+    keys = [key for key, config in shared.items() if metrics.load(config.metric).KIND is Kind.TIMED]
+    return (f"{', '.join(keys)}: each as its own run measured it; {why}",) if keys else ()
+
+
+def _named(asked: gates.Written | None) -> str | None:
+    return asked.document.name if asked else None
