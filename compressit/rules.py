@@ -46,9 +46,9 @@ def measured(recipe: Recipe) -> tuple[MetricConfig, ...]:
     if not declared:
         defaults = tasks.load(recipe.task).METRICS if recipe.dataset else WITHOUT_DATA
         declared = [_default(name, recipe.task) for name in defaults]
-    for asked in (*recipe.targets, *recipe.expect):
-        if asked.metric not in {config.key for config in declared} and asked.metric in metrics.names():
-            declared += [_default(asked.metric, recipe.task)] if not _asks(asked.metric) else []
+    for name in (each.metric for part in (recipe.targets, recipe.expect) for each in part):
+        if name not in {config.key for config in declared} and name in metrics.names():
+            declared += [_default(name, recipe.task)] if not _asks(name) else []
     return tuple(declared)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import math
 import tempfile
 import time
 from collections.abc import Mapping
@@ -15,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 from compressit import data, demo, exports, metrics, provenance, recipe, report, runtimes, steps, store, weights
 from compressit import model as models
 from compressit.checkpoint import multiplications
-from compressit.errors import CompressitError, StepError
+from compressit.errors import CompressitError, DataError, StepError
 from compressit.measure import Setting, Subject, evidence
 from compressit.measure.evidence import ORIGINAL_RUNTIME, Originals, Pair
 from compressit.model import Model
 from compressit.plan import Plan, PlannedStep, refuse_quantized
 from compressit.progress import Progress, Silent, quiet
-from compressit.report import Report, StepRecord, files, layers, readings, verdicts
+from compressit.report import Report, StepRecord, expected, files, layers, readings, verdicts
 from compressit.report.waterfall import Stage
 from compressit.rules import CHECKPOINT
 from compressit.steps import Fact
@@ -66,6 +67,7 @@ def run(
 
         model = work.load()
         originals = work.measure_originals(model)
+        expected.check(work.recipe.expect, work.metrics, originals.own)
         done = []
         for number, step in enumerate(plan.steps, 1):
             record = work.step(number, step, model)
@@ -94,6 +96,11 @@ class _Work:
     @property
     def recipe(self) -> recipe.Recipe:
         return self.plan.written.recipe
+
+    @property
+    def metrics(self) -> dict[str, metrics.MetricConfig]:
+        """Metrics of the run by the name that the recipe calls them."""
+        return {config.key: config for config in self.plan.metrics}
 
     @property
     def scratch(self) -> Path:
@@ -234,7 +241,7 @@ class _Work:
         notes: dict[str, Any],
         pairs: dict[str, Pair],
     ) -> Report:
-        seed, configs = self.recipe.seed, {config.key: config for config in self.plan.metrics}
+        seed = self.recipe.seed
         left = self.left(self.folder / CHECKPOINT)
         made = tuple(
             readings.artifact(
@@ -254,7 +261,7 @@ class _Work:
         for target in self.recipe.targets:
             name = target.artifact or list(pairs)[-1]
             pair = pairs[name]
-            config = configs[target.metric]
+            config = self.metrics[target.metric]
             judged.append(verdicts.judge(target, config, name, pair.artifact, pair.original, seed))
         first = pairs[CHECKPOINT].original
         end = Stage(pairs[CHECKPOINT].artifact, first, left)
@@ -319,13 +326,24 @@ def _begin(plan: Plan, folder: Path, device: str, trust: bool, progress: Progres
                 task, base = plan.written.recipe.task, plan.written.base
                 rows[use] = data.rows(spec, split, task, labels, base, labelled=use == EVALUATION)
         rows[EVALUATION].save_to_disk(str(folder / ".work" / "rows"))
-        for use, count in _repeated(rows).items():
-            progress.say(f"warning: {count:,} examples of the evaluation split are in the {use} split too")
+        _tell_leaks(rows, spec, progress)
     for config in plan.metrics:
         metrics.fits(config, rows[EVALUATION].column_names if spec else (), labels)
         getattr(metrics.load(config.metric), "ready", lambda config: None)(config)
     unfinished = stack.enter_context(store.unfinished(_key(plan, source, rows, chosen)))
     return _Work(plan, folder, source, chosen, trust, progress, rows, unfinished, started)
+
+
+def _tell_leaks(rows: dict[str, Dataset], spec: data.DatasetSpec, progress: Progress) -> None:
+    """Warn of evaluation examples that other splits hold too, and refuse more of them than the recipe allows."""
+    total = len(rows[EVALUATION])
+    for use, count in _repeated(rows).items():
+        progress.say(f"warning: {count:,} examples of the evaluation split are in the {use} split too")
+        if count > spec.max_leak * total:
+            raise DataError(
+                f"{count:,} of {total:,} examples of {spec.evaluation} are in the {use} split too, where figures flatter",
+                hint=f"choose splits that are apart, or set dataset.max_leak: {math.ceil(100 * count / total) / 100}",
+            )
 
 
 def _repeated(rows: dict[str, Dataset]) -> dict[str, int]:

@@ -14,6 +14,7 @@ from compressit.errors import ExitCode
 
 if TYPE_CHECKING:
     from compressit.compare import Comparison
+    from compressit.compare.comparing import Timed
     from compressit.compare.runs import Run
     from compressit.progress import Progress
     from compressit.report.junit import Case
@@ -43,6 +44,9 @@ def compare(
     artifact: Annotated[
         str | None, typer.Option(help="Which artifact is compared: checkpoint, onnx, ... (default: each run's last).")
     ] = None,
+    timings: Annotated[
+        bool, typer.Option("--timings/--no-timings", help="Time the artifacts side by side, now.")
+    ] = True,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML, a case for each target and gate.")] = None,
     github: Annotated[
@@ -79,7 +83,8 @@ def compare(
     if base_file is not None:
         candidates, comparison = found, comparing.with_baseline(base_file, found, asked)
     elif len(found) > 1:
-        candidates, comparison = found[1:], comparing.runs(found[0], found[1:], asked)
+        timed = _timed(found, device, progress) if timings else None
+        candidates, comparison = found[1:], comparing.runs(found[0], found[1:], asked, timed)
     else:
         return ExitCode.OK
     cases = list(_cases(comparison, candidates))
@@ -107,6 +112,20 @@ def _applied(path: Path, device: str, overwrite: bool, progress: Progress) -> Pa
     store.check_target(folder, overwrite=overwrite)
     runner.run(plan.plan(written), folder, device=device, overwrite=overwrite, progress=progress)
     return folder
+
+
+def _timed(found: Sequence[Run], device: str, progress: Progress) -> Timed | None:
+    """Time the artifacts; where their data can't be read any more, say so and go on without."""
+    from compressit import provenance
+    from compressit.compare import timing
+    from compressit.errors import DataError, RetryableError
+
+    progress.say("time the artifacts side by side")
+    try:
+        return timing.time(found[0], found[1:], provenance.device(device))
+    except (DataError, RetryableError) as error:
+        progress.say(f"warning: nothing is timed: {error.message}")
+        return None
 
 
 def _cases(comparison: Comparison, candidates: Sequence[Run]) -> Iterator[Case]:

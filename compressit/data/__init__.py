@@ -115,14 +115,17 @@ def fingerprints(rows: Dataset) -> NDArray[np.uint64]:
 
 
 def repeated(rows: Dataset, others: Dataset) -> int:
-    """Count the rows that others hold too, whatever groups they are in."""
+    """Count the rows that others hold too, whatever groups they are in; rows without any text don't count."""
     import numpy as np
 
     own, other = (
         fingerprints(each.remove_columns([name for name in each.column_names if name == "group"]))
         for each in (rows, others)
     )
-    return int(np.isin(own, other).sum())
+    said = np.ones(len(rows), bool)
+    if "text" in rows.column_names:
+        said = np.array([bool(text.strip()) for text in rows["text"]])
+    return int((np.isin(own, other) & said).sum())
 
 
 def _fingerprint(row: Mapping[str, Any]) -> int:

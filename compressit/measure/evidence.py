@@ -27,6 +27,12 @@ class Originals:
     subjects: dict[str, Subject]
     outcomes: dict[str, Outcome]
 
+    @property
+    def own(self) -> Evidence:
+        """The original checkpoint, as torch runs it; nothing is timed."""
+        found = self.outcomes[ORIGINAL_RUNTIME]
+        return Evidence(found.facts, found.predictions, found.predictions, {}, found.memory)
+
 
 def originals(subjects: dict[str, Subject], setting: Setting) -> Originals:
     """Run the original on every runtime, side by side: nothing is timed here."""

@@ -1,4 +1,4 @@
-"""What the original is known to reach, held against what it does reach here: a broken baseline makes every ratio flatter."""
+"""What the original is known to reach, held against what it reaches here: a broken baseline flatters every ratio."""
 
 from __future__ import annotations
 

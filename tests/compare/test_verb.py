@@ -16,7 +16,7 @@ def gates(write):
 def test_a_candidate_that_lost_too_much_fails_the_build(cli, finished, gates, tmp_path):
     summary, xml = tmp_path / "summary.md", tmp_path / "out.xml"
     done = cli(
-        "compare", finished["three"], finished["one"], "--gates", gates, "--junit", xml, "--github",
+        "compare", finished["three"], finished["one"], "--gates", gates, "--junit", xml, "--github", "--no-timings",
         env={"GITHUB_STEP_SUMMARY": str(summary)},
     )  # fmt: skip
     assert done.returncode == 3, done.stderr
@@ -38,13 +38,24 @@ def test_no_gates_ask_nothing_and_json_is_all_there_is(cli, finished):
     done = cli("compare", finished["three"], finished["one"], "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
+    rows = {each["metric"]: each for each in found["candidates"][0]["differences"]}
+    assert 0 < rows["latency"]["ratio_low"] < rows["latency"]["ratio"] < rows["latency"]["ratio_high"]
     assert found["base"]["name"] == "three"
     assert [each["side"]["name"] for each in found["candidates"]] == ["one"]
 
 
 def test_what_cannot_be_decided_fails_unless_it_may_warn(cli, finished, write, tmp_path):
     open_gate = write("gates: [{metric: accuracy, max_drop: 0.001}]", "open.yaml")
-    arguments = ("compare", finished["three"], finished["same"], "--gates", open_gate, "--junit", tmp_path / "x.xml")
+    arguments = (
+        "compare",
+        finished["three"],
+        finished["same"],
+        "--gates",
+        open_gate,
+        "--junit",
+        tmp_path / "x.xml",
+        "--no-timings",
+    )
     done = cli(*arguments)
     assert done.returncode == 4
     assert "examples would decide" in done.stdout
@@ -79,10 +90,10 @@ def test_what_cannot_be_compared_says_why(cli, finished, runs, code, said):
 
 def test_a_recipe_is_applied_once_and_then_compared(cli, finished, tmp_path):
     recipe = finished["three"].parents[1] / "one.yaml"
-    done = cli("compare", finished["three"], recipe, cwd=tmp_path)
+    done = cli("compare", finished["three"], recipe, "--no-timings", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "runs" / "one" / "manifest.json").is_file()
-    again = cli("compare", finished["three"], recipe, cwd=tmp_path)
+    again = cli("compare", finished["three"], recipe, "--no-timings", cwd=tmp_path)
     assert "is applied already" in again.stderr
     assert "step 1" not in again.stderr
 

@@ -11,6 +11,7 @@ import time
 import pytest
 
 import compressit
+from compressit.errors import DataError
 
 LONG = """\
 name: long
@@ -75,9 +76,29 @@ def test_an_interrupted_run_says_so_and_leaves_nothing(number, code, sentiment, 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "long.yaml"]
 
 
-def test_examples_that_are_in_both_splits_are_told(sentiment, tmp_path):
+def test_examples_that_are_in_both_splits_are_told_and_refused_unless_allowed(sentiment, tmp_path):
     file = tmp_path / "r.yaml"
     text = LONG.format(model=sentiment / "model", data=sentiment)
-    file.write_text(text.replace("test.jsonl[:20]", "train.jsonl[:20]").replace("epochs: 8", "epochs: 1"))
-    report = compressit.apply(file, tmp_path / "out")
+    text = text.replace("test.jsonl[:20]", "train.jsonl[:20]").replace("epochs: 8", "epochs: 1")
+    file.write_text(text)
+    with pytest.raises(DataError, match=r"20 of 20 examples .* are in the train split too") as refused:
+        compressit.apply(file, tmp_path / "out")
+    assert "max_leak: 1.0" in refused.value.hint
+    report = compressit.apply(file, tmp_path / "out", overrides=("dataset.max_leak=1.0",))
     assert report.provenance.data["also in train"] == 20
+
+
+@pytest.mark.parametrize(
+    ("figure", "refused"),
+    [("{metric: accuracy, value: 0.5}", True), ("{metric: accuracy, value: 0.9, within: 0.2}", False)],
+)
+def test_a_broken_baseline_stops_a_run_before_any_work(sentiment, tmp_path, figure, refused):
+    file = tmp_path / "r.yaml"
+    text = LONG.format(model=sentiment / "model", data=sentiment).replace("[:20]", "[:100]")
+    file.write_text(text.replace("epochs: 8", "epochs: 1") + f"expect: [{figure}]\n")
+    if refused:
+        with pytest.raises(DataError, match=r"the original's accuracy is .* expects 0\.5000; nothing was compressed"):
+            compressit.apply(file, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+    else:
+        compressit.apply(file, tmp_path / "out")
