@@ -341,7 +341,7 @@ def _tell_leaks(rows: dict[str, Dataset], spec: data.DatasetSpec, progress: Prog
         progress.say(f"warning: {count:,} examples of the evaluation split are in the {use} split too")
         if count > spec.max_leak * total:
             raise DataError(
-                f"{count:,} of {total:,} examples of {spec.evaluation} are in the {use} split too, where figures flatter",
+                f"{count:,} of {total:,} examples of {spec.evaluation} are in the {use} split too: that flatters",
                 hint=f"choose splits that are apart, or set dataset.max_leak: {math.ceil(100 * count / total) / 100}",
             )
 

@@ -48,6 +48,7 @@ def compare(
         bool, typer.Option("--timings/--no-timings", help="Time the artifacts side by side, now.")
     ] = True,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    markdown: Annotated[Path | None, typer.Option(help="Write the comparison as Markdown, for a comment.")] = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML, a case for each target and gate.")] = None,
     github: Annotated[
         bool, typer.Option("--github", help="Add to the job's summary on GitHub, and annotate what doesn't pass.")
@@ -88,6 +89,10 @@ def compare(
     else:
         return ExitCode.OK
     cases = list(_cases(comparison, candidates))
+    if markdown is not None:
+        from compressit.compare.markdown import document
+
+        markdown.write_text(document(comparison, _targets(candidates)), encoding="utf-8")
     _write(comparison, candidates, cases, junit, github, inconclusive)
     if json:
         console.say(comparison.model_dump_json())

@@ -46,6 +46,7 @@ def test_help_and_version(cli):
         "validate",
         "plan",
         "apply",
+        "compare",
         "verify",
         "bench",
         "report",
@@ -71,6 +72,15 @@ def test_init_writes_a_recipe_that_is_valid_and_never_overwrites(cli, tmp_path):
     again = cli("init", cwd=tmp_path)
     assert again.returncode == 2
     assert "exists already" in again.stderr
+
+
+def test_validate_takes_several_recipes_and_tells_of_all(cli, quick, write):
+    right = quick()
+    wrong = write(right.read_text().replace("keep", "kep"), "wrong.yaml")
+    done = cli("validate", wrong, right)
+    assert done.returncode == 2
+    assert f"{right}: valid" in done.stdout
+    assert "wrong.yaml:11:5: error: unknown key 'kep'" in done.stderr
 
 
 def test_validate_says_what_is_wrong_where_and_exits_2(cli, quick):

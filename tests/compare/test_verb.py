@@ -17,6 +17,7 @@ def test_a_candidate_that_lost_too_much_fails_the_build(cli, finished, gates, tm
     summary, xml = tmp_path / "summary.md", tmp_path / "out.xml"
     done = cli(
         "compare", finished["three"], finished["one"], "--gates", gates, "--junit", xml, "--github", "--no-timings",
+        "--markdown", tmp_path / "said.md",
         env={"GITHUB_STEP_SUMMARY": str(summary)},
     )  # fmt: skip
     assert done.returncode == 3, done.stderr
@@ -30,6 +31,7 @@ def test_a_candidate_that_lost_too_much_fails_the_build(cli, finished, gates, tm
         ("one: gates against three", "2", "1"),
     }
     said = summary.read_text()
+    assert (tmp_path / "said.md").read_text() == said
     assert "| FAIL | one | accuracy drop \\<= 0.03 |" in said
     assert "### Targets of the recipes" in said
 
