@@ -20,13 +20,15 @@ def report(
     from compressit import store
     from compressit.cli.console import say
     from compressit.errors import RecipeError
+    from compressit.progress import quiet
     from compressit.report import files
     from compressit.report.html import page
 
     if not folder.is_dir():
         raise RecipeError(f"there is no folder {folder}")
     store.check(folder, files.sources(folder))
-    shown = files.read(folder)
+    with quiet():
+        shown = files.read(folder)
     if shown.textless:
         say(f"examples are shown without their text: {shown.textless}")
     if html is None:

@@ -22,7 +22,17 @@ if TYPE_CHECKING:
 
     from compressit.model import Model
 
-__all__ = ["DatasetSpec", "batched", "batches", "by_length", "fingerprints", "repeated", "rows", "singles"]
+__all__ = [
+    "DatasetSpec",
+    "batched",
+    "batches",
+    "by_length",
+    "fingerprints",
+    "identities",
+    "repeated",
+    "rows",
+    "singles",
+]
 
 
 def rows(
@@ -112,6 +122,23 @@ def fingerprints(rows: Dataset) -> NDArray[np.uint64]:
     import numpy as np
 
     return np.fromiter((_fingerprint(row) for row in rows), dtype=np.uint64, count=len(rows))
+
+
+def identities(prepared: Dataset, rows: Dataset) -> NDArray[np.uint64]:
+    """Hash each example: its row or, where examples are not rows, the sum of what they were made into: (examples,).
+
+    Args:
+        prepared: What a task made of the rows.
+        rows: With role names.
+    """
+    import numpy as np
+
+    if "example" not in prepared.column_names:
+        return fingerprints(rows)
+    owners = np.array(prepared["example"])
+    sums = np.zeros(owners.max() + 1, np.uint64)
+    np.add.at(sums, owners, fingerprints(prepared))
+    return sums
 
 
 def repeated(rows: Dataset, others: Dataset) -> int:

@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from compressit import data, model, tasks
 from compressit.runtimes import Batch
 
@@ -49,16 +47,7 @@ class Examples:
     def gathered(self, said: Mapping[str, list[Any]]) -> dict[str, Any]:
         """Put together what was said of each example, and name each by a hash of its content."""
         arrays: dict[str, Any] = self.task.OUTPUT.gather(said, self.prepared, self.rows, self.names)
-        return {**arrays, "examples": self.hashes()}
-
-    def hashes(self) -> Any:
-        """Hash each row; where examples are not rows, the sum of what they were made into."""
-        if "example" not in self.prepared.column_names:
-            return data.fingerprints(self.rows)
-        owners = np.array(self.prepared["example"])
-        sums = np.zeros(owners.max() + 1, np.uint64)
-        np.add.at(sums, owners, data.fingerprints(self.prepared))
-        return sums
+        return {**arrays, "examples": data.identities(self.prepared, self.rows)}
 
     def protocol(self) -> dict[str, str | int]:
         """Say how the examples were scored, where the task or its reader has something to say."""

@@ -5,14 +5,13 @@ The texts for people are made of the rest, so that they can be made again from a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compressit import data, recipe, tasks
+from compressit import data, recipe
 from compressit import report as reports
 from compressit.errors import CompressitError, IntegrityError
-from compressit.outputs import TokenScores
 from compressit.report import Report, flips, html, markdown
 from compressit.report.flips import EXAMPLES
 from compressit.report.shown import Shown
@@ -51,12 +50,9 @@ def read(folder: Path, name: str | None = None) -> Shown:
     document = recipe.read(folder / found.artifacts[0].path / RECIPE)
     model = document.tree.get("model") if isinstance(document.tree, dict) else None
     path = model.get("path") if isinstance(model, dict) else model
-    rows, why = _rows(folder, found)
-    artifacts = [artifact.name for artifact in found.artifacts]
-    changed = flips.read(folder, found.task, artifacts, rows)
-    return Shown(
-        name or found.name, found, document.text, str(path or ""), changed, _textless(found.task, changed, why)
-    )
+    row_of, why = _examples(folder, found)
+    changed = flips.read(folder, found.task, [artifact.name for artifact in found.artifacts], row_of)
+    return Shown(name or found.name, found, document.text, str(path or ""), changed, _textless(changed, why))
 
 
 def sources(folder: Path) -> set[str]:
@@ -102,29 +98,46 @@ def write(
         (folder / EXAMPLES).mkdir()
         for name, evidence in said.items():
             np.savez(folder / EXAMPLES / f"{name}.npz", allow_pickle=False, **evidence.predictions.arrays())
-    changed = flips.read(folder, found.task, [artifact.name for artifact in found.artifacts], rows)
-    shown = Shown(found.name, found, as_run, run.model.path, changed, _textless(found.task, changed, ""))
+    row_of, why = _found(lambda: rows, run.dataset, found.task, folder)
+    changed = flips.read(folder, found.task, [artifact.name for artifact in found.artifacts], row_of)
+    shown = Shown(found.name, found, as_run, run.model.path, changed, _textless(changed, why))
     for name, text in documents(shown).items():
         (folder / name).write_text(text, encoding="utf-8")
 
 
-def _rows(folder: Path, found: Report) -> tuple[Dataset | None, str]:
-    """Read the evaluation examples again as the recipe says; or why that can't be."""
+def _examples(folder: Path, found: Report) -> tuple[flips.Rows, str]:
+    """Read the evaluation examples again as the recipe says; or say why that can't be."""
     try:
         run = recipe.load(folder / RECIPE)
-        if run.recipe.dataset is None:
-            return None, ""
-        labels = dict(enumerate(flips.names(folder / "checkpoint")))
-        split = run.recipe.dataset.evaluation
-        return data.rows(run.recipe.dataset, split, found.task, labels, run.base), ""
     except CompressitError as error:
-        return None, f"the data can't be read again: {error.message}"
+        return _nothing, f"the recipe can't be read: {error.message}"
+    spec = run.recipe.dataset
+
+    def rows() -> Dataset | None:
+        labels = dict(enumerate(flips.names(folder / "checkpoint")))
+        return None if spec is None else data.rows(spec, spec.evaluation, found.task, labels, run.base)
+
+    return _found(rows, spec, found.task, folder)
 
 
-def _textless(task: str, changed: tuple[flips.Flips, ...], why: str) -> str:
+def _found(
+    rows: Callable[[], Dataset | None], spec: data.DatasetSpec | None, task: str, folder: Path
+) -> tuple[flips.Rows, str]:
+    try:
+        there = rows()
+        if there is None or spec is None:
+            return _nothing, ""
+        return flips.lookup(there, spec, task, folder / "checkpoint"), ""
+    except CompressitError as error:
+        return _nothing, f"the data can't be read again: {error.message}"
+
+
+def _nothing(example: int) -> None:
+    """Find no example."""
+
+
+def _textless(changed: Sequence[flips.Flips], why: str) -> str:
     """Say why examples have no text, where some have none."""
     if all(flip.text is not None for each in changed for flip in each.worst):
         return ""
-    if issubclass(tasks.load(task).OUTPUT, TokenScores):
-        return "an example is a window of tokens, and what it says isn't kept"
     return why or "an example without a text is not text, or not in the data any more"

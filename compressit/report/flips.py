@@ -7,11 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compressit import checkpoint, data, tasks
-from compressit.outputs import Change, Output
+from compressit import checkpoint as checkpoints
+from compressit import data, tasks
+from compressit import model as models
+from compressit.data import DatasetSpec
+from compressit.outputs import Change, Output, TokenScores
 
 if TYPE_CHECKING:
+    import numpy as np
     from datasets import Dataset
+    from numpy.typing import NDArray
 
 Rows = Callable[[int], Mapping[str, Any] | None]
 EXAMPLES = "examples"
@@ -74,27 +79,43 @@ def found(artifact: str, said: Output, original: Output, names: Sequence[str], r
     return Flips(artifact, int((worse > 0).sum()), len(worse), tuple(worst))
 
 
-def lookup(rows: Dataset | None) -> Rows:
-    """Find rows by the hash of their content."""
-    if rows is None:
-        return lambda example: None
-    places = {int(example): place for place, example in enumerate(data.fingerprints(rows))}
-    return lambda example: rows[places[example]] if example in places else None
+def lookup(rows: Dataset, spec: DatasetSpec, task: str, checkpoint: Path) -> Rows:
+    """Find examples by their hash; windows of tokens as the text that they spell.
+
+    Args:
+        rows: The evaluation examples.
+        spec: How the task reads them.
+        task: Its name.
+        checkpoint: Folder of the checkpoint, whose tokenizer cuts windows.
+
+    Raises:
+        CompressitError: they can't be cut into windows again.
+    """
+    if not issubclass(tasks.load(task).OUTPUT, TokenScores):
+        return _by_place(data.fingerprints(rows), lambda place: rows[place])
+    processor = models.processor(checkpoint, task)
+    prepared = tasks.load(task).prepare(rows, processor, spec.max_length, **spec.task_fields())
+    first: dict[int, int] = {}
+    for place, example in enumerate(prepared["example"]):
+        first.setdefault(example, place)
+    return _by_place(
+        data.identities(prepared, rows), lambda place: {"text": processor.decode(prepared[first[place]]["input_ids"])}
+    )
 
 
-def read(folder: Path, task: str, artifacts: Sequence[str], rows: Dataset | None) -> tuple[Flips, ...]:
+def read(folder: Path, task: str, artifacts: Sequence[str], row_of: Rows) -> tuple[Flips, ...]:
     """Rank the examples of a finished run from what it kept of them.
 
     Args:
         folder: Of the run.
         task: Its task.
         artifacts: Their names.
-        rows: The evaluation examples, for their text; None where they aren't at hand.
+        row_of: Finds an example by its hash, for its text.
     """
     if not (folder / EXAMPLES / "original.npz").is_file():
         return ()
-    original, labels, rows_of = _said(folder, task, "original"), names(folder / "checkpoint"), lookup(rows)
-    return tuple(found(name, _said(folder, task, name), original, labels, rows_of) for name in artifacts)
+    original, labels = _said(folder, task, "original"), names(folder / "checkpoint")
+    return tuple(found(name, _said(folder, task, name), original, labels, row_of) for name in artifacts)
 
 
 def written(row: Mapping[str, Any]) -> str | None:
@@ -108,7 +129,7 @@ def written(row: Mapping[str, Any]) -> str | None:
 
 def names(folder: Path) -> list[str]:
     """Read the labels of a checkpoint in the order of their ids; those that transformers makes up where it has none."""
-    said = checkpoint.described(folder).get("id2label", {"0": "LABEL_0", "1": "LABEL_1"})
+    said = checkpoints.described(folder).get("id2label", {"0": "LABEL_0", "1": "LABEL_1"})
     return [str(said[key]) for key in sorted(said, key=int)]
 
 
@@ -118,3 +139,8 @@ def _said(folder: Path, task: str, name: str) -> Output:
     with np.load(folder / EXAMPLES / f"{name}.npz", allow_pickle=False) as held:
         kind: type[Output] = tasks.load(task).OUTPUT
         return kind(**held)
+
+
+def _by_place(hashes: NDArray[np.uint64], row: Callable[[int], Mapping[str, Any]]) -> Rows:
+    places = {int(example): place for place, example in enumerate(hashes)}
+    return lambda example: row(places[example]) if example in places else None

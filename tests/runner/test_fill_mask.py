@@ -10,8 +10,9 @@ import torch
 import transformers
 
 import compressit
-from compressit import tasks
+from compressit import data, recipe, tasks
 from compressit.errors import RecipeError
+from compressit.report import flips
 from tests import tagged, tiny
 
 TEXT = """\
@@ -90,3 +91,14 @@ def test_a_vocabulary_is_not_trimmed(folder, write):
     text = TEXT.format(folder=folder).replace("{step: drop_layers", "{step: trim_vocabulary}\n  - {step: drop_layers")
     with pytest.raises(RecipeError, match="trim_vocabulary does not work on models for fill-mask"):
         compressit.apply(write(text))
+
+
+def test_every_window_is_found_again_as_text(run, folder):
+    written = recipe.load(run[0] / "recipe.yaml").recipe.dataset
+    rows = data.rows(written, written.evaluation, "fill-mask", {}, folder)
+    row_of = flips.lookup(rows, written, "fill-mask", run[0] / "checkpoint")
+    with np.load(run[0] / "examples" / "checkpoint.npz") as said:
+        texts = [row_of(int(example))["text"] for example in said["examples"]]
+    assert len(texts) == 40
+    assert all(text.startswith("[CLS]") and "[MASK]" in text for text in texts)
+    assert row_of(1) is None

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -62,6 +63,16 @@ def test_the_figures_of_each_window_are_kept(run):
         assert {*said.files} == {"nll", "tokens", "correct", "examples", "agreed", "divergence"}
         perplexity = math.exp(said["nll"].sum() / said["tokens"].sum())
     assert report.artifacts[0].readings[0].value == pytest.approx(perplexity)
+
+
+def test_windows_that_got_worse_are_shown_as_text(run, cli):
+    folder, _ = run
+    page = (folder / "report.html").read_text()
+    assert re.search(r"<td><bdi>&lt;s&gt;[^<]*(wanted a|lived|found the)[^<]*</bdi></td>", page)
+    assert "nats a token" in page
+    assert "Without text" not in page
+    assert cli("report", folder, "--html", folder.parent / "again.html").returncode == 0
+    assert (folder.parent / "again.html").read_text() == page
 
 
 def test_the_checkpoint_goes_on_with_a_story(run, storyteller):
