@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from compressit import anatomy, machine, metrics, rules, tasks
 from compressit.data.walking.blocks import WAITING
 from compressit.measure import BATCH
-from compressit.measure.child import LOGITS
+from compressit.measure.examples import LOGITS
 from compressit.recipe import Recipe
 from compressit.steps import Need, StepConfig
 from compressit.tasks.text_generation import CONTEXT

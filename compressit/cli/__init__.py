@@ -17,6 +17,7 @@ from compressit.cli import (
     doctor,
     init,
     plan,
+    predict,
     report,
     schema,
     validate,
@@ -40,6 +41,7 @@ app.command("apply")(apply.apply)
 app.command("compare")(compare.compare)
 app.command("verify")(verify.verify)
 app.command("report")(report.report)
+app.command("predict")(predict.predict)
 app.command("bench")(bench.bench)
 for room in catalog.ROOMS:
     app.add_typer(catalog.verbs(room), name=room)

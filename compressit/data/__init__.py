@@ -29,6 +29,7 @@ __all__ = [
     "by_length",
     "fingerprints",
     "identities",
+    "questions",
     "repeated",
     "rows",
     "singles",
@@ -65,16 +66,39 @@ def rows(
         _check_text(found[role], role, split)
     if "group" in roles and labelled:
         _check_groups(found["group"], split)
+    return _with_truth(found, task, id2label, spec.labels, split, labelled=labelled)
+
+
+def questions(columns: Mapping[str, Sequence[Any]], task: str) -> Dataset:
+    """Make rows, of columns by role, whose truth nobody knows: a stand-in takes its place; images are files."""
+    import datasets
+
+    found = datasets.Dataset.from_dict(dict(columns))
+    if "image" in columns:
+        found = found.cast_column("image", datasets.Image())
+    return _with_truth(found, task, {}, None, "", labelled=False)
+
+
+def _with_truth(
+    found: Dataset,
+    task: str,
+    id2label: Mapping[int, str],
+    mapping: Mapping[str, str] | None,
+    split: str,
+    *,
+    labelled: bool,
+) -> Dataset:
+    """Bring what rows are judged by into the form that the task reads; give a stand-in where nobody needs it."""
     truth = tasks.truth(task)
     if truth == "tags":
-        return tags.to_ids(found, id2label, spec.labels, split, needed=labelled)
+        return tags.to_ids(found, id2label, mapping, split, needed=labelled)
     if truth == "answers":
         return answers.laid_out(found, split, needed=labelled)
     if truth == "score":
         return scores.to_numbers(found, split, needed=labelled)
-    if truth == "label" and "label" not in roles:
+    if truth == "label" and "label" not in found.column_names:
         return found.add_column("label", [labels.UNLABELLED] * len(found))
-    return labels.to_ids(found, id2label, spec.labels, split, needed=labelled) if truth == "label" else found
+    return labels.to_ids(found, id2label, mapping, split, needed=labelled) if truth == "label" else found
 
 
 def batches(

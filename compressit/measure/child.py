@@ -17,13 +17,10 @@ import numpy as np
 from compressit import data, runtimes
 from compressit.errors import CompressitError
 from compressit.measure.drawing import Drawn
-from compressit.measure.examples import Examples
+from compressit.measure.examples import Examples, affordable
 from compressit.measure.interleaving import interleave
 from compressit.measure.memory import Peak
 from compressit.runtimes import Batch, Session
-
-LOGITS = 1 << 26
-"""Logits of one batch at most, 256 MB; a single example may have more."""
 
 
 def main(scratch: Path) -> None:
@@ -51,7 +48,7 @@ def measure(job: Mapping[str, Any], scratch: Path) -> dict[str, Any]:
     _, longest, labels = next(examples.batches(order[-job["batch_size"] :], job["batch_size"]))
     with Peak(subject["device"]) as peak:
         session = _open(subject, setting, scratch)
-        size = _affordable(session({name: array[-1:] for name, array in longest.items()}), len(labels))
+        size = affordable(session({name: array[-1:] for name, array in longest.items()}), len(labels))
         session({name: array[-size:] for name, array in longest.items()})
     sessions = _Sessions(setting, scratch)
     sessions.add(subject, session)
@@ -93,11 +90,6 @@ def time(job: Mapping[str, Any], scratch: Path) -> dict[str, Any]:
         arrays |= {f"{number}_{role}": seconds for role, seconds in took.items()}
     np.savez(scratch / "arrays.npz", allow_pickle=False, **arrays)
     return {}
-
-
-def _affordable(logits: Any, most: int) -> int:
-    """Count the examples whose logits fit a batch, from those of the longest one."""
-    return int(max(1, min(most, LOGITS // max(1, logits.size))))
 
 
 def _run(

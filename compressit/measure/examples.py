@@ -9,6 +9,9 @@ from typing import Any
 from compressit import data, model, tasks
 from compressit.runtimes import Batch
 
+LOGITS = 1 << 26
+"""Logits of one batch at most, 256 MB; a single example may have more."""
+
 
 class Examples:
     """The evaluation rows, prepared for the model."""
@@ -54,3 +57,8 @@ class Examples:
         say = getattr(self.task, "protocol", None)
         said = say(self.prepared, self.rows, self.processor, self.length, **self.fields) if say else {}
         return {**said, **getattr(self.reader, "protocol", dict)()}
+
+
+def affordable(logits: Any, most: int) -> int:
+    """Count the examples whose logits fit a batch, `most` at most, from those of the longest one."""
+    return int(max(1, min(most, LOGITS // max(1, logits.size))))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
+from compressit.algorithms.entities import MARKED, OUTSIDE, spelled
 from compressit.errors import MissingExtra, RecipeError
 from compressit.metrics import Evidence, Kind, MetricConfig, Tags
 
@@ -20,15 +20,6 @@ UNIT = ""
 READS = (Tags,)
 RANGE = (0, 1)
 
-OUTSIDE = "O"
-MARKED = re.compile(r"[BIESMLU]-.+")
-"""How a tag says where in its entity it stands. Where none does, tags are names of types; else others are outside."""
-MARKS: Mapping[str | None, Mapping[str, str]] = {
-    None: {"M": "I", "L": "E", "U": "S"},
-    "IOBES": {"M": "I", "L": "E", "U": "S"},
-    "BILOU": {"M": "I", "E": "L", "S": "U"},
-}
-"""Letters that other schemes have for the same place."""
 LETTERS = {"IOB1": "IB", "IOB2": "IB", "IOE1": "IE", "IOE2": "IE", "IOBES": "IBES", "BILOU": "BILU"}
 BARE = (None, "IOB1", "IOE1")
 """Schemes that tags follow that are names of types alone."""
@@ -51,9 +42,9 @@ def sums(evidence: Evidence, config: Config) -> NDArray[np.float64]:
     import numpy as np
 
     said = evidence.said(Tags)
-    spelled = _spelled([str(name) for name in said.names], config.scheme)
+    written = spelled([str(name) for name in said.names], config.scheme)
     found = [
-        [_entities([spelled[tag] for tag in tags], config.scheme) for tags in said.sentences(ids)]
+        [_entities([written[tag] for tag in tags], config.scheme) for tags in said.sentences(ids)]
         for ids in (said.choices, said.labels)
     ]
     types = sorted({entity[0] for side in found for entities in side for entity in entities})
@@ -102,23 +93,14 @@ def fits(config: Config, labels: Mapping[int, str]) -> None:
             f"{config.key} needs a tag O for words outside of entities; the model's are {listed}",
             hint="accuracy counts every word",
         )
-    spelled = _spelled(names, config.scheme)
-    strange = [name for name, tag in spelled.items() if config.scheme and tag[0] not in "O" + LETTERS[config.scheme]]
+    written = spelled(names, config.scheme)
+    strange = [name for name, tag in written.items() if config.scheme and tag[0] not in "O" + LETTERS[config.scheme]]
     bare = not any(MARKED.fullmatch(name) for name in names) and config.scheme not in BARE
     if strange or bare:
         raise RecipeError(
             f"{config.key}: the model's tags don't follow {config.scheme}: {', '.join(strange) or listed}",
             hint="leave scheme out, or name the one they follow",
         )
-
-
-def _spelled(names: Sequence[str], scheme: str | None) -> dict[str, str]:
-    """Spell tags as seqeval knows them."""
-    if not any(MARKED.fullmatch(name) for name in names):
-        return {name: name if name == OUTSIDE else f"I-{name}" for name in names}
-    marks = MARKS.get(scheme, {"M": "I"})
-    marked = [name for name in names if MARKED.fullmatch(name)]
-    return dict.fromkeys(names, OUTSIDE) | {name: marks.get(name[0], name[0]) + name[1:] for name in marked}
 
 
 def _entities(tags: list[str], scheme: str | None) -> set[Entity]:

@@ -56,23 +56,28 @@ class Answers(Output):
         import numpy as np
 
         unanswerable = [not each["text"] for each in rows["answers"]]
-        best: list[tuple[float, int, int]] = [(-np.inf, 0, 0)] * len(rows)
-        none = np.full(len(rows), np.inf)
-        windows = zip(said["spans"], *(prepared[name] for name in ("row", "begins", "ends", "longest")), strict=True)
-        for spans, row, begins, ends, longest in windows:
-            none[row] = min(none[row], float(spans[0].sum()))
-            score, first, last = judging.best_span(spans[1:, 0], spans[1:, 1], longest)
-            if score > best[row][0]:
-                best[row] = (score, begins[first], ends[last])
-        contexts, true = rows["context"], rows["answers"]
-        texts, scores = [], []
-        for row, (score, begin, end) in enumerate(best):
-            silent = any(unanswerable) and none[row] > score
-            texts.append("" if silent else contexts[row][begin:end].strip())
-            characters = judging.unspaced(contexts[row])
-            scores.append(judging.scores(texts[-1], true[row]["text"], characters=characters))
+        found = _best(said, prepared, rows, silent=any(unanswerable))
+        texts, scores = [text for text, _ in found], []
+        for text, context, true in zip(texts, rows["context"], rows["answers"], strict=True):
+            scores.append(judging.scores(text, true["text"], characters=judging.unspaced(context)))
         exact, f1 = np.array(scores, dtype=np.float64).T
         return {"answers": np.array(texts), "exact": exact, "f1": f1, "answerable": ~np.array(unanswerable)}
+
+    @classmethod
+    def spoken(
+        cls,
+        said: Mapping[str, Sequence[Any]],
+        prepared: Dataset,
+        rows: Dataset,
+        names: Sequence[str],
+        protocol: Mapping[str, str | int],
+    ) -> list[dict[str, Any]]:
+        """Give the answer, empty for none, and its probability among all starts and ends of its window.
+
+        None is said only where the examples that the model was judged on held questions without an answer.
+        """
+        found = _best(said, prepared, rows, silent=protocol.get("no answer") == "allowed")
+        return [{"answer": text, "score": score} for text, score in found]
 
     @property
     def weights(self) -> NDArray[np.int64]:
@@ -113,3 +118,31 @@ class Answers(Output):
         """1 where both say the same."""
         same: NDArray[np.float64] = (self.answers == original.answers).astype("float64")
         return same
+
+
+def _best(
+    said: Mapping[str, Sequence[Any]], prepared: Dataset, rows: Dataset, *, silent: bool
+) -> list[tuple[str, float]]:
+    """Find the best span of all windows of each row: its text and its probability in its window.
+
+    Where a model may be `silent`, it is where the first place's start + end is more than the best span's; the least one
+    of all windows counts.
+    """
+    import numpy as np
+    from scipy.special import logsumexp
+
+    best: list[tuple[float, int, int, float]] = [(-np.inf, 0, 0, 0.0)] * len(rows)
+    none = [(np.inf, 0.0)] * len(rows)
+    windows = zip(said["spans"], *(prepared[name] for name in ("row", "begins", "ends", "longest")), strict=True)
+    for spans, row, begins, ends, longest in windows:
+        every = float(logsumexp(spans.astype(np.float64), axis=0).sum())
+        none[row] = min(none[row], (float(spans[0].sum()), every))
+        score, first, last = judging.best_span(spans[1:, 0], spans[1:, 1], longest)
+        if score > best[row][0]:
+            best[row] = (score, begins[first], ends[last], every)
+    found = []
+    for context, (score, begin, end, every), (nothing, there) in zip(rows["context"], best, none, strict=True):
+        quiet = silent and nothing > score
+        text, own, among = ("", nothing, there) if quiet else (context[begin:end].strip(), score, every)
+        found.append((text, float(np.exp(own - among))))
+    return found

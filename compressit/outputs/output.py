@@ -81,6 +81,31 @@ class Output:
         return sums
 
     @classmethod
+    def kept(cls, logits: NDArray[Any], labels: NDArray[Any]) -> Mapping[str, Sequence[Any] | NDArray[Any]]:
+        """Reduce one batch to what `spoken` reads, where nothing is judged: by itself what `reduce` keeps."""
+        return cls.reduce(logits, labels, None)
+
+    @classmethod
+    def spoken(
+        cls,
+        said: Mapping[str, Sequence[Any]],
+        prepared: Dataset,
+        rows: Dataset,
+        names: Sequence[str],
+        protocol: Mapping[str, str | int],
+    ) -> list[dict[str, Any]]:
+        """Say for each row what the model finds, in plain values for people and programs.
+
+        Args:
+            said: By name, what `kept` gave for each prepared row.
+            prepared: What the model was given.
+            rows: What that was prepared from; nobody knows their truth.
+            names: What the model's classes are called, in the order of their ids.
+            protocol: How the examples were scored on which the model was judged.
+        """
+        raise NotImplementedError
+
+    @classmethod
     def empty(cls) -> Self:
         """Give the output of no examples."""
         import numpy as np

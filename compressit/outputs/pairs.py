@@ -10,6 +10,7 @@ from compressit.outputs.output import Change, Output
 
 if TYPE_CHECKING:
     import numpy as np
+    from datasets import Dataset
     from numpy.typing import NDArray
 
 
@@ -58,6 +59,25 @@ class Pairs(Output):
             f"cosine {original.cosines[place]:.3f}, {ranked(original.cosines)}",
             f"cosine {self.cosines[place]:.3f}, {ranked(self.cosines)}",
         )
+
+    @classmethod
+    def spoken(
+        cls,
+        said: Mapping[str, Sequence[Any]],
+        prepared: Dataset,
+        rows: Dataset,
+        names: Sequence[str],
+        protocol: Mapping[str, str | int],
+    ) -> list[dict[str, Any]]:
+        """Give the cosine of the two texts' vectors, or a lone text's vector."""
+        if "vectors" in said:
+            return [{"vector": [float(value) for value in vector]} for vector in said["vectors"]]
+        return [{"cosine": float(cosine)} for cosine in said["cosines"]]
+
+    @classmethod
+    def kept(cls, logits: NDArray[Any], labels: NDArray[Any]) -> Mapping[str, Sequence[Any] | NDArray[Any]]:
+        """Keep the vectors where each row is one text, and the cosines of pairs: (rows or 2 x rows, D), (rows,)."""
+        return {"vectors": logits} if len(logits) == len(labels) else cls.reduce(logits, labels, None)
 
     @property
     def weights(self) -> NDArray[np.int64]:

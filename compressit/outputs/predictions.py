@@ -54,6 +54,26 @@ class Predictions(Output):
         owners = [numbers.setdefault(group, len(numbers)) for group in rows["group"]]
         return {**arrays, "groups": np.array(owners, dtype=np.int64)}
 
+    @classmethod
+    def spoken(
+        cls,
+        said: Mapping[str, Sequence[Any]],
+        prepared: Dataset,
+        rows: Dataset,
+        names: Sequence[str],
+        protocol: Mapping[str, str | int],
+    ) -> list[dict[str, Any]]:
+        """Give the label, its probability, and those of all labels."""
+        import numpy as np
+        from scipy.special import softmax
+
+        shares = softmax(np.array(said["logits"], dtype=np.float64), axis=-1)
+        found = [dict(zip(names, each.tolist(), strict=True)) for each in shares]
+        return [
+            {"label": names[best], "score": scores[names[best]], "scores": scores}
+            for best, scores in zip(shares.argmax(-1), found, strict=True)
+        ]
+
     @property
     def choices(self) -> NDArray[np.int64]:
         """The class chosen for each example."""

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from compressit.algorithms import entities
+from compressit.algorithms.writing import spaced
 from compressit.outputs.output import Arrays, Change, Output
 
 if TYPE_CHECKING:
@@ -67,6 +69,29 @@ class Tags(Output):
             logits[starts[row] + np.array(words, dtype=np.int64)] = each
         labels = np.array([tag for tags in rows["tags"] for tag in tags], dtype=np.int64)
         return {"logits": logits, "labels": labels, "counts": counts, "names": np.array(names)}
+
+    @classmethod
+    def spoken(
+        cls,
+        said: Mapping[str, Sequence[Any]],
+        prepared: Dataset,
+        rows: Dataset,
+        names: Sequence[str],
+        protocol: Mapping[str, str | int],
+    ) -> list[dict[str, Any]]:
+        """Give a tag for each word, and the entities: type, first and last word, counted from 0, and their text."""
+        import numpy as np
+
+        found = cls(**cls.gather(said, prepared, rows, names), examples=np.empty(0, dtype=np.uint64))
+        written = entities.spelled(names)
+        spoken = []
+        for words, tags in zip(rows["tokens"], found.sentences(found.choices), strict=True):
+            parts = [
+                {"type": kind, "first": first, "last": last, "text": _text(words[first : last + 1])}
+                for kind, first, last in entities.spans([written[tag] for tag in tags])
+            ]
+            spoken.append({"tags": tags, "entities": parts})
+        return spoken
 
     @property
     def choices(self) -> NDArray[np.int64]:
@@ -151,3 +176,11 @@ class Tags(Output):
         owners = np.repeat(np.arange(len(self)), self.counts)
         found: NDArray[np.float64] = np.bincount(owners, weights=values, minlength=len(self)).astype(np.float64)
         return found
+
+
+def _text(words: Sequence[str]) -> str:
+    """Write words one after the other."""
+    text = ""
+    for word in words:
+        text += f" {word}" if spaced(text, word) else word
+    return text

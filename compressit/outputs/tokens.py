@@ -6,11 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from compressit.algorithms.likelihood import NOT_SCORED
 from compressit.outputs.output import Arrays, Change, Output
 
 if TYPE_CHECKING:
     import numpy as np
+    from datasets import Dataset
     from numpy.typing import NDArray
+
+TOP = 5
+"""Tokens named for each mask."""
 
 
 @dataclass(frozen=True)
@@ -95,3 +100,33 @@ class MaskedTokens(TokenScores):
         from compressit.algorithms import likelihood
 
         return likelihood.sums(logits, labels, original, ahead=0)
+
+    @classmethod
+    def kept(cls, logits: NDArray[Any], labels: NDArray[Any]) -> Mapping[str, Sequence[Any]]:
+        """Keep the likeliest tokens of each masked place, and their probabilities: (B, L, V), (B, L)."""
+        import numpy as np
+        from scipy.special import softmax
+
+        places = labels != NOT_SCORED
+        shares = [softmax(row[own].astype(np.float64), axis=-1) for row, own in zip(logits, places, strict=True)]
+        best = [np.argsort(-share, axis=-1, kind="stable")[:, :TOP] for share in shares]
+        found = [np.take_along_axis(share, ids, -1) for share, ids in zip(shares, best, strict=True)]
+        return {"tokens": best, "shares": found}
+
+    @classmethod
+    def spoken(
+        cls,
+        said: Mapping[str, Sequence[Any]],
+        prepared: Dataset,
+        rows: Dataset,
+        names: Sequence[str],
+        protocol: Mapping[str, str | int],
+    ) -> list[dict[str, Any]]:
+        """Give the likeliest tokens for each mask of a text, in the order of the masks."""
+        masks: list[list[Any]] = [[] for _ in range(len(rows))]
+        for row, tokens, shares in zip(prepared["row"], said["tokens"], said["shares"], strict=True):
+            for ids, scores in zip(tokens, shares, strict=True):
+                masks[row].append(
+                    [{"token": names[id], "score": float(score)} for id, score in zip(ids, scores, strict=True)]
+                )
+        return [{"masks": each} for each in masks]

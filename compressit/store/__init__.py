@@ -17,7 +17,7 @@ import socket
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from compressit.errors import IntegrityError, RecipeError, RetryableError, StepError, UnsafeError
 
@@ -65,6 +65,44 @@ def staged(target: Path, *, overwrite: bool = False, about: dict[str, Any] | Non
         raise _explain(error, target) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def written(target: Path, *, overwrite: bool = False) -> Iterator[TextIO]:
+    """Give a text file to write into, which appears at `target` whole if the block ends well, and not at all if not.
+
+    Raises:
+        RecipeError: something stands at the target, or its folder isn't there.
+        StepError: the disk is full or can't be written.
+    """
+    check_file(target, overwrite=overwrite)
+    sweep(target)
+    file = target.parent / f".{target.name}.tmp-{_owner()}"
+    try:
+        with file.open("w", encoding="utf-8") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        if not overwrite and target.exists():
+            raise RetryableError(f"another process wrote {target} in the meantime")
+        os.replace(file, target)
+        _sync(target.parent)
+    except OSError as error:
+        raise _explain(error, target) from error
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def check_file(target: Path, *, overwrite: bool) -> None:
+    """Refuse to write a file where another stands, or where there is no folder."""
+    if target.is_dir():
+        raise RecipeError(f"{target} is a folder", hint="name a file")
+    if not target.parent.is_dir():
+        raise RecipeError(f"there is no folder {target.parent}")
+    if target.is_symlink():
+        raise UnsafeError(f"{target} is a symbolic link", hint="name the file itself")
+    if target.exists() and not overwrite:
+        raise RecipeError(f"{target} exists already", hint="name another file, or pass --overwrite")
 
 
 def check_target(target: Path, *, overwrite: bool) -> None:
@@ -270,8 +308,10 @@ def sweep(target: Path) -> None:
             continue
         if kind == "old" and not target.exists():
             os.rename(left, target)
-        else:
+        elif left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def _owner() -> str:

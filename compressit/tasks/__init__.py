@@ -26,7 +26,11 @@ These are optional:
 * `SETTINGS`: fields of metrics that a recipe doesn't spell out;
 * `scored(logits, labels)`: one row of logits and one label for each prediction, where an example holds many;
 * `timed(batch) -> batch`: what is run for a timing, where that is not the batch as it is measured;
-* `protocol(prepared, rows, processor, max_length, **fields)`: how examples were scored, for the report.
+* `protocol(prepared, rows, processor, max_length, **fields)`: how examples were scored, for the report;
+* `asked(rows, processor, max_length)`: `prepare` for rows that nobody has an answer to (default: `prepare` itself);
+* `unfit(row, processor)`: why such a row can't be answered, None where it can;
+* `classes(processor)`: what the model's classes are called, where that is not in its config;
+* `ELSEWHERE`: where a model of the task is put to use, where that is not `compressit predict`.
 
 Where a row gives several examples, or several rows one, `prepare` adds a column `example` that numbers them from 0.
 Where only a long row is cut into several, it adds a column `row` with the row's number, and where answers belong to

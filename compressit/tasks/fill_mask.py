@@ -10,7 +10,7 @@ is not the pseudo-perplexity of one mask at a time. Training sees each window wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ SETTINGS = {"throughput": {"batch_size": 4}}
 
 SHARE = 0.15
 """Of a window's tokens that are masked, as BERT's makers chose."""
-BESIDES = ("labels", "example")
+BESIDES = ("labels", "example", "row")
 """Columns of prepared rows that are not the model's inputs."""
 
 
@@ -68,6 +68,38 @@ def prepare(rows: Dataset, processor: Any, max_length: int | None) -> Dataset:
     if not number:
         raise DataError("there is no token to mask: every text is empty")
     return datasets.Dataset.from_dict(columns)
+
+
+def asked(rows: Dataset, processor: Any, max_length: int | None) -> Dataset:
+    """Cut texts into windows as they stand: `labels` are -100 but where a text itself has the mask token.
+
+    Gives `row`, the row that a window is of, besides.
+    """
+    import datasets
+
+    size, (before, after) = checked_length(processor, max_length), _around(processor)
+    columns: dict[str, list[Any]] = {"input_ids": [], "attention_mask": [], "labels": [], "row": []}
+    for row, text in enumerate(rows["text"]):
+        tokens = processor(text, add_special_tokens=False, verbose=False)["input_ids"]
+        room = (size or len(tokens) + len(before) + len(after)) - len(before) - len(after)
+        for start in range(0, len(tokens), room):
+            window = [*before, *tokens[start : start + room], *after]
+            columns["input_ids"].append(window)
+            columns["attention_mask"].append([1] * len(window))
+            columns["labels"].append([id if id == processor.mask_token_id else NOT_SCORED for id in window])
+            columns["row"].append(row)
+    return datasets.Dataset.from_dict(columns)
+
+
+def unfit(row: Mapping[str, Any], processor: Any) -> str | None:
+    """Look for the mask token."""
+    mask = processor.mask_token
+    return None if mask and mask in row["text"] else f"text has no {mask or 'mask token'}: there is nothing to fill in"
+
+
+def classes(processor: Any) -> list[str]:
+    """Give every token as text."""
+    return [processor.decode([id]).strip() for id in range(len(processor))]
 
 
 def collate(processor: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:

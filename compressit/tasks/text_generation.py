@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 from compressit.algorithms import likelihood
 from compressit.algorithms.likelihood import NOT_SCORED
+from compressit.algorithms.writing import spaced
 from compressit.errors import DataError
 from compressit.outputs import TokenScores
-from compressit.tasks._writing import spaced
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +41,10 @@ OUTPUT = TokenScores
 METRICS = ("perplexity", "agreement", "kl_divergence", "latency", "throughput", "size")
 SETTINGS = {"throughput": {"batch_size": 4}}
 
+ELSEWHERE = (
+    "serve the checkpoint, with vLLM (`vllm serve DIR/checkpoint`) say, or generate with transformers: "
+    'pipeline("text-generation", "DIR/checkpoint")'
+)
 CONTEXT = 2048
 """Tokens of a window where the recipe names none and the model takes more."""
 Window = tuple[Sequence[int], int]

@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from compressit.algorithms.writing import spaced
 from compressit.errors import DataError, StepError
 from compressit.outputs import Tags
 from compressit.outputs.tags import NOT_A_WORD, UNKNOWN
 from compressit.tasks._padding import by_position
-from compressit.tasks._writing import spaced
 from compressit.tasks.text_classification import checked_length
 
 if TYPE_CHECKING:

@@ -49,6 +49,7 @@ def test_help_and_version(cli):
         "compare",
         "verify",
         "bench",
+        "predict",
         "report",
         "steps",
         "exports",

@@ -88,7 +88,7 @@ def test_imports_point_down():
 
 HEAVY = {"torch", "transformers", "datasets", "evaluate", "accelerate", "sklearn", "scipy", "onnx", "onnxruntime",
          "openvino", "nncf", "compressed_tensors", "huggingface_hub", "safetensors", "PIL", "rich", "tokenizers",
-         "onnx_ir", "seqeval", "jinja2"}  # fmt: skip
+         "onnx_ir", "seqeval", "jinja2", "pyarrow"}  # fmt: skip
 
 
 def test_heavy_libraries_are_imported_late():
