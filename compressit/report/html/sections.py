@@ -79,14 +79,14 @@ def verdict(report: Report) -> Said:
     return Said(kind, words, f"{counted(report.verdicts)} {MEANING[report.exit_code]}")
 
 
-def counted(verdicts: Sequence[Verdict]) -> str:
-    """Count the verdicts in words, and name those that did not pass."""
+def counted(verdicts: Sequence[Verdict], noun: str = "target") -> str:
+    """Count the verdicts on targets, or on what else is asked, in words, and name those that did not pass."""
     by_kind = {
         outcome: [f"{v.metric} of {v.artifact}" for v in verdicts if v.outcome is outcome]
         for outcome in (Outcome.FAIL, Outcome.INCONCLUSIVE)
     }
     passed = sum(v.outcome is Outcome.PASS for v in verdicts)
-    parts = [f"{passed} of {len(verdicts)} target{'s' if len(verdicts) > 1 else ''} met"]
+    parts = [f"{passed} of {len(verdicts)} {noun}{'s' if len(verdicts) > 1 else ''} met"]
     if by_kind[Outcome.FAIL]:
         parts.append(f"missed: {', '.join(by_kind[Outcome.FAIL])}")
     if by_kind[Outcome.INCONCLUSIVE]:
