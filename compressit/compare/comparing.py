@@ -49,7 +49,7 @@ def runs(
                 side=candidate.side,
                 differences=tuple(_difference(config, base, candidate, one, other) for config in shared.values()),
                 verdicts=tuple(
-                    judging.in_pairs(gate, shared[gate.metric], candidate.name, other, one)
+                    judging.in_pairs(gate, shared[gate.metric], candidate.artifact.name, other, one)
                     for gate in (asked.gates if asked else ())
                 ),
                 notes=(*notes, *_notes(base, candidate, shared, bool(timings))),
@@ -74,7 +74,7 @@ def with_baseline(base: Baseline, candidates: Sequence[Run], asked: gates.Writte
                 side=candidate.side,
                 differences=tuple(_from_file(config, base, candidate, evidence) for config in shared.values()),
                 verdicts=tuple(
-                    judging.against(gate, shared[gate.metric], candidate.name, evidence, base)
+                    judging.against(gate, shared[gate.metric], candidate.artifact.name, evidence, base)
                     for gate in (asked.gates if asked else ())
                 ),
                 notes=(*notes, *_untimed(shared, judging.NOT_TIMED)),

@@ -11,6 +11,7 @@ from compressit.metrics import Evidence, Kind, MetricConfig
 from compressit.report import bounds, statistics
 from compressit.report.readings import finite
 from compressit.report.statistics import Interval
+from compressit.report.waterfall import MARGIN
 
 
 def paired(config: MetricConfig, candidate: Evidence, base: Evidence) -> Difference:
@@ -29,7 +30,9 @@ def paired(config: MetricConfig, candidate: Evidence, base: Evidence) -> Differe
     else:
         difference, within = bounds.difference(config, candidate, base)
         found |= {"difference": finite(difference), "low": finite(within.low), "high": finite(within.high)}
-        sure = surely(module.BETTER, within, 0.0)
+        # A few bytes of header are no difference.
+        same = module.KIND is Kind.EXACT and 1 - MARGIN < ratio < 1 + MARGIN
+        sure = Sure.UNSURE if same else surely(module.BETTER, within, 0.0)
     return Difference(
         metric=config.key, unit=module.UNIT, better=module.BETTER, sure=sure, **found, **_flips(config, candidate, base)
     )

@@ -12,6 +12,7 @@ from compressit.recipe import Target
 from compressit.report import Outcome, Verdict, bounds, statistics, verdicts
 from compressit.report.statistics import Interval
 
+BASE = "the base"
 NOT_TIMED = "timings of another session say nothing about this one: compare the runs themselves"
 
 
@@ -19,7 +20,7 @@ def in_pairs(gate: Target, config: MetricConfig, name: str, candidate: Evidence,
     """Judge a gate where both were measured on the same examples and timed side by side."""
     if metrics.load(config.metric).KIND is Kind.TIMED and not set(config.batch_sizes()) <= candidate.timings.keys():
         return unknown(gate, config, name, "the artifacts were not timed side by side")
-    return verdicts.judge(gate, config, name, candidate, base)
+    return verdicts.judge(gate, config, name, candidate, base, beside=BASE)
 
 
 def against(gate: Target, config: MetricConfig, name: str, candidate: Evidence, base: Baseline) -> Verdict:
@@ -30,7 +31,7 @@ def against(gate: Target, config: MetricConfig, name: str, candidate: Evidence, 
     if bound in ("min", "max"):
         return verdicts.judge(gate, config, name, candidate, candidate)
     value, around = (difference if bound == "max_drop" else ratio)(config, candidate, base)
-    found = verdicts.verdict(gate, config, name, value, around)
+    found = verdicts.verdict(gate, config, name, value, around, BASE)
     right = base.right(config.key)
     if found.outcome is Outcome.INCONCLUSIVE and bound == "max_drop" and right is not None:
         needed = verdicts.needed(bound, limit, scores(config, candidate), right.astype(float))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+ORIGINAL = "the original"
 WORDS = {
     "min": "at least",
     "max": "at most",
@@ -26,7 +27,13 @@ WORDS = {
 
 
 def judge(
-    target: Target, config: MetricConfig, name: str, artifact: Evidence, original: Evidence, seed: int = 0
+    target: Target,
+    config: MetricConfig,
+    name: str,
+    artifact: Evidence,
+    original: Evidence,
+    seed: int = 0,
+    beside: str = ORIGINAL,
 ) -> Verdict:
     """Judge one target on one artifact.
 
@@ -37,6 +44,7 @@ def judge(
         artifact: What was measured of it.
         original: What was measured of the original, on the same runtime.
         seed: Of the resampling.
+        beside: What the original is called, where it is something else.
     """
     bound, limit, _ = asked(target, config)
     if bound in ("min", "max"):
@@ -45,7 +53,7 @@ def judge(
         value, interval = bounds.difference(config, artifact, original, seed)
     else:
         value, interval = bounds.ratio(config, artifact, original, seed)
-    found = verdict(target, config, name, value, interval)
+    found = verdict(target, config, name, value, interval, beside)
     if found.outcome is not Outcome.INCONCLUSIVE:
         return found
     return found.model_copy(update={"needed": _needed(bound, limit, config, artifact, original)})
@@ -60,7 +68,9 @@ def asked(target: Target, config: MetricConfig) -> tuple[str, float, str]:
     return (bound, -float(written), unit) if bound == "max_drop" else (bound, float(written), "ratio")
 
 
-def verdict(target: Target, config: MetricConfig, name: str, value: float, interval: Interval) -> Verdict:
+def verdict(
+    target: Target, config: MetricConfig, name: str, value: float, interval: Interval, beside: str = ORIGINAL
+) -> Verdict:
     """Judge what was measured of the quantity that a target's bound is on.
 
     Args:
@@ -69,6 +79,7 @@ def verdict(target: Target, config: MetricConfig, name: str, value: float, inter
         name: Of the artifact.
         value: Of the metric (min, max), of its difference (max_drop) or of its ratio to what it is held against.
         interval: One-sided bounds of it.
+        beside: What it is held against.
     """
     bound, limit, unit = asked(target, config)
     outcome = decide(value, interval, limit, least=bound in ("min", "min_ratio", "max_drop"))
@@ -82,7 +93,7 @@ def verdict(target: Target, config: MetricConfig, name: str, value: float, inter
         low=_finite(interval.low),
         high=_finite(interval.high),
         outcome=outcome,
-        why=_why(bound, limit, unit, value, interval, outcome),
+        why=_why(bound, limit, unit, value, interval, beside),
     )
 
 
@@ -104,12 +115,12 @@ def decide(value: float, interval: Interval, limit: float, *, least: bool) -> Ou
     return Outcome.INCONCLUSIVE
 
 
-def _why(bound: str, limit: float, unit: str, value: float, interval: Interval, outcome: Outcome) -> str:
+def _why(bound: str, limit: float, unit: str, value: float, interval: Interval, beside: str) -> str:
     if math.isnan(value):
         return "it is not a number"
     if bound == "max_drop":
         worst = f"a drop of {-interval.low:.4f} can't be ruled out" if interval.low < 0 else "95% sure of no drop"
-        return f"{value:+.4f} against the original; {worst}, {-limit:.4f} is allowed"
+        return f"{value:+.4f} against {beside}; {worst}, {-limit:.4f} is allowed"
     measured, allowed = _show(value, unit), f"{WORDS[bound]} {_show(limit, unit)}"
     if interval.low == interval.high:
         return f"{measured}, {allowed}"
