@@ -79,11 +79,12 @@ def compare(
     progress = console.progress(quiet=quiet)
     found = opened.open_all([_applied(path, device, overwrite, progress) for path in runs], artifact)
     if write_baseline is not None:
-        baselines.write(baselines.of(found[0]), write_baseline)
+        _put(write_baseline, baselines.text(baselines.of(found[0])))
         progress.say(f"baseline written to {write_baseline}")
     if base_file is not None:
         candidates, comparison = found, comparing.with_baseline(base_file, found, asked)
     elif len(found) > 1:
+        comparing.check(found[0], found[1:], asked)
         timed = _timed(found, device, progress) if timings else None
         candidates, comparison = found[1:], comparing.runs(found[0], found[1:], asked, timed)
     else:
@@ -92,7 +93,7 @@ def compare(
     if markdown is not None:
         from compressit.compare.markdown import document
 
-        markdown.write_text(document(comparison, _targets(candidates)), encoding="utf-8")
+        _put(markdown, document(comparison, _targets(candidates)))
     _write(comparison, candidates, cases, junit, github, inconclusive)
     if json:
         console.say(comparison.model_dump_json())
@@ -161,8 +162,7 @@ def _write(
     from compressit.report import junit as xml
 
     if junit is not None:
-        text = xml.document(cases, undecided_fails=inconclusive is Undecided.FAIL)
-        junit.write_text(text, encoding="utf-8")
+        _put(junit, xml.document(cases, undecided_fails=inconclusive is Undecided.FAIL))
     if github:
         summary = os.environ.get("GITHUB_STEP_SUMMARY")
         if summary:
@@ -172,6 +172,15 @@ def _write(
                 file.write(markdown.within(text, max(0, markdown.SUMMARY_BYTES - written)))
         # Standard output may hold JSON; GitHub reads commands from both.
         sys.stderr.writelines(f"{line}\n" for line in workflow.commands(cases))
+
+
+def _put(file: Path, text: str) -> None:
+    from compressit.errors import RecipeError
+
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RecipeError(f"can't write {file}: {error.strerror or error}") from error
 
 
 def _targets(candidates: Sequence[Run]) -> list[list[str]]:

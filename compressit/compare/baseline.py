@@ -104,9 +104,9 @@ def of(run: Run) -> Baseline:
     )
 
 
-def write(baseline: Baseline, file: Path) -> None:
-    """Write the file, one figure after the other, for a reviewer to read."""
-    file.write_text(baseline.model_dump_json(indent=1) + "\n", encoding="utf-8")
+def text(baseline: Baseline) -> str:
+    """Write what the file holds, one figure after the other, for a reviewer to read."""
+    return baseline.model_dump_json(indent=1) + "\n"
 
 
 def read(file: Path) -> Baseline:
@@ -118,13 +118,13 @@ def read(file: Path) -> Baseline:
     """
     try:
         with file.open("rb") as stream:
-            text = stream.read(MAX_BYTES + 1)
+            held = stream.read(MAX_BYTES + 1)
     except OSError as error:
         raise RecipeError(f"{file}: {error.strerror or error}", hint="write one with --write-baseline") from error
     try:
-        if len(text) > MAX_BYTES:
+        if len(held) > MAX_BYTES:
             raise IntegrityError(f"{file} is larger than {MAX_BYTES >> 20} MiB: no baseline of compressit")
-        found = Baseline.model_validate_json(text)
+        found = Baseline.model_validate_json(held)
     except ValidationError as error:
         raise IntegrityError(f"{file} can't be read: {error.error_count()} fields are not as expected") from error
     if found.schema_version != SCHEMA_VERSION:

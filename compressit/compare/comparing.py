@@ -34,14 +34,9 @@ def runs(
     before = base.evidence()
     found = []
     for candidate in candidates:
-        names = (base.name, candidate.name)
-        comparable.refuse(names, comparable.facts(base), comparable.facts(candidate))
+        shared, notes = _checked(base, candidate, asked)
         after = candidate.evidence()
-        comparable.refuse_other_examples(names, before, after)
-        own = {key: comparable.measuring(base, key) for key in base.metrics}
-        shared, notes = _shared(names, own, candidate)
-        if asked is not None:
-            gates.check(asked, shared)
+        comparable.refuse_other_examples((base.name, candidate.name), before, after)
         timings = (timed or {}).get(candidate.name, {})
         one, other = _timed(before, after, timings)
         found.append(
@@ -57,6 +52,12 @@ def runs(
             )
         )
     return Comparison(base=base.side, candidates=tuple(found), examples=len(before.predictions), gates=_named(asked))
+
+
+def check(base: Run, candidates: Sequence[Run], asked: gates.Written | None = None) -> None:
+    """Raise as `runs` does where the reports and recipes show already that runs can't be compared."""
+    for candidate in candidates:
+        _checked(base, candidate, asked)
 
 
 def with_baseline(base: Baseline, candidates: Sequence[Run], asked: gates.Written | None = None) -> Comparison:
@@ -82,6 +83,15 @@ def with_baseline(base: Baseline, candidates: Sequence[Run], asked: gates.Writte
         )
     count = int(base.judged.get("examples") or 0)
     return Comparison(base=base.side, candidates=tuple(found), examples=count, gates=_named(asked))
+
+
+def _checked(base: Run, candidate: Run, asked: gates.Written | None) -> tuple[dict[str, MetricConfig], tuple[str, ...]]:
+    names = (base.name, candidate.name)
+    comparable.refuse(names, comparable.facts(base), comparable.facts(candidate))
+    found = _shared(names, {key: comparable.measuring(base, key) for key in base.metrics}, candidate)
+    if asked is not None:
+        gates.check(asked, found[0])
+    return found
 
 
 def _shared(

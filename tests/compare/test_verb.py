@@ -90,6 +90,12 @@ def test_what_cannot_be_compared_says_why(cli, finished, runs, code, said):
     assert "Traceback" not in done.stderr
 
 
+def test_a_file_that_cannot_be_written_is_no_traceback(cli, finished, tmp_path):
+    done = cli("compare", finished["three"], "--write-baseline", tmp_path / "nowhere" / "baseline.json")
+    assert done.returncode == 2
+    assert "can't write" in done.stderr
+
+
 def test_a_recipe_is_applied_once_and_then_compared(cli, finished, tmp_path):
     recipe = finished["three"].parents[1] / "one.yaml"
     done = cli("compare", finished["three"], recipe, "--no-timings", cwd=tmp_path)
