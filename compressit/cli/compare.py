@@ -48,6 +48,7 @@ def compare(
         bool, typer.Option("--timings/--no-timings", help="Time the artifacts side by side, now.")
     ] = True,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    html: Annotated[Path | None, typer.Option(help="Write the comparison and its runs as one page.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write the comparison as Markdown, for a comment.")] = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML, a case for each target and gate.")] = None,
     github: Annotated[
@@ -90,6 +91,8 @@ def compare(
     else:
         return ExitCode.OK
     cases = list(_cases(comparison, candidates))
+    if html is not None:
+        _put(html, _page(comparison, found, progress))
     if markdown is not None:
         from compressit.compare.markdown import document
 
@@ -132,6 +135,20 @@ def _timed(found: Sequence[Run], device: str, progress: Progress) -> Timed | Non
     except (DataError, RetryableError) as error:
         progress.say(f"warning: nothing is timed: {error.message}")
         return None
+
+
+def _page(comparison: Comparison, found: Sequence[Run], progress: Progress) -> str:
+    """Make the page; every run is on it, with the text of its examples where the data can be read."""
+    from compressit.compare.html import page
+    from compressit.progress import quiet
+    from compressit.report import files
+
+    with quiet():
+        runs = [files.read(run.folder, run.name) for run in found]
+    for run in runs:
+        if run.textless:
+            progress.say(f"{run.name}: examples are shown without their text: {run.textless}")
+    return page(runs, comparison)
 
 
 def _cases(comparison: Comparison, candidates: Sequence[Run]) -> Iterator[Case]:

@@ -17,7 +17,7 @@ def test_a_candidate_that_lost_too_much_fails_the_build(cli, finished, gates, tm
     summary, xml = tmp_path / "summary.md", tmp_path / "out.xml"
     done = cli(
         "compare", finished["three"], finished["one"], "--gates", gates, "--junit", xml, "--github", "--no-timings",
-        "--markdown", tmp_path / "said.md",
+        "--markdown", tmp_path / "said.md", "--html", tmp_path / "said.html",
         env={"GITHUB_STEP_SUMMARY": str(summary)},
     )  # fmt: skip
     assert done.returncode == 3, done.stderr
@@ -32,6 +32,9 @@ def test_a_candidate_that_lost_too_much_fails_the_build(cli, finished, gates, tm
     }
     said = summary.read_text()
     assert (tmp_path / "said.md").read_text() == said
+    page = (tmp_path / "said.html").read_text()
+    assert page.index("t ship it.") < page.index("one against three</h2>") < page.index("Worst flips")
+    assert "one against three" in page or "held against" in page
     assert "| FAIL | one | accuracy drop \\<= 0.03 |" in said
     assert "### Targets of the recipes" in said
 
