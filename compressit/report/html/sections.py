@@ -114,15 +114,17 @@ def judged(v: Verdict) -> Judged:
     asked = f"{v.metric} {tables.asked(v)}".replace("<=", "\N{LESS-THAN OR EQUAL TO}").replace(
         ">=", "\N{GREATER-THAN OR EQUAL TO}"
     )
-    exact = v.low is None or v.high is None or v.low == v.high
-    low, high = (v.value, v.value) if exact else (v.low, v.high)
+    known = v.low is not None and v.high is not None
+    low, high = (v.low, v.high) if known else (v.value, v.value)
     chart = Drawn("")
     if low is not None and high is not None:
         said = f"{asked}: measured {quantity(v.value, v)}"
         least = v.bound in ("min", "min_ratio", "max_drop")
         limit = -v.limit if v.bound == "max_drop" else v.limit
         chart = svg.interval(said, limit, low, high, v.value, least=least)
-    between = "exact" if exact else f"{quantity(v.low, v)} to {quantity(v.high, v)}"
+    between = "exact" if v.low == v.high else f"{quantity(v.low, v)} to {quantity(v.high, v)}"
+    if not known:
+        between = "" if v.value is None else "no bounds"
     told = v.value is not None and (v.bound != "max_drop" or v.outcome is Outcome.PASS)
     why = [*([] if told else [v.why]), *([f"about {v.needed:,} examples would decide"] if v.needed else [])]
     return Judged(
@@ -130,7 +132,7 @@ def judged(v: Verdict) -> Judged:
         tables.MARKS[v.outcome],
         asked,
         v.artifact,
-        quantity(v.value, v),
+        "not measured" if v.value is None and v.outcome is Outcome.INCONCLUSIVE else quantity(v.value, v),
         between,
         "; ".join(why),
         chart,
