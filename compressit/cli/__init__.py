@@ -13,6 +13,7 @@ from compressit.cli import (
     apply,
     bench,
     catalog,
+    check,
     compare,
     doctor,
     init,
@@ -42,6 +43,7 @@ app.command("compare")(compare.compare)
 app.command("verify")(verify.verify)
 app.command("report")(report.report)
 app.command("predict")(predict.predict)
+app.command("check")(check.check)
 app.command("bench")(bench.bench)
 for room in catalog.ROOMS:
     app.add_typer(catalog.verbs(room), name=room)

@@ -25,8 +25,8 @@ Set = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
 
 
-def named(columns: list[str] | None) -> dict[str, str]:
-    """Read `role=column` arguments, of which one may hold several with commas between them.
+def named(given: list[str] | None, option: str = "--columns", example: str = "text=review") -> dict[str, str]:
+    """Read `name=value` arguments, of which one may hold several with commas between them.
 
     Raises:
         RecipeError: one is not written so.
@@ -34,9 +34,9 @@ def named(columns: list[str] | None) -> dict[str, str]:
     from compressit.errors import RecipeError
 
     found = {}
-    for part in ",".join(columns or ()).split(",") if columns else ():
-        role, sign, column = (piece.strip() for piece in part.partition("="))
-        if not (role and sign and column):
-            raise RecipeError(f"--columns {part!r}: expected ROLE=COLUMN, such as text=review")
-        found[role] = column
+    for part in ",".join(given or ()).split(",") if given else ():
+        name, _, value = (piece.strip() for piece in part.partition("="))
+        if not (name and value):
+            raise RecipeError(f"{option} {part!r}: expected NAME=NAME, such as {example}")
+        found[name] = value
     return found

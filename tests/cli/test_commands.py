@@ -50,6 +50,7 @@ def test_help_and_version(cli):
         "verify",
         "bench",
         "predict",
+        "check",
         "report",
         "steps",
         "exports",

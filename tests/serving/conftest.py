@@ -21,7 +21,7 @@ exports:
   - export: onnx
 metrics: [accuracy, f1, size]
 targets:
-  - {{metric: accuracy, min: 0.6}}
+  - {{metric: accuracy, min: 0.6, artifact: checkpoint}}
 """
 
 

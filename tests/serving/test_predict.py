@@ -161,7 +161,7 @@ def test_what_makes_no_sense_is_refused(done, sentiment, tmp_path, cli):
     assert "written as JSON lines" in made.stderr
     made = cli("predict", done, "--input", sentiment / "test.jsonl", "--output", "-", "--columns", "text")
     assert made.returncode == 2
-    assert "expected ROLE=COLUMN" in made.stderr
+    assert "expected NAME=NAME, such as text=review" in made.stderr
 
 
 def test_a_flipped_bit_is_never_asked(done, sentiment, tmp_path, cli):
