@@ -37,13 +37,18 @@ def to_ids(
     values = list(rows["label"])
     _check_values(values, split, needed)
     known = {value for value in values if not _missing(value)}
-    ids = table(sorted(known, key=str), names, id2label, mapping) | {None: UNLABELLED, -1: UNLABELLED}
+    first = {value: f" (row {len(values) - 1 - index} of split {split!r})" for index, value in enumerate(values[::-1])}
+    ids = table(sorted(known, key=str), names, id2label, mapping, first) | {None: UNLABELLED, -1: UNLABELLED}
     replaced = [ids[value] for value in values]
     return rows.remove_columns("label").add_column("label", replaced)
 
 
 def table(
-    values: list[Any], names: list[str] | None, id2label: Mapping[int, str], mapping: Mapping[str, str] | None
+    values: list[Any],
+    names: list[str] | None,
+    id2label: Mapping[int, str],
+    mapping: Mapping[str, str] | None,
+    places: Mapping[Any, str] | None = None,
 ) -> dict[Any, int]:
     """Give the model's id of each label of the data.
 
@@ -52,10 +57,12 @@ def table(
         names: What they are called, where they are numbers that have names.
         id2label: The model's labels.
         mapping: The recipe's `labels`.
+        places: Where each label occurs first, for the message.
 
     Raises:
         DataError: they don't agree; the message shows both.
     """
+    where = places or {}
     spelled = {value: str(names[value]) if names and isinstance(value, int) else str(value) for value in values}
     by_name = {label.lower(): index for index, label in id2label.items()}
     if mapping is not None:
@@ -76,11 +83,13 @@ def table(
     if numbers:
         beyond = [value for value in values if int(value) not in id2label]
         if beyond:
-            raise _mismatch(f"label {beyond[0]} is not one of the model's ids", list(spelled.values()), id2label)
+            what = f"label {beyond[0]} is not one of the model's ids{where.get(beyond[0], '')}"
+            raise _mismatch(what, list(spelled.values()), id2label)
         return {value: int(value) for value in values}
-    unknown = [name for name in spelled.values() if name.lower() not in by_name]
-    if unknown:
-        raise _mismatch(f"the model has no label {unknown[0]!r}", list(spelled.values()), id2label)
+    strange = [value for value, name in spelled.items() if name.lower() not in by_name]
+    if strange:
+        what = f"the model has no label {spelled[strange[0]]!r}{where.get(strange[0], '')}"
+        raise _mismatch(what, list(spelled.values()), id2label)
     return {value: by_name[name.lower()] for value, name in spelled.items()}
 
 

@@ -97,7 +97,7 @@ def test_columns_and_labels_may_have_other_names(checked):
     assert found.figures[0].value > 0.7
     plain = checked([{"text": row["sentence"], "label": row["label"]} for row in sentences(60, 9)])
     assert plain.figures[0].value == found.figures[0].value, "a role's own name stands in for the recipe's column"
-    with pytest.raises(DataError, match="the model has no label 'neg'") as caught:
+    with pytest.raises(DataError, match=r"the model has no label 'neg' \(row \d+ of split 'train'\)") as caught:
         checked(rows, columns={"text": "review"})
     assert "say which is which: --labels 'neg=NEGATIVE,pos=POSITIVE'" in caught.value.hint
 
@@ -106,7 +106,7 @@ def test_columns_and_labels_may_have_other_names(checked):
     ("rows", "message"),
     [
         ([{"review": "x", "label": 0}], "has no column 'sentence' for text"),
-        ([{"sentence": "x", "label": 2}], "label 2 is not one of the model's ids"),
+        ([{"sentence": "x", "label": 2}], r"label 2 is not one of the model's ids \(row 0 of split 'train'\)"),
         ([{"sentence": "x", "label": 1}, {"sentence": "y", "label": None}], "row 1 of split 'train' has no label"),
         ([{"sentence": "x", "label": 1}, {"sentence": None, "label": 1}], "row 1 of split 'train': text is empty"),
     ],
