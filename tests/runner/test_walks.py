@@ -115,7 +115,7 @@ def test_measured_from_disk_where_memory_is_too_small(file, tmp_path, monkeypatc
 
     load_mapped = mapped.load
     monkeypatch.setattr("compressit.model.mapped.load", load)
-    monkeypatch.setattr("compressit.measure._child", lambda job, scratch, _: child.measure(job, Path(scratch)))
+    monkeypatch.setattr("compressit.measure.in_process", lambda job, scratch, _: child.measure(job, Path(scratch)))
     found = compressit.apply(file, output=tmp_path / "little", waterfall=False)
     assert len(seen) == 3, "the original alone, then the checkpoint, and the original beside it"
     assert not any(place.exists() for _, place in seen)
