@@ -13,6 +13,7 @@ from compressit.compare.runs import Run
 from compressit.measure import Setting, Subject
 from compressit.measure.timings import Shape, side_by_side
 from compressit.metrics import Kind, Timings
+from compressit.progress import quiet
 
 
 def time(base: Run, candidates: Sequence[Run], device: str) -> Timed:
@@ -32,7 +33,7 @@ def time(base: Run, candidates: Sequence[Run], device: str) -> Timed:
         return {}
     labels = models.labels(base.folder / base.artifact.path)
     rows = data.rows(spec, spec.evaluation, base.report.task, labels, base.written.base)
-    with tempfile.TemporaryDirectory(prefix="compressit-") as place:
+    with quiet(), tempfile.TemporaryDirectory(prefix="compressit-") as place:
         folder = Path(place) / "rows"
         rows.save_to_disk(str(folder))
         setting = Setting(
