@@ -67,7 +67,7 @@ def run(
 
         model = work.load()
         originals = work.measure_originals(model)
-        expected.check(work.recipe.expect, work.metrics, originals.own)
+        expected.check(work.recipe.expect, work.configs, originals.own)
         done = []
         for number, step in enumerate(plan.steps, 1):
             record = work.step(number, step, model)
@@ -98,7 +98,7 @@ class _Work:
         return self.plan.written.recipe
 
     @property
-    def metrics(self) -> dict[str, metrics.MetricConfig]:
+    def configs(self) -> dict[str, metrics.MetricConfig]:
         """Metrics of the run by the name that the recipe calls them."""
         return {config.key: config for config in self.plan.metrics}
 
@@ -261,7 +261,7 @@ class _Work:
         for target in self.recipe.targets:
             name = target.artifact or list(pairs)[-1]
             pair = pairs[name]
-            config = self.metrics[target.metric]
+            config = self.configs[target.metric]
             judged.append(verdicts.judge(target, config, name, pair.artifact, pair.original, seed))
         first = pairs[CHECKPOINT].original
         end = Stage(pairs[CHECKPOINT].artifact, first, left)

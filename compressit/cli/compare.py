@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from compressit.cli.options import Json
+from compressit.cli.options import Device, Json, Quiet
 from compressit.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def compare(
     timings: Annotated[
         bool, typer.Option("--timings/--no-timings", help="Time the artifacts side by side, now.")
     ] = True,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     html: Annotated[Path | None, typer.Option(help="Write the comparison and its runs as one page.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write the comparison as Markdown, for a comment.")] = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML, a case for each target and gate.")] = None,
@@ -61,7 +61,7 @@ def compare(
         bool, typer.Option("--overwrite", help="Apply a recipe again whose folder holds another recipe's result.")
     ] = False,
     json: Json = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but errors.")] = False,
+    quiet: Quiet = False,
 ) -> int:
     """Compare finished runs example by example, and judge the gates."""
     from compressit.cli import console
@@ -144,7 +144,7 @@ def _page(comparison: Comparison, found: Sequence[Run], progress: Progress) -> s
     from compressit.report import files
 
     with quiet():
-        runs = [files.read(run.folder, run.name) for run in found]
+        runs = [files.read(run.finished.folder, run.name) for run in found]
     for run in runs:
         if run.textless:
             progress.say(f"{run.name}: examples are shown without their text: {run.textless}")
@@ -156,7 +156,7 @@ def _cases(comparison: Comparison, candidates: Sequence[Run]) -> Iterator[Case]:
     from compressit.report.junit import Case
 
     for run, compared in zip(candidates, comparison.candidates, strict=True):
-        for verdict in run.report.verdicts:
+        for verdict in run.finished.report.verdicts:
             yield Case(f"{run.name}: targets", verdict)
         for verdict in compared.verdicts:
             yield Case(f"{run.name}: gates against {comparison.base.name}", verdict)
@@ -206,7 +206,7 @@ def _targets(candidates: Sequence[Run]) -> list[list[str]]:
     return [
         [verdict, run.name, target, measured]
         for run in candidates
-        for verdict, target, _, measured in tables.targets(run.report)
+        for verdict, target, _, measured in tables.targets(run.finished.report)
     ]
 
 

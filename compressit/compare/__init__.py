@@ -45,7 +45,7 @@ class Difference(Part):
 
     Attributes:
         difference: candidate - base, on the same examples; None for timings.
-        ratio: candidate / base; for timings the median of interleaved runs.
+        ratio: candidate / base, of timings and of figures without error; of timings the median of interleaved runs.
         paired: Whether both were measured on the same examples, or in the same interleaved timings.
         lost: Right answers of the base that the candidate gets wrong, where answers are right or wrong.
         gained: The reverse.

@@ -20,7 +20,7 @@ from compressit.compare import Side, comparable
 from compressit.compare.runs import Run
 from compressit.errors import IntegrityError, RecipeError
 from compressit.metrics import Evidence, Kind, MetricConfig
-from compressit.report import Part, bounds
+from compressit.report import Part, bounds, statistics
 from compressit.report.statistics import Interval
 
 SCHEMA_VERSION = 1
@@ -74,8 +74,7 @@ class Baseline(Part):
         if figure.low is None and figure.high is None and metrics.load(self._metric(key)).KIND is Kind.EXACT:
             own = float("nan") if figure.value is None else figure.value
             return Interval(own, own)
-        low, high = figure.low, figure.high
-        return Interval(float("-inf") if low is None else low, float("inf") if high is None else high)
+        return statistics.between(figure.low, figure.high)
 
     def _metric(self, key: str) -> str:
         return str(self.figures[key].measuring.get("metric"))
@@ -99,7 +98,7 @@ def of(run: Run) -> Baseline:
     return Baseline(
         side=run.side,
         judged=dict(comparable.facts(run)),
-        hardware=run.report.provenance.hardware,
+        hardware=run.finished.report.provenance.hardware,
         figures=figures,
     )
 

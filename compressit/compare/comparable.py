@@ -20,8 +20,12 @@ READING = ("max_length", "packing", "stride", "max_answer", "labels")
 
 def facts(run: Run) -> Facts:
     """Say what a run was judged on, and how."""
-    data, spec = run.report.provenance.data, run.written.recipe.dataset
-    found = {"task": run.report.task, "examples": data.get("examples"), "SHA-256 of the examples": data.get("sha256")}
+    data, spec = run.finished.report.provenance.data, run.finished.recipe.dataset
+    found = {
+        "task": run.finished.report.task,
+        "examples": data.get("examples"),
+        "SHA-256 of the examples": data.get("sha256"),
+    }
     read = {field: getattr(spec, field, None) for field in READING}
     return found | {name: value if value is None else str(value) for name, value in read.items()}
 
@@ -29,7 +33,7 @@ def facts(run: Run) -> Facts:
 def measuring(run: Run, key: str) -> Mapping[str, Any]:
     """Say how a metric is measured: its fields, and the version of its definition."""
     config = run.metrics[key]
-    version = run.report.provenance.metrics.get(key, metrics.version(config.metric))
+    version = run.finished.report.provenance.metrics.get(key, metrics.version(config.metric))
     return {**config.model_dump(mode="json", exclude={"name"}, exclude_none=True), "version": version}
 
 

@@ -153,7 +153,7 @@ def _reported(run: Run, key: str) -> float | None:
 
 def _notes(base: Run, candidate: Run, shared: Mapping[str, MetricConfig], timed: bool) -> list[str]:
     found = [] if timed else list(_untimed(shared, "they were not timed side by side"))
-    one, other = (run.report.provenance.model.get("sha256") for run in (base, candidate))
+    one, other = (run.finished.report.provenance.model.get("sha256") for run in (base, candidate))
     if one != other:
         found.append("the runs started from different models")
     return found

@@ -8,8 +8,7 @@ from typing import Any
 from compressit import metrics
 from compressit.compare import Difference, Sure
 from compressit.metrics import Evidence, Kind, MetricConfig
-from compressit.report import bounds, statistics
-from compressit.report.readings import finite
+from compressit.report import bounds, finite, statistics
 from compressit.report.statistics import Interval
 from compressit.report.waterfall import MARGIN
 
@@ -21,18 +20,19 @@ def paired(config: MetricConfig, candidate: Evidence, base: Evidence) -> Differe
         "base": finite(metrics.value(base, config)),
         "candidate": finite(metrics.value(candidate, config)),
     }
-    ratio, around = bounds.ratio(config, candidate, base)
-    found |= {"ratio": finite(ratio)}
-    if module.KIND is not Kind.EXACT:
-        found |= {"ratio_low": finite(around.low), "ratio_high": finite(around.high)}
     if module.KIND is Kind.TIMED:
+        ratio, around = bounds.ratio(config, candidate, base)
+        found |= {"ratio": finite(ratio), "ratio_low": finite(around.low), "ratio_high": finite(around.high)}
         sure = surely(module.BETTER, around, 1.0)
     else:
         difference, within = bounds.difference(config, candidate, base)
         found |= {"difference": finite(difference), "low": finite(within.low), "high": finite(within.high)}
+        sure = surely(module.BETTER, within, 0.0)
+    if module.KIND is Kind.EXACT:
+        ratio, _ = bounds.ratio(config, candidate, base)
+        found |= {"ratio": finite(ratio)}
         # A few bytes of header are no difference.
-        same = module.KIND is Kind.EXACT and 1 - MARGIN < ratio < 1 + MARGIN
-        sure = Sure.UNSURE if same else surely(module.BETTER, within, 0.0)
+        sure = Sure.UNSURE if 1 - MARGIN < ratio < 1 + MARGIN else sure
     return Difference(
         metric=config.key, unit=module.UNIT, better=module.BETTER, sure=sure, **found, **_flips(config, candidate, base)
     )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from compressit.outputs.answers import Answers
-from compressit.outputs.output import Change, Output
+from compressit.outputs.output import Asked, Change, Output
 from compressit.outputs.pairs import Pairs
 from compressit.outputs.predictions import Predictions
 from compressit.outputs.tags import Tags
 from compressit.outputs.tokens import MaskedTokens, TokenScores
 
-__all__ = ["Answers", "Change", "MaskedTokens", "Output", "Pairs", "Predictions", "Tags", "TokenScores"]
+__all__ = ["Answers", "Asked", "Change", "MaskedTokens", "Output", "Pairs", "Predictions", "Tags", "TokenScores"]

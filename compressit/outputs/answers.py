@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from compressit.algorithms import answers as judging
-from compressit.outputs.output import Arrays, Change, Output
+from compressit.outputs.output import Arrays, Asked, Change, Output
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,19 +64,12 @@ class Answers(Output):
         return {"answers": np.array(texts), "exact": exact, "f1": f1, "answerable": ~np.array(unanswerable)}
 
     @classmethod
-    def spoken(
-        cls,
-        said: Mapping[str, Sequence[Any]],
-        prepared: Dataset,
-        rows: Dataset,
-        names: Sequence[str],
-        protocol: Mapping[str, str | int],
-    ) -> list[dict[str, Any]]:
+    def spoken(cls, said: Mapping[str, Sequence[Any]], asked: Asked) -> list[dict[str, Any]]:
         """Give the answer, empty for none, and its probability among all starts and ends of its window.
 
         None is said only where the examples that the model was judged on held questions without an answer.
         """
-        found = _best(said, prepared, rows, silent=protocol.get("no answer") == "allowed")
+        found = _best(said, asked.prepared, asked.rows, silent=asked.protocol.get("no answer") == "allowed")
         return [{"answer": text, "score": score} for text, score in found]
 
     @property

@@ -30,6 +30,23 @@ class Change:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What a model was asked, outside of any judging.
+
+    Attributes:
+        prepared: What the model was given.
+        rows: What that was prepared from; nobody knows their truth.
+        names: What the model's classes are called, in the order of their ids.
+        protocol: How the examples were scored on which the model was judged.
+    """
+
+    prepared: Dataset
+    rows: Dataset
+    names: Sequence[str]
+    protocol: Mapping[str, str | int]
+
+
+@dataclass(frozen=True)
 class Output:
     """Arrays that have a row for each example.
 
@@ -86,22 +103,12 @@ class Output:
         return cls.reduce(logits, labels, None)
 
     @classmethod
-    def spoken(
-        cls,
-        said: Mapping[str, Sequence[Any]],
-        prepared: Dataset,
-        rows: Dataset,
-        names: Sequence[str],
-        protocol: Mapping[str, str | int],
-    ) -> list[dict[str, Any]]:
+    def spoken(cls, said: Mapping[str, Sequence[Any]], asked: Asked) -> list[dict[str, Any]]:
         """Say for each row what the model finds, in plain values for people and programs.
 
         Args:
             said: By name, what `kept` gave for each prepared row.
-            prepared: What the model was given.
-            rows: What that was prepared from; nobody knows their truth.
-            names: What the model's classes are called, in the order of their ids.
-            protocol: How the examples were scored on which the model was judged.
+            asked: What the model was asked.
         """
         raise NotImplementedError
 

@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from compressit.outputs.output import Change, Output
+from compressit.outputs.output import Asked, Change, Output
 
 if TYPE_CHECKING:
     import numpy as np
-    from datasets import Dataset
     from numpy.typing import NDArray
 
 
@@ -61,14 +60,7 @@ class Pairs(Output):
         )
 
     @classmethod
-    def spoken(
-        cls,
-        said: Mapping[str, Sequence[Any]],
-        prepared: Dataset,
-        rows: Dataset,
-        names: Sequence[str],
-        protocol: Mapping[str, str | int],
-    ) -> list[dict[str, Any]]:
+    def spoken(cls, said: Mapping[str, Sequence[Any]], asked: Asked) -> list[dict[str, Any]]:
         """Give the cosine of the two texts' vectors, or a lone text's vector."""
         if "vectors" in said:
             return [{"vector": [float(value) for value in vector]} for vector in said["vectors"]]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from compressit.outputs.output import Arrays, Change, Output
+from compressit.outputs.output import Arrays, Asked, Change, Output
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,22 +55,15 @@ class Predictions(Output):
         return {**arrays, "groups": np.array(owners, dtype=np.int64)}
 
     @classmethod
-    def spoken(
-        cls,
-        said: Mapping[str, Sequence[Any]],
-        prepared: Dataset,
-        rows: Dataset,
-        names: Sequence[str],
-        protocol: Mapping[str, str | int],
-    ) -> list[dict[str, Any]]:
+    def spoken(cls, said: Mapping[str, Sequence[Any]], asked: Asked) -> list[dict[str, Any]]:
         """Give the label, its probability, and those of all labels."""
         import numpy as np
         from scipy.special import softmax
 
         shares = softmax(np.array(said["logits"], dtype=np.float64), axis=-1)
-        found = [dict(zip(names, each.tolist(), strict=True)) for each in shares]
+        found = [dict(zip(asked.names, each.tolist(), strict=True)) for each in shares]
         return [
-            {"label": names[best], "score": scores[names[best]], "scores": scores}
+            {"label": asked.names[best], "score": scores[asked.names[best]], "scores": scores}
             for best, scores in zip(shares.argmax(-1), found, strict=True)
         ]
 

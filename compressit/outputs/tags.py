@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from compressit.algorithms import entities
 from compressit.algorithms.writing import spaced
-from compressit.outputs.output import Arrays, Change, Output
+from compressit.outputs.output import Arrays, Asked, Change, Output
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,21 +71,14 @@ class Tags(Output):
         return {"logits": logits, "labels": labels, "counts": counts, "names": np.array(names)}
 
     @classmethod
-    def spoken(
-        cls,
-        said: Mapping[str, Sequence[Any]],
-        prepared: Dataset,
-        rows: Dataset,
-        names: Sequence[str],
-        protocol: Mapping[str, str | int],
-    ) -> list[dict[str, Any]]:
+    def spoken(cls, said: Mapping[str, Sequence[Any]], asked: Asked) -> list[dict[str, Any]]:
         """Give a tag for each word, and the entities: type, first and last word, counted from 0, and their text."""
         import numpy as np
 
-        found = cls(**cls.gather(said, prepared, rows, names), examples=np.empty(0, dtype=np.uint64))
-        written = entities.spelled(names)
+        found = cls(**cls.gather(said, asked.prepared, asked.rows, asked.names), examples=np.empty(0, dtype=np.uint64))
+        written = entities.spelled(asked.names)
         spoken = []
-        for words, tags in zip(rows["tokens"], found.sentences(found.choices), strict=True):
+        for words, tags in zip(asked.rows["tokens"], found.sentences(found.choices), strict=True):
             parts = [
                 {"type": kind, "first": first, "last": last, "text": _text(words[first : last + 1])}
                 for kind, first, last in entities.spans([written[tag] for tag in tags])

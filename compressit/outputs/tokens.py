@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from compressit.algorithms.likelihood import NOT_SCORED
-from compressit.outputs.output import Arrays, Change, Output
+from compressit.outputs.output import Arrays, Asked, Change, Output
 
 if TYPE_CHECKING:
     import numpy as np
-    from datasets import Dataset
     from numpy.typing import NDArray
 
 TOP = 5
@@ -114,19 +113,12 @@ class MaskedTokens(TokenScores):
         return {"tokens": best, "shares": found}
 
     @classmethod
-    def spoken(
-        cls,
-        said: Mapping[str, Sequence[Any]],
-        prepared: Dataset,
-        rows: Dataset,
-        names: Sequence[str],
-        protocol: Mapping[str, str | int],
-    ) -> list[dict[str, Any]]:
+    def spoken(cls, said: Mapping[str, Sequence[Any]], asked: Asked) -> list[dict[str, Any]]:
         """Give the likeliest tokens for each mask of a text, in the order of the masks."""
-        masks: list[list[Any]] = [[] for _ in range(len(rows))]
-        for row, tokens, shares in zip(prepared["row"], said["tokens"], said["shares"], strict=True):
+        masks: list[list[Any]] = [[] for _ in range(len(asked.rows))]
+        for row, tokens, shares in zip(asked.prepared["row"], said["tokens"], said["shares"], strict=True):
             for ids, scores in zip(tokens, shares, strict=True):
                 masks[row].append(
-                    [{"token": names[id], "score": float(score)} for id, score in zip(ids, scores, strict=True)]
+                    [{"token": asked.names[id], "score": float(score)} for id, score in zip(ids, scores, strict=True)]
                 )
         return [{"masks": each} for each in masks]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
@@ -194,6 +195,11 @@ def exit_code(outcomes: Iterable[Outcome]) -> ExitCode:
     if Outcome.FAIL in found:
         return ExitCode.TARGET_MISSED
     return ExitCode.INCONCLUSIVE if Outcome.INCONCLUSIVE in found else ExitCode.OK
+
+
+def finite(value: float) -> float | None:
+    """Give None for what JSON can't hold."""
+    return value if math.isfinite(value) else None
 
 
 def write(report: Report, folder: Path) -> None:

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 from compressit import data, recipe
 from compressit import report as reports
 from compressit.errors import CompressitError, IntegrityError
-from compressit.report import Report, flips, html, markdown
-from compressit.report.flips import EXAMPLES
+from compressit.report import Report, flips, html, kept, markdown
 from compressit.report.shown import Shown
 
 if TYPE_CHECKING:
@@ -58,9 +57,9 @@ def read(folder: Path, name: str | None = None) -> Shown:
 def sources(folder: Path) -> set[str]:
     """Name the files of a run that `read` reads."""
     found = reports.read(folder)
-    kept = [name.relative_to(folder).as_posix() for name in folder.glob(f"{EXAMPLES}/*.npz")]
-    configs = ["checkpoint/config.json"] if kept else []
-    return {reports.FILE, RECIPE, *(f"{artifact.path}/{RECIPE}" for artifact in found.artifacts), *configs, *kept}
+    said = [name.relative_to(folder).as_posix() for name in folder.glob(f"{kept.EXAMPLES}/*.npz")]
+    configs = ["checkpoint/config.json"] if said else []
+    return {reports.FILE, RECIPE, *(f"{artifact.path}/{RECIPE}" for artifact in found.artifacts), *configs, *said}
 
 
 def write(
@@ -83,8 +82,6 @@ def write(
         said: By name, what was measured of the original and of each artifact.
         rows: The evaluation examples.
     """
-    import numpy as np
-
     comment = (
         f"As run by compressit {found.provenance.versions.get('compressit', '')}, recipe SHA-256 "
         f"{found.provenance.recipe_sha256}." + "".join(f"\n--set {item}" for item in overrides)
@@ -95,9 +92,7 @@ def write(
     for artifact in found.artifacts:
         (folder / artifact.path / RECIPE).write_text(as_run, encoding="utf-8")
     if run.dataset is not None:
-        (folder / EXAMPLES).mkdir()
-        for name, evidence in said.items():
-            np.savez(folder / EXAMPLES / f"{name}.npz", allow_pickle=False, **evidence.predictions.arrays())
+        kept.write(folder, {name: evidence.predictions for name, evidence in said.items()})
     row_of, why = _found(lambda: rows, run.dataset, found.task, folder)
     changed = flips.read(folder, found.task, [artifact.name for artifact in found.artifacts], row_of)
     shown = Shown(found.name, found, as_run, run.model.path, changed, _textless(changed, why))

@@ -12,6 +12,7 @@ from compressit import data, tasks
 from compressit import model as models
 from compressit.data import DatasetSpec
 from compressit.outputs import Change, Output, TokenScores
+from compressit.report import kept
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Rows = Callable[[int], Mapping[str, Any] | None]
-EXAMPLES = "examples"
 SHOWN = 20
 CLIPPED = 300
 """Characters of a text that are shown."""
@@ -112,10 +112,10 @@ def read(folder: Path, task: str, artifacts: Sequence[str], row_of: Rows) -> tup
         artifacts: Their names.
         row_of: Finds an example by its hash, for its text.
     """
-    if not (folder / EXAMPLES / "original.npz").is_file():
+    if not kept.there(folder):
         return ()
-    original, labels = _said(folder, task, "original"), names(folder / "checkpoint")
-    return tuple(found(name, _said(folder, task, name), original, labels, row_of) for name in artifacts)
+    original, labels = kept.said(folder, task, kept.ORIGINAL), names(folder / "checkpoint")
+    return tuple(found(name, kept.said(folder, task, name), original, labels, row_of) for name in artifacts)
 
 
 def written(row: Mapping[str, Any]) -> str | None:
@@ -131,14 +131,6 @@ def names(folder: Path) -> list[str]:
     """Read the labels of a checkpoint in the order of their ids; those that transformers makes up where it has none."""
     said = checkpoints.described(folder).get("id2label", {"0": "LABEL_0", "1": "LABEL_1"})
     return [str(said[key]) for key in sorted(said, key=int)]
-
-
-def _said(folder: Path, task: str, name: str) -> Output:
-    import numpy as np
-
-    with np.load(folder / EXAMPLES / f"{name}.npz", allow_pickle=False) as held:
-        kind: type[Output] = tasks.load(task).OUTPUT
-        return kind(**held)
 
 
 def _by_place(hashes: NDArray[np.uint64], row: Callable[[int], Mapping[str, Any]]) -> Rows:

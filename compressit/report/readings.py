@@ -8,7 +8,7 @@ from typing import Any
 
 from compressit import metrics
 from compressit.metrics import Evidence, Kind, MetricConfig
-from compressit.report import Artifact, Reading, StepRecord, bounds, statistics
+from compressit.report import Artifact, Reading, StepRecord, bounds, finite, statistics
 from compressit.report.bounds import paired_median_ratio
 from compressit.report.waterfall import Stage, gained
 
@@ -94,11 +94,6 @@ def reading(config: MetricConfig, evidence: Evidence, original: Evidence | None,
         details=_details(module, config, evidence, original),
         **against,
     )
-
-
-def finite(value: float) -> float | None:
-    """Give None for what JSON can't hold."""
-    return value if math.isfinite(value) else None
 
 
 def _details(module: Any, config: MetricConfig, evidence: Evidence, original: Evidence | None) -> dict[str, float]:

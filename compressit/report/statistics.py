@@ -38,6 +38,11 @@ class Interval:
 UNBOUNDED = Interval(-math.inf, math.inf)
 
 
+def between(low: float | None, high: float | None) -> Interval:
+    """Read bounds back from a file, where None stands for none."""
+    return Interval(-math.inf if low is None else low, math.inf if high is None else high)
+
+
 class Flips(NamedTuple):
     """How many right answers one model lost and gained against another, and the exact McNemar p-value of that."""
 

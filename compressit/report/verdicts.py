@@ -9,7 +9,7 @@ from compressit import metrics
 from compressit.metrics import Evidence, Kind, MetricConfig
 from compressit.recipe import Target
 from compressit.recipe.quantities import parse, show
-from compressit.report import Outcome, Verdict, bounds, statistics
+from compressit.report import Outcome, Verdict, bounds, finite, statistics
 from compressit.report.statistics import Interval
 
 if TYPE_CHECKING:
@@ -89,9 +89,9 @@ def verdict(
         bound=bound,
         limit=abs(limit) if bound == "max_drop" else limit,
         unit=unit,
-        value=_finite(value),
-        low=_finite(interval.low),
-        high=_finite(interval.high),
+        value=finite(value),
+        low=finite(interval.low),
+        high=finite(interval.high),
         outcome=outcome,
         why=_why(bound, limit, unit, value, interval, beside),
     )
@@ -160,7 +160,3 @@ def _needed(bound: str, limit: float, config: MetricConfig, artifact: Evidence, 
         return None
     after, before = module.per_example(artifact, config), module.per_example(original, config)
     return needed(bound, limit, after, before, len(artifact.predictions))
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -13,17 +13,18 @@ import numpy as np
 from compressit import demo, model, provenance, recipe, store, tasks
 from compressit.errors import RecipeError
 from compressit.measure import Setting, Subject
+from compressit.measure.evidence import ORIGINAL_RUNTIME
 from compressit.measure.interleaving import SECONDS
 from compressit.measure.timings import Shape, SideBySide, side_by_side
 from compressit.progress import Progress, quiet
 from compressit.report import Part, bounds, statistics
+from compressit.report.kept import ORIGINAL
 from compressit.runtimes import missing
 from compressit.serving.finished import Finished
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-ORIGINAL, ORIGINAL_RUNTIME = "original", "torch"
 BATCHES, LENGTHS = (1, 8, 32), (32, 128)
 SCHEMA_VERSION = 1
 

@@ -19,13 +19,13 @@ import numpy as np
 from compressit import data, metrics, model, provenance, rules, tasks
 from compressit.data import DatasetSpec, source
 from compressit.data.spec import SPLIT
-from compressit.errors import DataError, ExitCode, IntegrityError, RecipeError
+from compressit.errors import DataError, ExitCode, RecipeError
 from compressit.measure import Setting, measure
 from compressit.metrics import Evidence, Kind, MetricConfig, Output, Predictions, Tags
 from compressit.progress import Progress, quiet
 from compressit.recipe import Target, located
 from compressit.recipe.quantities import show
-from compressit.report import Artifact, Outcome, Part, Verdict, bounds, exit_code, statistics, verdicts
+from compressit.report import Artifact, Outcome, Part, Verdict, bounds, exit_code, finite, kept, statistics, verdicts
 from compressit.report.statistics import Interval
 from compressit.serving.finished import Finished
 
@@ -127,7 +127,7 @@ def check(run: Finished, wanted: Wanted, progress: Progress) -> Drift:
     """
     artifact = run.artifact(wanted.artifact)
     subject = run.subject(artifact, provenance.device(wanted.device))
-    before = _said(run, artifact)
+    before = kept.said(run.folder, run.report.task, artifact.name)
     names = model.labels(Path(subject.folder), trust_remote_code=wanted.trust_remote_code)
     with quiet(), tempfile.TemporaryDirectory(prefix="compressit-") as scratch:
         spec = _spec(run, wanted)
@@ -194,20 +194,6 @@ def _as_option(written: re.Match[str]) -> str:
     return f": --{written[1]} '{written[2].replace(': ', '=').replace(', ', ',')}'"
 
 
-def _said(run: Finished, artifact: Artifact) -> Output:
-    """Read what the artifact said of the run's evaluation split."""
-    kind, file = tasks.load(run.report.task).OUTPUT, run.folder / "examples" / f"{artifact.name}.npz"
-    if not file.is_file():
-        empty: Output = kind.empty()
-        return empty
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            said: Output = kind(**dict(arrays))
-    except (OSError, ValueError, TypeError) as error:
-        raise IntegrityError(f"{file} can't be read: {error}") from error
-    return said
-
-
 def _shared(rows: Dataset, after: Output, before: Output, labelled: bool, names: Mapping[int, str]) -> int | None:
     """Count the fresh examples that the run was judged on; without labels, whatever their label was there."""
     seen: NDArray[np.uint64] = before.arrays()["examples"]
@@ -240,15 +226,15 @@ def _judged(
         reading = readings.get(config.key)
         reported = math.nan if reading is None or reading.value is None else reading.value
         low, high = (None, None) if reading is None else (reading.low, reading.high)
-        then = Interval(-math.inf if low is None else low, math.inf if high is None else high)
+        then = statistics.between(low, high)
         figures.append(
             Figure(
                 metric=config.key,
                 unit=module.UNIT,
-                value=_finite(value),
-                low=_finite(interval.low),
-                high=_finite(interval.high),
-                reported=_finite(reported),
+                value=finite(value),
+                low=finite(interval.low),
+                high=finite(interval.high),
+                reported=finite(reported),
                 reported_low=low,
                 reported_high=high,
             )
@@ -329,7 +315,3 @@ def _labels(before: Output, after: Output, names: list[str]) -> Labels | None:
     p_value = float(chi2_contingency(some).pvalue) if alone and some.shape[1] > 1 else None
     then, now = (dict(zip(names, each.tolist(), strict=True)) for each in counts)
     return Labels(then=then, now=now, confidence_then=confidence[0], confidence_now=confidence[1], p_value=p_value)
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -13,6 +13,7 @@ from typing import Any
 from compressit import data, model, provenance, runtimes, tasks
 from compressit.errors import DataError, RecipeError
 from compressit.measure.examples import affordable
+from compressit.outputs import Asked
 from compressit.progress import Progress, quiet
 from compressit.runtimes import Session
 from compressit.serving import reading
@@ -146,7 +147,7 @@ class _Answerer:
                 laid = kept.setdefault(name, [None] * len(order))
                 for place, value in zip(places, values, strict=True):
                     laid[place] = value
-        spoken: list[dict[str, Any]] = self.task.OUTPUT.spoken(kept, prepared, asked, self.names, self.protocol)
+        spoken: list[dict[str, Any]] = self.task.OUTPUT.spoken(kept, Asked(prepared, asked, self.names, self.protocol))
         return spoken
 
 
