@@ -71,6 +71,13 @@ class Weights:
         found = {anatomy.block_name(self.model_type, tensor.name) for tensor in self.tensors} - {None}
         return len(found)
 
+    def stacks(self) -> dict[str, int]:
+        """How many transformer blocks each of the architecture's lists of them holds, by its path."""
+        found = [anatomy.place(self.model_type, tensor.name) for tensor in self.tensors]
+        blocks = {(place.stack.path, place.block) for place in found if place}
+        paths = [stack.path for stack in anatomy.known(self.model_type).stacks]
+        return {path: sum(own == path for own, _ in blocks) for path in paths}
+
     def linears(self) -> dict[str, Weight]:
         """The matrices, outputs by inputs, by the name of the module that holds them; embeddings are told by theirs."""
         transposed = anatomy.is_transposed(self.model_type)

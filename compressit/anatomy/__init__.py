@@ -10,6 +10,7 @@ from __future__ import annotations
 from compressit.anatomy.cutting import cut_heads, cut_neurons
 from compressit.anatomy.describing import FFN, Attention, Experts, Family, Keys, Stack, Width
 from compressit.anatomy.naming import (
+    Place,
     block_index,
     block_name,
     family,
@@ -45,6 +46,7 @@ __all__ = [
     "Family",
     "Heads",
     "Keys",
+    "Place",
     "Stack",
     "Width",
     "adjust",

@@ -121,11 +121,27 @@ class Stack:
         path: Path of the list below the base model; `*` stands for a number.
         ffn: The ways in which its blocks may keep their feed-forward network; the first that a block has holds.
         attention: Attentions of a block; those that it doesn't have are passed over.
+        depth: Key of config.json that says how many blocks it has.
+        first: Paths, below the block, of what the first block alone has, and hands on to the others: whichever block
+            comes to be the first gets them. Modules, or attributes.
+        stays: Why its first block can't be dropped; None where it can.
     """
 
     path: str
     ffn: tuple[FFN, ...] = ()
     attention: tuple[Attention, ...] = ()
+    depth: str = "num_hidden_layers"
+    first: tuple[str, ...] = ()
+    stays: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is called where a model has an encoder and a decoder."""
+        return self.path.partition(".")[0]
+
+    def leads(self, below: str) -> bool:
+        """Tell whether what lies there, below a block, belongs to the first block, whichever that is."""
+        return any(f"{below}.".startswith(f"{path}.") for path in self.first)
 
 
 @dataclass(frozen=True)

@@ -186,8 +186,6 @@ def whole(model_type: str) -> str | None:
     found = known(model_type)
     if found.repeated:
         return f"all layers of {model_type} share their blocks: none can be dropped"
-    if len(found.stacks) > 1:
-        return f"blocks of {model_type}, which has {len(found.stacks)} stacks, can't be dropped yet"
     return None
 
 

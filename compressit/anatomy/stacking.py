@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from compressit.anatomy.describing import Stack
 from compressit.anatomy.naming import family, whole
 from compressit.errors import StepError
 
@@ -35,31 +36,55 @@ def stacks(module: Any) -> list[list[tuple[str, nn.Module]]]:
     return _stacks(module)
 
 
-def keep_blocks(module: Any, keep: Sequence[int]) -> None:
-    """Cut a transformers model down to the blocks at the indices in `keep`, in place; its config follows."""
-    from torch import nn
+def keep_blocks(module: Any, *keep: Sequence[int]) -> None:
+    """Cut a transformers model down to some of its blocks, in place; its config follows.
 
+    Args:
+        module: A transformers model.
+        keep: Which blocks stay, counted within their stack: one list for each stack.
+
+    Raises:
+        StepError: none can be dropped.
+    """
     found = family(module.config.model_type)
     if why := whole(module.config.model_type):
         raise StepError(why)
-    owner, _, leaf = found.stacks[0].path.rpartition(".")
+    for stack, kept in zip(found.stacks, keep, strict=True):
+        if stack.stays and kept[0] > 0:
+            raise StepError(f"the first block of {module.config.model_type} can't be dropped: {stack.stays}")
+        _keep(module, stack, kept)
+    config = module.config
+    for name in PER_LAYER:
+        entries = getattr(config, name, None)
+        if entries is not None:
+            setattr(config, name, [entries[index] for index in keep[0]])
+    if hasattr(config, "stage_names"):
+        # BEiT's and DINOv2's list the embeddings and each block, and which of them to hand out: by default the last.
+        config.stage_names = config.stage_names[: len(keep[0]) + 1]
+        config.set_output_features_output_indices(None, None)
+
+
+def _keep(module: Any, stack: Stack, keep: Sequence[int]) -> None:
+    from torch import nn
+
+    owner, _, leaf = stack.path.rpartition(".")
     parent = module.base_model.get_submodule(owner)
-    kept = nn.ModuleList(getattr(parent, leaf)[index] for index in keep)
+    whole_list = getattr(parent, leaf)
+    kept = nn.ModuleList(whole_list[index] for index in keep)
+    if kept[0] is not whole_list[0]:
+        for path in stack.first:
+            holder, _, name = path.rpartition(".")
+            setattr(kept[0].get_submodule(holder), name, getattr(whole_list[0].get_submodule(holder), name))
     # Caches and per-layer attention find their place by this number.
     for index, block in enumerate(kept):
         for part in block.modules():
             if hasattr(part, "layer_idx"):
                 part.layer_idx = index
     setattr(parent, leaf, kept)
-    for name in PER_LAYER:
-        entries = getattr(module.config, name, None)
-        if entries is not None:
-            setattr(module.config, name, [entries[index] for index in keep])
-    module.config.num_hidden_layers = len(kept)
-    if hasattr(module.config, "stage_names"):
-        # BEiT's and DINOv2's list the embeddings and each block, and which of them to hand out: by default the last.
-        module.config.stage_names = module.config.stage_names[: len(kept) + 1]
-        module.config.set_output_features_output_indices(None, None)
+    setattr(module.config, stack.depth, len(kept))
+    if getattr(parent, "config", module.config) is not module.config:
+        # T5's stacks have one of their own, with a number for their own blocks.
+        parent.config.num_hidden_layers = len(kept)
 
 
 def _stacks(module: Any) -> list[list[tuple[str, nn.Module]]]:

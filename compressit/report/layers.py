@@ -47,13 +47,14 @@ def compared(source: Path, folder: Path, done: Sequence[StepRecord]) -> tuple[La
         )
 
 
-def kept(done: Sequence[StepRecord]) -> list[int] | None:
-    """Say which blocks of the original the checkpoint's are, in order; None where all are there."""
-    found: list[int] | None = None
+def kept(done: Sequence[StepRecord]) -> list[list[int]] | None:
+    """Say which blocks of the original the checkpoint's are, in order, for each stack; None where all are there."""
+    found: list[list[int]] | None = None
     for record in done:
         if record.step == "drop_layers":
-            own = [int(index) for index in str(record.notes["kept"]).split(", ")]
-            found = own if found is None else [found[index] for index in own]
+            said = [part.rpartition(": ")[2] for part in str(record.notes["kept"]).split("; ")]
+            own = [[int(index) for index in part.split(", ")] for part in said]
+            found = own if found is None else [[a[index] for index in b] for a, b in zip(found, own, strict=True)]
     return found
 
 
@@ -85,13 +86,16 @@ def _layer(model_type: str, name: str, origin: str, own: Matrix, read: Callable[
     )
 
 
-def _origin(model_type: str, name: str, blocks: Sequence[int] | None) -> str:
+def _origin(model_type: str, name: str, blocks: Sequence[Sequence[int]] | None) -> str:
     """Find what a module was called before blocks were taken out and the others counted again."""
     found = anatomy.place(model_type, f"{name}.")
-    if found is None or blocks is None or len(anatomy.known(model_type).stacks) > 1 or found.index >= len(blocks):
+    if found is None or blocks is None or found.stack.leads(found.below.removesuffix(".")):
+        return name
+    own = blocks[anatomy.known(model_type).stacks.index(found.stack)]
+    if found.index >= len(own):
         return name
     head = found.block.removesuffix(str(found.index))
-    return f"{head}{blocks[found.index]}.{found.below}".removesuffix(".")
+    return f"{head}{own[found.index]}.{found.below}".removesuffix(".")
 
 
 def _ordered(reads: Reads, model_type: str) -> list[tuple[str, Callable[[], Matrix]]]:

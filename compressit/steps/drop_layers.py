@@ -7,6 +7,10 @@ between a block's input and output over the real tokens of the calibration split
 `divergence` drops one after the other, each time the one without which the model's answers there change least (Kullback
 and Leibler's measure): a pass for each block that is left, each time, and mostly the better choice.
 
+Where a model has an encoder and a decoder each keeps so many and chooses for itself, but `divergence` drops whichever
+block of both is missed least; `stack: decoder` leaves the encoder whole. The position biases that T5's first blocks
+hold go to whichever block comes first. ModernBERT's first block, which is unlike the others, always stays.
+
 Recipe::
 
     - step: drop_layers
@@ -17,8 +21,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -28,10 +34,7 @@ from compressit.model import Model
 from compressit.steps import Fact, Need, Notes, StepConfig, StepContext
 from compressit.steps._answers import said, worth
 from compressit.steps._calibration import batches
-from compressit.weights import Weights
-
-if TYPE_CHECKING:
-    pass
+from compressit.weights import Weight, Weights
 
 MEASURED = ("influence", "divergence")
 
@@ -46,6 +49,8 @@ class Config(StepConfig):
     """How many blocks stay, or a list of which ones (counted from 0)."""
     choose: Literal["spaced", "first", "last", "influence", "divergence"] = "spaced"
     """Which blocks stay when `keep` is a number."""
+    stack: Literal["all", "encoder", "decoder"] = "all"
+    """Which blocks are dropped where a model has an encoder and a decoder; with `all` each keeps so many."""
     batch_size: int = Field(16, ge=1)
     """Examples at once while anything is measured."""
 
@@ -55,45 +60,114 @@ class Config(StepConfig):
         return frozenset({Need.CALIBRATION}) if measured else frozenset()
 
 
+@dataclass(frozen=True)
+class _List:
+    """A stack's blocks, counted over all stacks; how many are to stay; and how many of the first have to."""
+
+    blocks: range
+    keep: int
+    stays: int
+
+
 def run(model: Model, config: Config, context: StepContext) -> Notes:
     """Cut the blocks out, in place."""
-    _check(model.module.config.model_type)
-    depth = len(model.blocks())
-    kept = chosen(config, depth)
-    if isinstance(config.keep, int) and config.choose == "influence":
-        influence = measure_influence(model, config, context)
-        kept = sorted(sorted(range(depth), key=lambda index: -influence[index])[: config.keep])
-    elif isinstance(config.keep, int) and config.choose == "divergence":
-        kept = list(range(depth))
-        while len(kept) > config.keep:
-            divergence = measure_divergence(model, config, context, kept)
-            kept.remove(min(divergence, key=lambda index: divergence[index]))
-    anatomy.keep_blocks(model.module, kept)
-    return {"kept": ", ".join(map(str, kept)), "dropped": depth - len(kept)}
+    model_type = model.module.config.model_type
+    touched, stacks = _touched(config, model_type), anatomy.family(model_type).stacks
+    depths = [len(stack) for stack in anatomy.stacks(model.module)]
+    kept = _chosen(config, model_type, touched, depths)
+    if isinstance(config.keep, int) and config.choose in MEASURED:
+        starts = [sum(depths[:place]) for place in range(len(depths))]
+        lists = [
+            _List(range(start, start + depth), len(own), int(stack.stays is not None))
+            for start, depth, own, stack in zip(starts, depths, kept, stacks, strict=True)
+        ]
+        measured = _by_influence if config.choose == "influence" else _by_divergence
+        found = measured(model, config, context, lists)
+        kept = [[index - start for index in own] for start, own in zip(starts, found, strict=True)]
+    anatomy.keep_blocks(model.module, *kept)
+    said = [", ".join(map(str, own)) for own in kept]
+    if len(kept) > 1:
+        said = [f"{stack.name}: {own}" for stack, own in zip(stacks, said, strict=True)]
+    return {"kept": "; ".join(said), "dropped": sum(depths) - sum(map(len, kept))}
 
 
 def foresee(table: Weights, config: Config) -> Weights:
     """Drop the blocks' tensors from the table."""
-    _check(table.model_type)
-    kept = set(chosen(config, table.blocks()))
-    indices = {tensor.name: anatomy.block_index(table.model_type, tensor.name) for tensor in table.tensors}
-    return table.changed(t for t in table.tensors if indices[t.name] is None or indices[t.name] in kept)
+    touched, depths = _touched(config, table.model_type), table.stacks()
+    kept = dict(zip(depths, _chosen(config, table.model_type, touched, list(depths.values())), strict=True))
+    left = (_left(tensor, anatomy.place(table.model_type, tensor.name), kept) for tensor in table.tensors)
+    return table.changed(tensor for tensor in left if tensor is not None)
+
+
+def _left(tensor: Weight, place: anatomy.Place | None, kept: Mapping[str, Sequence[int]]) -> Weight | None:
+    """Say what becomes of a tensor: blocks are counted anew, and what only the first has goes to the one before all."""
+    if place is None:
+        return tensor
+    indices = kept[place.stack.path]
+    leads = place.stack.leads(place.below)
+    if place.index not in indices and not leads:
+        return None
+    index = 0 if leads else indices.index(place.index)
+    return replace(tensor, name=f"{place.block.removesuffix(str(place.index))}{index}.{place.below}")
 
 
 def claim(folder: Path, config: Config) -> str | None:
     """Count the blocks of the saved checkpoint."""
     promised = config.keep if isinstance(config.keep, int) else len(config.keep)
-    found = weights.read(folder).blocks()
-    return None if found <= promised else f"the checkpoint has {found} blocks, {promised} were to stay"
+    table = weights.read(folder)
+    for found, touched in zip(table.stacks().values(), _touched(config, table.model_type), strict=True):
+        if touched and found > promised:
+            return f"the checkpoint has {found} blocks, {promised} were to stay"
+    return None
 
 
-def _check(model_type: str) -> None:
+def _touched(config: Config, model_type: str) -> list[bool]:
+    """Say of each stack whether it loses blocks."""
     if why := anatomy.whole(model_type):
         raise RecipeError(why, hint="cut heads and neurons instead: prune_structured, or prune_ffn")
+    names = [stack.name for stack in anatomy.family(model_type).stacks]
+    if config.stack == "all":
+        return [True] * len(names)
+    if len(names) == 1:
+        raise RecipeError(f"stack: {config.stack}: {model_type} has one stack of blocks", hint="leave `stack` out")
+    return [name == config.stack for name in names]
 
 
-def chosen(config: Config, depth: int) -> list[int]:
-    """Choose the blocks to keep; where that is measured later, a stand-in of the same number."""
+def _chosen(config: Config, model_type: str, touched: Sequence[bool], depths: Sequence[int]) -> list[list[int]]:
+    """Choose the blocks to keep of each stack; where that is measured later, stand-ins of the same number."""
+    found = []
+    for stack, own, depth in zip(anatomy.family(model_type).stacks, touched, depths, strict=True):
+        kept = chosen(config, depth, several=sum(touched) > 1) if own else list(range(depth))
+        if kept[0] > 0 and stack.stays:
+            raise RecipeError(f"the first block of {model_type} can't be dropped: {stack.stays}", hint="keep block 0")
+        found.append(kept)
+    return found
+
+
+def _by_influence(model: Model, config: Config, context: StepContext, lists: Sequence[_List]) -> list[list[int]]:
+    influence = measure_influence(model, config, context)
+    kept = []
+    for own in lists:
+        first = own.blocks[: own.stays]
+        ranked = sorted(own.blocks[own.stays :], key=lambda index: -influence[index])
+        kept.append(sorted([*first, *ranked][: own.keep]))
+    return kept
+
+
+def _by_divergence(model: Model, config: Config, context: StepContext, lists: Sequence[_List]) -> list[list[int]]:
+    kept = [list(own.blocks) for own in lists]
+    while True:
+        long = [(own, found) for own, found in zip(lists, kept, strict=True) if len(found) > own.keep]
+        if not long:
+            return kept
+        among = [index for own, found in long for index in found[own.stays :]]
+        divergence = measure_divergence(model, config, context, [*chain(*kept)], among)
+        least = min(divergence, key=divergence.__getitem__)
+        next(found for _, found in long if least in found).remove(least)
+
+
+def chosen(config: Config, depth: int, *, several: bool = False) -> list[int]:
+    """Choose the blocks of a stack to keep, maybe one of several; where that is measured later, a stand-in."""
     if not isinstance(config.keep, int):
         if sorted(set(config.keep)) != list(config.keep):
             raise RecipeError(f"keep: {list(config.keep)} must rise without repeats")
@@ -102,7 +176,10 @@ def chosen(config: Config, depth: int) -> list[int]:
         return list(config.keep)
     count = config.keep
     if count >= depth:
-        raise RecipeError(f"keep: {count} of {depth} blocks leaves nothing to drop", hint=f"keep at most {depth - 1}")
+        raise RecipeError(
+            f"keep: {count} of {depth} blocks leaves nothing to drop",
+            hint=f"keep at most {depth - 1}" + (", or say which `stack` loses blocks" if several else ""),
+        )
     if config.choose == "last":
         return list(range(depth - count, depth))
     if config.choose == "first" or count == 1:
@@ -123,6 +200,7 @@ def measure_influence(model: Model, config: Config, context: StepContext) -> lis
             before = args[0] if args else kwargs["hidden_states"]
             after = output[0] if isinstance(output, tuple) else output
             cosine = torch.cosine_similarity(before.float(), after.float(), dim=-1)
+            # A decoder behind an encoder reads the same tokens, one later: as many positions are real.
             cosine = cosine[real] if real is not None else cosine
             sums[index] += cosine.sum().item()
             seen[index] += cosine.numel()
@@ -142,21 +220,26 @@ def measure_influence(model: Model, config: Config, context: StepContext) -> lis
     return [float(share) for share in 1 - sums / seen]
 
 
-def measure_divergence(model: Model, config: Config, context: StepContext, kept: Sequence[int]) -> dict[int, float]:
-    """Measure how far the answers of the blocks in `kept` without one of them are from the whole model's, for each.
+def measure_divergence(
+    model: Model, config: Config, context: StepContext, kept: Sequence[int], among: Sequence[int] | None = None
+) -> dict[int, float]:
+    """Measure how far the answers of the blocks in `kept` without one of them are from the whole model's.
+
+    It is measured for each of them, or each in `among`; blocks are counted over all stacks.
 
     Returns:
         By block, the mean Kullback-Leibler divergence over examples; that of one with many answers is their mean.
     """
     import torch
 
-    sums, seen = dict.fromkeys(kept, 0.0), 0
+    among = kept if among is None else among
+    sums, seen = dict.fromkeys(among, 0.0), 0
     gone = set(range(len(model.blocks()))) - {*kept}
     with torch.no_grad():
         for inputs, labels in batches(model, config.batch_size, context, "divergence"):
             with _noting(model) as rests:
                 whole = said(model, inputs)
-            for index in kept:
+            for index in among:
                 with _skipping(model, {each: rests[each] for each in gone | {index}}):
                     less = said(model, inputs)
                 sums[index] += worth(model.task).apart(model.task, whole, less, labels)

@@ -98,5 +98,23 @@ def test_of_a_large_matrix_some_rows_stand_for_all(monkeypatch):
 def test_blocks_kept_by_several_steps_are_counted_through():
     records = [StepRecord(step="drop_layers", config={}, notes={"kept": kept}, seconds=0, parameters=1)
                for kept in ("0, 2, 4, 5", "1, 3")]  # fmt: skip
-    assert layers.kept(records) == [2, 5]
+    assert layers.kept(records) == [[2, 5]]
     assert layers.kept(records[:0]) is None
+
+
+def test_an_encoder_and_a_decoder_are_counted_apart(tmp_path):
+    tiny.save("t5", tmp_path / "before")
+    model = models.load(tmp_path / "before", "text-classification")
+    step = registered.load("drop_layers")
+    notes = step.run(model, step.Config(step="drop_layers", keep=(1, 3), stack="decoder"), None)
+    model.save(tmp_path / "after")
+    done = [StepRecord(step="drop_layers", config={}, notes=notes, seconds=0, parameters=1)]
+    every = layers.compared(tmp_path / "before", tmp_path / "after", done)
+    found = {layer.name: layer for layer in every if layer.after}
+    moved = found["transformer.decoder.block.0.layer.2.DenseReluDense.wi"]
+    assert moved.was == "transformer.decoder.block.1.layer.2.DenseReluDense.wi"
+    assert found["transformer.encoder.block.1.layer.1.DenseReluDense.wi"].was is None
+    assert {layer.moved for layer in found.values()} == {0}
+    assert [layer.name for layer in every if layer.after is None and "wi" in layer.name] == [
+        f"transformer.decoder.block.{index}.layer.2.DenseReluDense.wi" for index in (0, 2)
+    ]

@@ -18,8 +18,8 @@ DECODER = replace(ENCODER, keys=Keys("decoder_attention_heads"))
 CROSS = replace(DECODER, module="encoder_attn", output="encoder_attn.out_proj", kind="cross")
 FAMILY = Family(
     (
-        Stack("encoder.layers", (FFN(("fc1",), "fc2", "encoder_ffn_dim"),), (ENCODER,)),
-        Stack("decoder.layers", (FFN(("fc1",), "fc2", "decoder_ffn_dim"),), (DECODER, CROSS)),
+        Stack("encoder.layers", (FFN(("fc1",), "fc2", "encoder_ffn_dim"),), (ENCODER,), "encoder_layers"),
+        Stack("decoder.layers", (FFN(("fc1",), "fc2", "decoder_ffn_dim"),), (DECODER, CROSS), "decoder_layers"),
     ),
     width=Width("d_model", scales_embeddings="scale_embedding"),
 )

@@ -5,4 +5,5 @@ from __future__ import annotations
 from compressit.anatomy.describing import FFN, Attention, Family, Stack
 
 SELF = Attention(module="attn", output="attn.Wo", fused="Wqkv")
-FAMILY = Family((Stack("layers", (FFN(("mlp.Wi",), "mlp.Wo", halves=True),), (SELF,)),))
+DENSE = FFN(("mlp.Wi",), "mlp.Wo", halves=True)
+FAMILY = Family((Stack("layers", (DENSE,), (SELF,), stays="only the first has no norm ahead of its attention"),))

@@ -26,8 +26,12 @@ DECODER = (
     FFN(("layer.2.DenseReluDense.wi",), "layer.2.DenseReluDense.wo", "d_ff"),
     FFN(("layer.2.DenseReluDense.wi_0", "layer.2.DenseReluDense.wi_1"), "layer.2.DenseReluDense.wo", "d_ff"),
 )
+TABLE = ("layer.0.SelfAttention.relative_attention_bias", "layer.0.SelfAttention.has_relative_attention_bias")
 FAMILY = Family(
-    (Stack("encoder.block", ENCODER, (SELF,)), Stack("decoder.block", DECODER, (SELF, CROSS))),
+    (
+        Stack("encoder.block", ENCODER, (SELF,), "num_layers", TABLE),
+        Stack("decoder.block", DECODER, (SELF, CROSS), "num_decoder_layers", TABLE),
+    ),
     left=("*.relative_attention_bias",),
     width=Width(
         "d_model", eps="layer_norm_epsilon", last="decoder.final_layer_norm", scales_logits="scale_decoder_outputs"
