@@ -54,6 +54,7 @@ PICTURES = {
     "vit": ("ViT", IMAGES),
     "deit": ("DeiT", IMAGES),
     "beit": ("Beit", {**IMAGES, "use_relative_position_bias": True}),
+    "beit-shared": ("Beit", {**IMAGES, "use_shared_relative_position_bias": True}),
     "dinov2": ("Dinov2", {**IMAGES, "mlp_ratio": 2}),
     "dinov2-gated": ("Dinov2", {**IMAGES, "mlp_ratio": 3, "use_swiglu_ffn": True}),
 }

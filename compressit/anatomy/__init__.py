@@ -7,7 +7,7 @@ Families are described in `families`, one file each, in the words of `describing
 
 from __future__ import annotations
 
-from compressit.anatomy.cutting import cut_heads, cut_neurons
+from compressit.anatomy.cutting import cut_heads, cut_heads_apart, cut_neurons
 from compressit.anatomy.describing import FFN, Attention, Experts, Family, Keys, Stack, Width
 from compressit.anatomy.naming import (
     Place,
@@ -21,6 +21,7 @@ from compressit.anatomy.naming import (
     is_embedding,
     is_expert,
     is_left,
+    is_table,
     is_transposed,
     known,
     module_name,
@@ -28,12 +29,14 @@ from compressit.anatomy.naming import (
     place,
     refusal,
     saved_name,
+    sharing,
+    stack_path,
     unit_axes,
     whole,
     width,
 )
 from compressit.anatomy.narrowing import Channels, adjust, channels, cut_width, narrow_norm, norms, readers
-from compressit.anatomy.parts import Heads, attentions, down, heads, neurons, output, projections, up
+from compressit.anatomy.parts import Heads, alike, attentions, down, heads, neurons, output, projections, together, up
 from compressit.anatomy.parts import width as block_width
 from compressit.anatomy.settling import fit, settle, settled
 from compressit.anatomy.stacking import blocks, keep_blocks, stacks
@@ -50,6 +53,7 @@ __all__ = [
     "Stack",
     "Width",
     "adjust",
+    "alike",
     "attentions",
     "block_index",
     "block_name",
@@ -57,6 +61,7 @@ __all__ = [
     "blocks",
     "channels",
     "cut_heads",
+    "cut_heads_apart",
     "cut_neurons",
     "cut_width",
     "down",
@@ -70,6 +75,7 @@ __all__ = [
     "is_embedding",
     "is_expert",
     "is_left",
+    "is_table",
     "is_transposed",
     "keep_blocks",
     "known",
@@ -86,7 +92,10 @@ __all__ = [
     "saved_name",
     "settle",
     "settled",
+    "sharing",
+    "stack_path",
     "stacks",
+    "together",
     "unit_axes",
     "up",
     "whole",

@@ -7,10 +7,10 @@ weights are zero adds nothing, so cutting it changes no output.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from compressit.anatomy import naming, parts
+from compressit.anatomy import parts
 from compressit.anatomy.describing import Attention
 from compressit.anatomy.parts import Heads
 from compressit.errors import StepError
@@ -53,7 +53,7 @@ def cut_heads(module: Any, block_name: str, keep: Sequence[int], kind: str = "se
     """Cut a block's attention down to some of its heads, in place; they keep their order.
 
     Where query heads share key-value heads, `keep` counts the key-value heads, and each goes or stays with the query
-    heads that it serves. Call `settle` when all blocks are cut.
+    heads that it serves. All blocks `together` with it lose the same ones. Call `settle` when all blocks are cut.
 
     Args:
         module: A transformers model, its weights in memory.
@@ -62,19 +62,43 @@ def cut_heads(module: Any, block_name: str, keep: Sequence[int], kind: str = "se
         kind: "self" or "cross"; see `attentions`.
 
     Raises:
-        StepError: none would stay, or there is no such head; or blocks of this architecture can't differ in them.
+        StepError: none would stay, or there is no such head.
     """
-    described, heads = parts.attention(module, block_name, kind), parts.heads(module, block_name, kind)
-    kept = checked(keep, heads.groups, f"heads of {block_name}")
-    if len(kept) == heads.groups:
+    cut_heads_apart(module, dict.fromkeys(parts.together(module, block_name, kind), keep), kind)
+
+
+def cut_heads_apart(module: Any, keep: Mapping[str, Sequence[int]], kind: str = "self") -> None:
+    """Cut blocks that go `together` down to as many heads, but each to its own ones.
+
+    Args:
+        module: A transformers model, its weights in memory.
+        keep: Which heads of each block stay, as for `cut_heads`.
+        kind: "self" or "cross".
+
+    Raises:
+        StepError: none would stay, or there is no such head; or the blocks have to keep the same ones.
+    """
+    first = next(iter(keep))
+    described, heads = parts.attention(module, first, kind), parts.heads(module, first, kind)
+    kept = {name: checked(own, heads.groups, f"heads of {name}") for name, own in keep.items()}
+    few = len(kept[first])
+    if few == heads.groups:
         return
-    reason = naming.refusal(module.config.to_dict())
-    if reason:
-        raise StepError(f"heads of {module.config.model_type} can't be cut: {reason}")
-    block = module.get_submodule(block_name)
-    left = Heads(len(kept) * heads.shared, len(kept), heads.head_dim)
-    _keep_heads(block, described, heads, kept)
-    _set_heads(block.get_submodule(described.module), described, left)
+    table = parts.table(module, described)
+    unlike = any(len(own) != few or (table and own != kept[first]) for own in kept.values())
+    if unlike or {*keep} != {*parts.together(module, first, kind)}:
+        what = "the same" if table else "as many"
+        raise StepError(f"all blocks of the stack that {first} is in have to keep {what} heads of {kind}-attention")
+    left = Heads(few * heads.shared, few, heads.head_dim)
+    for name, own in kept.items():
+        block = module.get_submodule(name)
+        _keep_heads(block, described, heads, own)
+        _set_heads(block.get_submodule(described.module), described, left)
+    if table:
+        holder, leaf = table
+        _keep(holder, leaf, 1, _rows(kept[first], heads.shared))
+        if hasattr(holder, "embedding_dim"):
+            holder.embedding_dim = left.count
     mark(module)
 
 

@@ -91,8 +91,9 @@ class Attention:
         reads: Key of the number of heads that the module reads in its config whenever it computes.
         keys: What config.json says.
         kind: "self" or "cross".
-        refused: Why no head can be taken out of one block; None where it can.
-        refused_if: Key of config.json that has to be true for `refused` to hold.
+        shared: Path, below the base model, of a parameter with a column for each head that all blocks of the stack add
+            to their scores: in a model that has it a head goes out of all of them at once.
+        alike: Blocks of the stack have to have as many heads, as what the first one makes is handed to the others.
     """
 
     module: str
@@ -109,8 +110,8 @@ class Attention:
     reads: str | None = None
     keys: Keys = Keys()
     kind: str = "self"
-    refused: str | None = None
-    refused_if: str | None = None
+    shared: str | None = None
+    alike: bool = False
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
 from compressit.anatomy import families
-from compressit.anatomy.describing import Family, Stack
+from compressit.anatomy.describing import Attention, Family, Stack
 from compressit.errors import StepError
 
 
@@ -111,6 +111,8 @@ def head_axis(model_type: str, name: str, kind: str = "self") -> int | None:
 
     Its size along that axis is in proportion to their number, where key-value heads go with their query heads.
     """
+    if any(attention.kind == kind for _, attention in _tables(model_type, name)):
+        return 1
     found = place(model_type, name)
     if found is None:
         return None
@@ -124,6 +126,39 @@ def head_axis(model_type: str, name: str, kind: str = "self") -> int | None:
         for path in (*attention.query, *attention.key_value, *([attention.fused] if attention.fused else []))
     }
     return _axis(model_type, owner, leaf, outputs, {attention.output for attention in attentions})
+
+
+def is_table(model_type: str, name: str) -> bool:
+    """Tell whether a tensor holds position biases that all blocks of a stack add to their scores."""
+    return bool(_tables(model_type, name))
+
+
+def sharing(model_type: str, names: Iterable[str]) -> frozenset[tuple[str, str]]:
+    """Find where all blocks of a stack have to lose as many heads: its path, and the kind of attention.
+
+    Args:
+        model_type: The architecture.
+        names: Of the tensors that a model has: some models of a family share a table of position biases, some don't.
+    """
+    held = {(stack.path, own.kind) for name in names for stack, own in _tables(model_type, name)}
+    stacks = known(model_type).stacks
+    return frozenset(held | {(stack.path, own.kind) for stack in stacks for own in stack.attention if own.alike})
+
+
+def stack_path(model_type: str, name: str) -> str | None:
+    """Find which stack the blocks belong to that a tensor is for; None where it is for none."""
+    tables = _tables(model_type, name)
+    found = tables[0][0] if tables else getattr(place(model_type, name), "stack", None)
+    return found.path if found else None
+
+
+def _tables(model_type: str, name: str) -> list[tuple[Stack, Attention]]:
+    return [
+        (stack, attention)
+        for stack in known(model_type).stacks
+        for attention in stack.attention
+        if attention.shared and f".{name}".endswith(f".{attention.shared}")
+    ]
 
 
 def unit_axes(model_type: str, name: str) -> set[int]:
@@ -167,18 +202,15 @@ def width(config: Mapping[str, Any]) -> int | None:
     return said if isinstance(said, int) else None
 
 
-def refusal(config: Mapping[str, Any]) -> str | None:
-    """Say why heads can't be cut out of a model with this parsed config.json; None where they can.
+def refusal(model_type: str) -> str | None:
+    """Say why heads can't be cut out of an architecture; None where they can.
 
     Raises:
         StepError: the architecture is not known.
     """
-    model_type = str(config["model_type"])
-    attentions = [attention for stack in family(model_type).stacks for attention in stack.attention]
-    if not attentions:
-        return f"where {model_type} keeps its heads is not described: add an Attention to {file(model_type)}"
-    holding = [each for each in attentions if each.refused_if is None or config.get(each.refused_if)]
-    return next((each.refused for each in holding if each.refused), None)
+    if any(stack.attention for stack in family(model_type).stacks):
+        return None
+    return f"where {model_type} keeps its heads is not described: add an Attention to {file(model_type)}"
 
 
 def whole(model_type: str) -> str | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from compressit.anatomy import naming
 from compressit.anatomy.describing import FFN, Attention, Stack
-from compressit.anatomy.stacking import blocks
+from compressit.anatomy.stacking import blocks, stacks
 from compressit.errors import StepError
 
 if TYPE_CHECKING:
@@ -72,6 +72,33 @@ def heads(module: Any, block_name: str, kind: str = "self") -> Heads:
     assert described.fused is not None, "heads have matrices of their own, or one for all"
     groups = (outputs(holder.get_submodule(described.fused)) // width - count) // 2
     return Heads(count, groups, width)
+
+
+def together(module: Any, block_name: str, kind: str = "self") -> tuple[str, ...]:
+    """Name the blocks that lose heads with one, itself among them: all of a stack that shares what is made of heads."""
+    described = attention(module, block_name, kind)
+    if not described.alike and table(module, described) is None:
+        return (block_name,)
+    own = naming.place(module.config.model_type, block_name)
+    assert own is not None, "it has an attention"
+    lists = stacks(module)
+    return tuple(name for name, _ in lists[naming.known(module.config.model_type).stacks.index(own.stack)])
+
+
+def alike(module: Any, block_name: str, kind: str = "self") -> bool:
+    """Tell whether blocks `together` lose as many heads, but each its own; otherwise they lose the same ones."""
+    described = attention(module, block_name, kind)
+    return described.alike and table(module, described) is None
+
+
+def table(module: Any, described: Attention) -> tuple[nn.Module, str] | None:
+    """Find the position biases that all blocks of a stack add: the module that holds them, and what it calls them."""
+    owner, _, leaf = (described.shared or "").rpartition(".")
+    try:
+        holder = module.base_model.get_submodule(owner)
+    except AttributeError:
+        return None
+    return (holder, leaf) if owner and hasattr(holder, leaf) else None
 
 
 def output(module: Any, block_name: str, kind: str = "self") -> str:

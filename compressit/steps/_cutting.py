@@ -85,18 +85,21 @@ def cut(
         find: Finds what can be cut in a module.
         pick: Picks those that stay of what there is: of their number at first, their importance, and the share to cut.
     """
-    before = [each.count for each in find(model.module)]
+    whole = find(model.module)
+    before = [each.count for each in whole]
     for share, own in rounds(config, context):
         units = find(model.module)
         scores = importance(model, units, config.importance, config.batch_size, own)
-        stay = pick(before, units, scores, share)
+        picked = pick(before, units, [ranked(score) for score in scores], share)
+        stay = [spelled(each, *both) for each, *both in zip(units, scores, picked, strict=True)]
         if config.refit:
             refit_inputs(model, units, stay, config, own)
         for each, keep in zip(units, stay, strict=True):
             take_out(model.module, each, keep)
     left = [each.count for each in find(model.module)]
+    gone = sum((each.count - count) * len(each.members) for each, count in zip(whole, left, strict=True))
     plain = anatomy.settle(model.module)
-    return {"cut": sum(before) - sum(left), "left": ", ".join(map(str, left)), "opens_in_plain_transformers": plain}
+    return {"cut": gone, "left": ", ".join(map(str, left)), "opens_in_plain_transformers": plain}
 
 
 def by_number(config: BlockConfig) -> Pick:
@@ -105,32 +108,51 @@ def by_number(config: BlockConfig) -> Pick:
     def pick(
         before: list[int], units: Sequence[Units], scores: Sequence[torch.Tensor], share: float
     ) -> list[list[int]]:
-        final(before, config)
-        return chosen(scores, amounts(before, config, share), config)
+        several = [len(each.members) for each in units]
+        final(before, config, several)
+        return chosen(scores, amounts(before, config, share, several), config, several)
 
     return pick
 
 
-def take_out(module: Any, units: Units, keep: Sequence[int]) -> None:
-    """Cut all but some heads or neurons out of a block."""
+def ranked(scores: torch.Tensor) -> torch.Tensor:
+    """Add up what each matrix loses of those that matter least in it: (matrices, count) -> (count,), falling."""
+    return scores if scores.dim() == 1 else scores.sort(descending=True).values.sum(0)
+
+
+def spelled(units: Units, scores: torch.Tensor, picked: Sequence[int]) -> list[list[int]]:
+    """Say which stay of each matrix; of those that each loses its own of, as many as were picked."""
+    if scores.dim() == 1:
+        return [list(picked)] * len(units.members)
+    return [sorted(own[: len(picked)].tolist()) for own in scores.argsort(descending=True, stable=True)]
+
+
+def take_out(module: Any, units: Units, keep: Sequence[Sequence[int]]) -> None:
+    """Cut all but some heads or neurons out; `keep` lists them for each matrix."""
+    blocks = [block for block, _ in units.members]
     if units.kind == "ffn":
-        anatomy.cut_neurons(module, units.block, keep)
+        anatomy.cut_neurons(module, units.block, keep[0])
     else:
-        anatomy.cut_heads(module, units.block, keep, units.kind)
+        anatomy.cut_heads_apart(module, dict(zip(blocks, keep, strict=True)), units.kind)
 
 
 def refit_inputs(
-    model: Model, units: Sequence[Units], stay: Sequence[Sequence[int]], config: CuttingConfig, context: StepContext
+    model: Model,
+    units: Sequence[Units],
+    stay: Sequence[Sequence[Sequence[int]]],
+    config: CuttingConfig,
+    context: StepContext,
 ) -> None:
-    """Zero the inputs of those that will go, and have the others make up for them."""
+    """Zero the inputs of those that will go, and have the others make up for them; `stay` is from `spelled`."""
     import torch
 
     keep = {}
-    for each, kept in zip(units, stay, strict=True):
-        mask = torch.zeros(each.count, dtype=torch.bool)
-        mask[list(kept)] = True
-        if not bool(mask.all()):
-            keep[each.matrix] = mask.repeat_interleave(each.each)
+    for each, lists in zip(units, stay, strict=True):
+        for (_, matrix), kept in zip(each.members, lists, strict=True):
+            mask = torch.zeros(each.count, dtype=torch.bool)
+            mask[list(kept)] = True
+            if not bool(mask.all()):
+                keep[matrix] = mask.repeat_interleave(each.each)
 
     def change(block: Block, group: Group) -> None:
         gram_II = group.statistic.hessian()
@@ -142,12 +164,21 @@ def refit_inputs(
         each_group(model, model.matrices(tuple(keep)), config, context, Gram, change)
 
 
-def amounts(counts: Sequence[int], config: BlockConfig, share: float) -> list[int]:
-    """Say how many stay: in each block where all lose the same share, and otherwise a list that adds up to all."""
-    unit = config.unit
-    if config.uniform:
-        return [min(count, max(unit, round(count * (1 - share) / unit) * unit)) for count in counts]
-    return shared(counts, share, unit)
+def amounts(
+    counts: Sequence[int], config: BlockConfig, share: float, several: Sequence[int] | None = None
+) -> list[int]:
+    """Say how many stay: in each block where all lose the same share, and otherwise a list that adds up to all.
+
+    `several` says in how many matrices each of them goes at once, as in `Units`.
+    """
+    return even(counts, share, config.unit, same=config.uniform or len({*(several or [])}) > 1)
+
+
+def even(counts: Sequence[int], share: float, unit: int, *, same: bool) -> list[int]:
+    """Say how many stay of each list of units when a share goes: the same share of each, or as evenly as they go."""
+    if not same:
+        return shared(counts, share, unit)
+    return [min(count, max(unit, round(count * (1 - share) / unit) * unit)) for count in counts]
 
 
 def shared(counts: Sequence[int], share: float, unit: int) -> list[int]:
@@ -157,13 +188,13 @@ def shared(counts: Sequence[int], share: float, unit: int) -> list[int]:
     return [min(count, (even + (index < more)) * unit) for index, count in enumerate(counts)]
 
 
-def final(counts: Sequence[int], config: BlockConfig) -> list[int]:
+def final(counts: Sequence[int], config: BlockConfig, several: Sequence[int] | None = None) -> list[int]:
     """Say how many stay in the end.
 
     Raises:
         RecipeError: all would.
     """
-    left = amounts(counts, config, config.sparsity)
+    left = amounts(counts, config, config.sparsity, several)
     if sum(left) == sum(counts):
         have = ", ".join(map(str, counts))
         even = ", or leave out `uniform`, so that blocks may differ" if config.uniform else ""
@@ -174,34 +205,44 @@ def final(counts: Sequence[int], config: BlockConfig) -> list[int]:
     return left
 
 
-def chosen(scores: Sequence[torch.Tensor], keep: Sequence[int], config: BlockConfig) -> list[list[int]]:
+def chosen(
+    scores: Sequence[torch.Tensor], keep: Sequence[int], config: BlockConfig, several: Sequence[int] | None = None
+) -> list[list[int]]:
     """Pick those that stay, block by block: the most important ones, `config.unit` at a time.
 
     Args:
         scores: (count,) for each block.
         keep: From `amounts`.
         config: Whether blocks may differ in number.
+        several: In how many matrices each goes at once.
     """
     import torch
 
     orders = [torch.argsort(score, descending=True, stable=True) for score in scores]
     if not config.uniform:
-        keep = _spread([score[order] for score, order in zip(scores, orders, strict=True)], sum(keep), config.unit)
+        ordered = [score[order] for score, order in zip(scores, orders, strict=True)]
+        keep = _spread(ordered, keep, config.unit, several or [1] * len(scores))
     return [sorted(order[:count].tolist()) for order, count in zip(orders, keep, strict=True)]
 
 
-def _spread(ranked: Sequence[torch.Tensor], total: int, unit: int) -> list[int]:
-    """Share a number out to blocks, `unit` at a time, by the mean importance of the next `unit` of each."""
+def _spread(ranked: Sequence[torch.Tensor], keep: Sequence[int], unit: int, several: Sequence[int]) -> list[int]:
+    """Share as many out to blocks as `keep` adds up to, `unit` at a time, by the mean importance of the next of each.
+
+    What goes in several matrices at once is as many.
+    """
+    total = sum(count * times for count, times in zip(keep, several, strict=True))
     counts = [min(unit, len(scores)) for scores in ranked]
+    taken = sum(count * times for count, times in zip(counts, several, strict=True))
     offers = [
-        (float(part.mean()), -block, -place, len(part))
+        (float(part.mean()) / several[block], -block, -place, len(part))
         for block, scores in enumerate(ranked)
         for place, part in enumerate(scores.split(unit))
         if place
     ]
     for _, block, _, size in sorted(offers, reverse=True):
-        if sum(counts) + size <= total:
+        if taken + size * several[-block] <= total:
             counts[-block] += size
+            taken += size * several[-block]
     return counts
 
 
@@ -212,10 +253,12 @@ class Found:
     Attributes:
         counts: How many there are, by where they are.
         place: Where those of a tensor are, by its name, and along which axis they lie.
+        several: In how many matrices each goes at once, by where they are.
     """
 
     counts: Mapping[Any, int]
     place: Callable[[str], tuple[Any, int] | None]
+    several: Mapping[Any, int]
 
 
 def foresee(before: Weights, config: BlockConfig, found: Found) -> Weights:
@@ -226,7 +269,9 @@ def foresee(before: Weights, config: BlockConfig, found: Found) -> Weights:
     """
     if not found.counts:
         raise RecipeError(f"{config.step} finds nothing to cut in a {before.model_type}")
-    return shrunk(before, found, final(list(found.counts.values()), config))
+    return shrunk(
+        before, found, final(list(found.counts.values()), config, [found.several[where] for where in found.counts])
+    )
 
 
 def shrunk(before: Weights, found: Found, left: Sequence[int]) -> Weights:

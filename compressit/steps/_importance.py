@@ -27,12 +27,16 @@ MEASURED = ("fisher", "taylor", "activation")
 class Units:
     """Inputs of a matrix that can be cut one by one: heads or neurons of a block, or channels.
 
+    Where those of several matrices go together, each of these loses as many.
+
     Attributes:
         block: Full name of the block; empty outside.
         kind: "ffn", the kind of attention, or "width".
         matrix: Full name of the matrix whose inputs they are.
         count: How many there are.
         each: Inputs of the matrix that belong to one of them, next to each other.
+        also: Block and matrix of others that lose as many.
+        own: Whether each matrix loses those that matter least in it; otherwise the n-th of all matrices go at once.
     """
 
     block: str
@@ -40,16 +44,34 @@ class Units:
     matrix: str
     count: int
     each: int
+    also: tuple[tuple[str, str], ...] = ()
+    own: bool = False
+
+    @property
+    def members(self) -> tuple[tuple[str, str], ...]:
+        """Block and matrix of all."""
+        return ((self.block, self.matrix), *self.also)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One matrix of some units, and which list of scores it counts for."""
+
+    matrix: str
+    count: int
+    each: int
+    slot: int
 
 
 def importance(
-    model: Model, units: Sequence[Units], how: Importance, batch_size: int, context: StepContext, *, joint: bool = False
+    model: Model, units: Sequence[Units], how: Importance, batch_size: int, context: StepContext
 ) -> list[torch.Tensor]:
-    """Give the importance of each head or neuron, float32, (count,), for each of `units`.
+    """Give the importance of each head or neuron, float32, for each of `units`.
 
-    With `joint` the n-th ones of all `units` go together: one importance for all, (count,), in a list of one.
+    It is (count,); where several matrices go together but each loses its own, (matrices, count).
 
-    `fisher` and `taylor` are derivatives of the loss by a mask of ones over what the matrix gets. `fisher` is their
+    `fisher` and `taylor` are derivatives of the loss by a mask of ones over what the matrix gets, or by one mask over
+    what several get. `fisher` is their
     mean square over examples, or over positions where each has a loss of its own, for labels that the model itself
     draws (Kwon et al. 2022, arXiv:2204.09656, takes the data's; Kunstner et al. 2019, arXiv:1905.12558, say why to draw
     them). `taylor` is the mean's absolute value for the
@@ -59,37 +81,47 @@ def importance(
     import torch
 
     draw = torch.Generator().manual_seed(context.seed)
-    if how == "random":
-        return [torch.rand(each.count, generator=draw) for each in units[: 1 if joint else None]]
+    parts, slots = _parts(units)
     if how == "taylor" and context.calibration is not None and unknown(context.calibration):
         raise StepError("importance: taylor goes by labels, and no calibration row has one", hint="importance: fisher")
-    if how in ("fisher", "taylor"):
-        return _derivatives(model, units, how, batch_size, context, draw, joint=joint)
-    found = [_outgoing(model, each) for each in units]
-    if how == "activation":
-        squares = _squares(model, units, batch_size, context)
-        found = [square_I * weight_I for square_I, weight_I in zip(squares, found, strict=True)]
-    found = [_by_unit(each_I, each) for each_I, each in zip(found, units, strict=True)]
-    return [torch.stack(found).sum(0)] if joint else found
+    if how == "random":
+        found = [torch.rand(count, generator=draw) for count in slots]
+    elif how in ("fisher", "taylor"):
+        found = _derivatives(model, parts, slots, how, batch_size, context, draw)
+    else:
+        found = [torch.zeros(count) for count in slots]
+        squares = _squares(model, parts, batch_size, context) if how == "activation" else [1.0] * len(parts)
+        for part, square in zip(parts, squares, strict=True):
+            found[part.slot] += (_outgoing(model, part) * square).unflatten(0, (part.count, part.each)).sum(1)
+    lists = iter(found)
+    return [torch.stack([next(lists) for _ in each.members]) if each.own else next(lists) for each in units]
 
 
-def _by_unit(inputs_I: torch.Tensor, units: Units) -> torch.Tensor:
-    return inputs_I.unflatten(0, (units.count, units.each)).sum(1)
+def _parts(units: Sequence[Units]) -> tuple[list[_Part], list[int]]:
+    """List the matrices, and how long each list of scores is."""
+    parts: list[_Part] = []
+    slots: list[int] = []
+    for each in units:
+        for place, (_, matrix) in enumerate(each.members):
+            if each.own or place == 0:
+                slots.append(each.count)
+            parts.append(_Part(matrix, each.count, each.each, len(slots) - 1))
+    return parts, slots
 
 
-def _outgoing(model: Model, units: Units) -> torch.Tensor:
+def _outgoing(model: Model, part: _Part) -> torch.Tensor:
     """Sum the squares of the weights that leave each input: (I,)."""
-    matrix = model.matrices((units.matrix,))[units.matrix]
+    matrix = model.matrices((part.matrix,))[part.matrix]
     found: torch.Tensor = matrix.of(model.module.state_dict()).float().square().sum(0).cpu()
     return found
 
 
-def _squares(model: Model, units: Sequence[Units], batch_size: int, context: StepContext) -> list[torch.Tensor]:
-    """Average the square of each input over real tokens: (I,) for each of `units`."""
+def _squares(model: Model, parts: Sequence[_Part], batch_size: int, context: StepContext) -> list[torch.Tensor]:
+    """Average the square of each input over real tokens: (I,) for each of `parts`."""
     import torch
 
-    sums = [torch.zeros(each.count * each.each) for each in units]
-    seen = [0] * len(units)
+    sums = [torch.zeros(each.count * each.each) for each in parts]
+    seen = [0] * len(parts)
     real: list[torch.Tensor | None] = [None]
 
     def watch(index: int) -> Callable[..., None]:
@@ -102,7 +134,7 @@ def _squares(model: Model, units: Sequence[Units], batch_size: int, context: Ste
 
         return hook
 
-    with _hooked(model, units, watch), torch.no_grad():
+    with _hooked(model, parts, watch), torch.no_grad():
         for inputs, _ in batches(model, batch_size, context, "importance"):
             mask = inputs.get("attention_mask")
             real[0] = mask.bool() if mask is not None else None
@@ -112,29 +144,28 @@ def _squares(model: Model, units: Sequence[Units], batch_size: int, context: Ste
 
 def _derivatives(
     model: Model,
-    units: Sequence[Units],
+    parts: Sequence[_Part],
+    slots: Sequence[int],
     how: Importance,
     batch_size: int,
     context: StepContext,
     draw: torch.Generator,
-    *,
-    joint: bool,
 ) -> list[torch.Tensor]:
     import torch
 
     by_position = many(model.task)
     rows, size = 0, [0]
-    sums = [torch.zeros(each.count) for each in units[: 1 if joint else None]]
+    sums = [torch.zeros(count) for count in slots]
     slopes: dict[tuple[int, torch.Size], torch.Tensor] = {}
 
-    def note(index: int, inputs: torch.Tensor, grad: torch.Tensor) -> None:
-        found = (inputs * grad).float().unflatten(-1, (units[index].count, units[index].each)).sum(-1)
+    def note(part: _Part, inputs: torch.Tensor, grad: torch.Tensor) -> None:
+        found = (inputs * grad).float().unflatten(-1, (part.count, part.each)).sum(-1)
         found = found.reshape(size[0], -1, found.shape[-1])
         # Where each position has a loss of its own, a mask over a whole text would sum the slopes of many.
-        parts = found.flatten(0, 1) if by_position else found.sum(1)
-        key = 0 if joint else index, parts.shape
+        each = found.flatten(0, 1) if by_position else found.sum(1)
+        key = part.slot, each.shape
         # A block that several layers share is met several times.
-        slopes[key] = slopes[key] + parts if key in slopes else parts
+        slopes[key] = slopes[key] + each if key in slopes else each
 
     def watch(index: int) -> Callable[..., Any]:
         def hook(module: Any, args: Any) -> Any:
@@ -145,27 +176,27 @@ def _derivatives(
                 return None
             # A view of its own: other matrices may read the same inputs.
             inputs = inputs.view_as(inputs) if inputs.requires_grad else inputs.detach().requires_grad_()
-            inputs.register_hook(functools.partial(note, index, inputs.detach()))
+            inputs.register_hook(functools.partial(note, parts[index], inputs.detach()))
             return (inputs, *args[1:])
 
         return hook
 
-    with _hooked(model, units, watch), _frozen(model.module), torch.enable_grad():
+    with _hooked(model, parts, watch), _frozen(model.module), torch.enable_grad():
         for inputs, labels in batches(model, batch_size, context, "importance"):
             size[0] = len(next(iter(inputs.values())))
             answers = said(model, inputs)
             worth(model.task).summed(model.task, answers, labels, draw if how == "fisher" else None).backward()
             rows += size[0]
-            for (index, _), slope in slopes.items():
-                sums[index] += (slope.square() if how == "fisher" else slope).sum(0).cpu()
+            for (slot, _), slope in slopes.items():
+                sums[slot] += (slope.square() if how == "fisher" else slope).sum(0).cpu()
             slopes.clear()
     return [total.abs() / max(1, rows) for total in sums]
 
 
 @contextlib.contextmanager
-def _hooked(model: Model, units: Sequence[Units], watch: Callable[[int], Callable[..., Any]]) -> Iterator[None]:
+def _hooked(model: Model, parts: Sequence[_Part], watch: Callable[[int], Callable[..., Any]]) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
-        for index, each in enumerate(units):
+        for index, each in enumerate(parts):
             hook = model.module.get_submodule(each.matrix).register_forward_pre_hook(watch(index))
             stack.callback(hook.remove)
         yield

@@ -26,7 +26,7 @@ def without(module: Any, units: Sequence[Units], stay: Sequence[Sequence[int]]) 
     held = [*module.parameters(), *module.buffers()]
     found = copy.deepcopy(module, {id(tensor): tensor for tensor in held})
     for each, keep in zip(units, stay, strict=True):
-        take_out(found, each, keep)
+        take_out(found, each, [keep] * len(each.members))
     return found
 
 

@@ -60,7 +60,7 @@ def located(before: Weights) -> Found:
     held = {tensor: place(tensor.name) for tensor in before.tensors if len(tensor.shape) == 2}
     # The matrix that leads back has the neurons as its inputs.
     counts = {where[0]: tensor.shape[inputs] for tensor, where in held.items() if where and where[1] == inputs}
-    return Found(counts, place)
+    return Found(counts, place, dict.fromkeys(counts, 1))
 
 
 def units(module: Any) -> list[Units]:

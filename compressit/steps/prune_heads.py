@@ -1,6 +1,9 @@
 """Cut attention heads out, for good: the matrices around them get smaller.
 
-Where several query heads share a key-value head they go with it. Which ones go is decided as in `prune_ffn`. Few
+Where several query heads share a key-value head they go with it. Where all blocks of a stack add one table of position
+biases to their scores, as MPNet's, T5's and some of BEiT's do, a head goes out of all of them at once, and its column
+out of the table; T5's cross-attentions lose as many heads in each block, but each its own. Which ones go is decided as
+in `prune_ffn`. Few
 architectures can say a changed number of heads in config.json; for the others `compressit.load` opens the checkpoint,
 and an export opens anywhere.
 
@@ -42,31 +45,37 @@ def foresee(before: Weights, config: Config) -> Weights:
 def located(before: Weights) -> Found:
     """Find the heads in the table; an error where none can be cut."""
     model_type, width = before.model_type, before.head_dim
-    reason = anatomy.refusal({"model_type": model_type})
+    reason = anatomy.refusal(model_type)
     if reason:
         raise RecipeError(f"heads of {model_type} can't be cut: {reason}")
     assert width is not None, "config.json says how wide a head is"
     inputs = 0 if anatomy.is_transposed(model_type) else 1
 
+    sharing = anatomy.sharing(model_type, (tensor.name for tensor in before.tensors))
+
     def place(name: str) -> tuple[tuple[str, str], int] | None:
         for kind in ("self", "cross"):
-            block, axis = anatomy.block_name(model_type, name), anatomy.head_axis(model_type, name, kind)
-            if block is not None and axis is not None:
-                return (block, kind), axis
+            axis, stack = anatomy.head_axis(model_type, name, kind), anatomy.stack_path(model_type, name)
+            where = stack if (stack, kind) in sharing else anatomy.block_name(model_type, name)
+            if where is not None and axis is not None:
+                return (where, kind), axis
         return None
 
     queries: dict[tuple[str, str], int] = {}
+    several: dict[tuple[str, str], int] = defaultdict(int)
     sizes: dict[tuple[str, str], list[int]] = defaultdict(list)
     for tensor in before.tensors:
         found = place(tensor.name)
-        if found is None or len(tensor.shape) != 2 or not tensor.name.endswith(".weight"):
+        matrix = len(tensor.shape) == 2 and tensor.name.endswith(".weight")
+        if found is None or not matrix or anatomy.is_table(model_type, tensor.name):
             continue
         where, axis = found
         if axis == inputs:
             queries[where] = tensor.shape[axis] // width
+            several[where] += 1
         else:
             sizes[where].append(tensor.shape[axis] // width)
-    return Found({where: _groups(count, sizes[where]) for where, count in queries.items()}, place)
+    return Found({where: _groups(count, sizes[where]) for where, count in queries.items()}, place, several)
 
 
 def _groups(queries: int, sizes: list[int]) -> int:
@@ -80,7 +89,11 @@ def units(module: Any) -> list[Units]:
     found = []
     for name, _ in anatomy.blocks(module):
         for kind in anatomy.attentions(module, name):
+            first, *others = anatomy.together(module, name, kind)
+            if name != first:
+                continue
             heads = anatomy.heads(module, name, kind)
-            output = anatomy.output(module, name, kind)
-            found.append(Units(name, kind, output, heads.groups, heads.shared * heads.head_dim))
+            also = tuple((other, anatomy.output(module, other, kind)) for other in others)
+            each, own = heads.shared * heads.head_dim, bool(also) and anatomy.alike(module, name, kind)
+            found.append(Units(name, kind, anatomy.output(module, name, kind), heads.groups, each, also, own))
     return found

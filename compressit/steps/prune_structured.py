@@ -25,7 +25,7 @@ from compressit import anatomy
 from compressit.errors import RecipeError
 from compressit.model import Model
 from compressit.steps import Need, Notes, StepContext, _latency, prune_ffn, prune_heads
-from compressit.steps._cutting import CuttingConfig, Found, cut, shared, shrunk
+from compressit.steps._cutting import CuttingConfig, Found, cut, even, shrunk
 from compressit.steps._importance import Units
 from compressit.weights import Weights
 
@@ -97,7 +97,8 @@ def foresee(before: Weights, config: Config) -> Weights:
         )
     for found, unit in each:
         counts = list(found.counts.values())
-        after = shrunk(after, found, shared(counts, config.sparsity, unit))
+        same = len({found.several[where] for where in found.counts}) > 1
+        after = shrunk(after, found, even(counts, config.sparsity, unit, same=same))
     return after
 
 
@@ -108,7 +109,8 @@ def _least(table: Weights, each: Sequence[tuple[Found, int]], length: int) -> fl
     for found, unit in each:
         for tensor in table.tensors:
             place = found.place(tensor.name)
-            if place is None or len(tensor.shape) != 2 or not tensor.name.endswith(".weight"):
+            matrix = len(tensor.shape) == 2 and tensor.name.endswith(".weight")
+            if place is None or not matrix or anatomy.is_table(table.model_type, tensor.name):
                 continue
             where, axis = place
             # What leads out of attention has its heads as inputs, which also multiply between tokens.
@@ -198,21 +200,26 @@ def _in_time(
 
 
 def costs(module: Any, units: Sequence[Units], length: int) -> Mapping[tuple[str, str], float]:
-    """Count the multiplications of a token in each feed-forward network and attention, by block and kind."""
+    """Count the multiplications of a token in each feed-forward network and attention, by block and kind.
+
+    Those of blocks that lose their units together are those of the first.
+    """
     model_type = module.config.model_type
     found = {(each.block, each.kind): 0.0 for each in units}
+    first = {(block, each.kind): (each.block, each.kind) for each in units for block, _ in each.members}
     for name, tensor in module.named_parameters():
         block = anatomy.block_name(model_type, name)
-        if block is None or tensor.dim() != 2 or not name.endswith(".weight"):
+        matrix = tensor.dim() == 2 and name.endswith(".weight")
+        if block is None or not matrix or anatomy.is_table(model_type, name):
             continue
         for kind in ("ffn", "self", "cross"):
             axis = anatomy.neuron_axis(model_type, name) if kind == "ffn" else anatomy.head_axis(model_type, name, kind)
-            if axis is not None and (block, kind) in found:
-                found[block, kind] += tensor.numel()
+            if axis is not None and (block, kind) in first:
+                found[first[block, kind]] += tensor.numel()
     for each in units:
         if each.kind != "ffn":
             # Scores, and what they weigh: each query with each of the other tokens.
-            found[each.block, each.kind] += 2 * length * each.count * each.each
+            found[each.block, each.kind] += 2 * length * each.count * each.each * len(each.members)
     return found
 
 

@@ -54,8 +54,9 @@ def run(model: Model, config: Config, context: StepContext) -> Notes:
     count = final(before, config.sparsity, unit, config.step)
     for share, own in rounds(config, context):
         found = anatomy.channels(model.module)
-        units = [Units("", "width", name, found.count, 1) for name in anatomy.readers(model.module, found)]
-        (scores,) = importance(model, units, config.importance, config.batch_size, own, joint=True)
+        first, *others = anatomy.readers(model.module, found)
+        units = Units("", "width", first, found.count, 1, tuple(("", name) for name in others))
+        (scores,) = importance(model, [units], config.importance, config.batch_size, own)
         order = torch.argsort(scores, descending=True, stable=True).tolist()
         keep = sorted(order[: left(before, share, unit)])
         lines = _refit(model, found, units, keep, config, own) if config.refit else {}
@@ -101,19 +102,20 @@ def final(count: int, share: float, unit: int, step: str) -> int:
 
 
 def _refit(
-    model: Model, found: anatomy.Channels, units: Sequence[Units], keep: list[int], config: Config, context: StepContext
+    model: Model, found: anatomy.Channels, units: Units, keep: list[int], config: Config, context: StepContext
 ) -> dict[str, Line]:
     """Let the channels that stay make up for the others, in matrices; give what norms are to make up for by then."""
     import torch
 
     tokens = getattr(model.module.get_input_embeddings(), "weight", None)
     blocks = tuple(f"{name}." for name, _ in model.blocks())
-    inside = [each for each in units if each.matrix.startswith(blocks)]
-    outside = [each.matrix for each in units if not each.matrix.startswith(blocks)]
+    names = [name for _, name in units.members]
+    inside = [Units("", units.kind, name, units.count, 1) for name in names if name.startswith(blocks)]
+    outside = [name for name in names if not name.startswith(blocks)]
     # Tied embeddings are written by tokens as well as read.
     outside = [name for name in outside if model.module.get_submodule(name).weight is not tokens]
     lines, grams = _observe(model, anatomy.norms(model.module, found), outside, keep, config, context)
-    refit_inputs(model, inside, [keep] * len(inside), config, context)
+    refit_inputs(model, inside, [[keep]] * len(inside), config, context)
     with torch.no_grad():
         for name, gram in grams.items():
             weight = model.module.get_submodule(name).weight

@@ -8,10 +8,10 @@ from compressit.model import Model
 from tests import tiny
 
 FAMILIES = [name for name in (*tiny.TEXTS, *tiny.PICTURES) if name != "mixtral"]
-ONE_TABLE = {"mpnet", "t5", "t5-gated"}
-HEADED = [name for name in FAMILIES if name not in ONE_TABLE]
+SHARED = ["mpnet", "t5", "t5-gated", "beit-shared"]
+"""Those whose blocks share a table of position biases."""
 SAYABLE = {"llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3", "vit", "deit", "beit",
-           "dinov2", "dinov2-gated"}  # fmt: skip
+           "beit-shared", "dinov2", "dinov2-gated", "t5", "t5-gated"}  # fmt: skip
 """Those whose config.json has a width of heads that doesn't hang on their number."""
 
 
@@ -43,19 +43,29 @@ def all_but(count, dropped):
     return [index for index in range(count) if index not in dropped]
 
 
-def cut_differently(module, heads=True):
+def attentions(module):
+    """List the attentions that can be cut: (block, kind), the first of those whose blocks lose heads together."""
+    return [
+        (block, kind)
+        for block, _ in anatomy.blocks(module)
+        for kind in anatomy.attentions(module, block)
+        if anatomy.together(module, block, kind)[0] == block
+    ]
+
+
+def cut_differently(module):
     """Take other numbers of neurons and heads out of each block but the first."""
     for number, (block, _) in enumerate(anatomy.blocks(module)):
         count = anatomy.neurons(module, block)
         anatomy.cut_neurons(module, block, all_but(count, range(3, 3 + 5 * number)))
-        for kind in anatomy.attentions(module, block) if heads else ():
-            groups = anatomy.heads(module, block, kind).groups
-            anatomy.cut_heads(module, block, all_but(groups, {0} if number % 2 else ()), kind)
+    for number, (block, kind) in enumerate(attentions(module)):
+        groups = anatomy.heads(module, block, kind).groups
+        anatomy.cut_heads(module, block, all_but(groups, {0} if number % 2 else ()), kind)
 
 
 def cut_in_half(module, heads):
     """Take every other neuron, and every other head, out of every block."""
     for block, _ in anatomy.blocks(module):
         anatomy.cut_neurons(module, block, range(0, anatomy.neurons(module, block), 2))
-        for kind in anatomy.attentions(module, block) if heads else ():
-            anatomy.cut_heads(module, block, range(0, anatomy.heads(module, block, kind).groups, 2), kind)
+    for block, kind in attentions(module) if heads else ():
+        anatomy.cut_heads(module, block, range(0, anatomy.heads(module, block, kind).groups, 2), kind)

@@ -5,7 +5,7 @@ import torch
 
 from compressit import anatomy
 from compressit.errors import StepError
-from tests.anatomy.conftest import FAMILIES, HEADED, all_but, logits
+from tests.anatomy.conftest import FAMILIES, SHARED, all_but, attentions, logits
 from tests.conftest import tokenizer
 
 
@@ -35,26 +35,35 @@ def test_neurons_that_nobody_listens_to_can_go(name, built):
     torch.testing.assert_close(logits(module), before, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", HEADED)
+@pytest.mark.parametrize("name", FAMILIES)
 def test_heads_that_nobody_listens_to_can_go(name, built):
     module = built(name).module
-    found = [(block, kind) for block, _ in anatomy.blocks(module) for kind in anatomy.attentions(module, block)]
     untouched = logits(module)
     dropped = {}
-    for number, (block, kind) in enumerate(found):
-        heads = anatomy.heads(module, block, kind)
-        dropped[block, kind] = number % heads.groups
+    for number, (first, kind) in enumerate(attentions(module)):
+        heads = anatomy.heads(module, first, kind)
         width = heads.shared * heads.head_dim
-        first = dropped[block, kind] * width
-        silence(module, anatomy.output(module, block, kind), list(range(first, first + width)))
+        blocks = anatomy.together(module, first, kind)
+        apart = anatomy.alike(module, first, kind)
+        # Blocks that only need as many lose their own.
+        gone = {block: (number + place * apart) % heads.groups for place, block in enumerate(blocks)}
+        for block, head in gone.items():
+            rows = list(range(head * width, (head + 1) * width))
+            silence(module, anatomy.output(module, block, kind), rows)
+        dropped[first, kind] = gone
     before = logits(module)
     assert not torch.allclose(before, untouched, atol=1e-3)
-    for (block, kind), gone in dropped.items():
-        heads = anatomy.heads(module, block, kind)
-        anatomy.cut_heads(module, block, all_but(heads.groups, {gone}), kind)
-        left = anatomy.heads(module, block, kind)
-        assert (left.count, left.groups) == (heads.count - heads.shared, heads.groups - 1)
-        assert (left.head_dim, left.shared) == (heads.head_dim, heads.shared)
+    for (first, kind), gone in dropped.items():
+        heads = anatomy.heads(module, first, kind)
+        kept = {block: all_but(heads.groups, {head}) for block, head in gone.items()}
+        if len({*gone.values()}) == 1:
+            anatomy.cut_heads(module, list(gone)[-1], kept[first], kind)
+        else:
+            anatomy.cut_heads_apart(module, kept, kind)
+        for block in gone:
+            left = anatomy.heads(module, block, kind)
+            assert (left.count, left.groups) == (heads.count - heads.shared, heads.groups - 1)
+            assert (left.head_dim, left.shared) == (heads.head_dim, heads.shared)
     torch.testing.assert_close(logits(module), before, atol=1e-5, rtol=1e-5)
 
 
@@ -108,17 +117,37 @@ def test_albert_has_one_block_for_all_layers(built):
         anatomy.keep_blocks(model.module, [0])
 
 
-@pytest.mark.parametrize(
-    ("name", "more"), [("mpnet", {}), ("t5", {}), ("beit", {"use_shared_relative_position_bias": True})]
-)
-def test_heads_that_share_a_table_of_positions_are_refused(name, more, built):
-    model = built(name, **more)
-    block, _ = model.blocks()[1]
-    assert anatomy.refusal(model.module.config.to_dict())
-    with pytest.raises(StepError, match=rf"heads of {name} can't be cut: every block .* the same position biases"):
-        anatomy.cut_heads(model.module, block, [0, 1])
-    anatomy.cut_heads(model.module, block, range(4))
-    anatomy.cut_neurons(model.module, block, range(5))
+@pytest.mark.parametrize("name", SHARED)
+def test_heads_that_share_a_table_of_positions_go_out_of_all_blocks_or_none(name, built):
+    module = built(name).module
+    first, last = (stack[place][0] for stack in anatomy.stacks(module)[:1] for place in (0, -1))
+    assert anatomy.refusal(module.config.model_type) is None
+    blocks = anatomy.together(module, last)
+    assert len(blocks) == 4
+    same = {block: [0, 1] for block in blocks}
+    for keep in (
+        {first: [0, 1]},
+        {**same, last: [0, 2]},
+        {**same, last: [0]},
+    ):
+        with pytest.raises(StepError, match=r"all blocks of the stack .* have to keep the same heads"):
+            anatomy.cut_heads_apart(module, keep)
+    assert anatomy.settled(module.config)
+    anatomy.cut_heads(module, last, [1, 3])
+    assert {anatomy.heads(module, block).count for block in blocks} == {2}
+    # A decoder has a table of its own.
+    assert {anatomy.heads(module, block).count for block, _ in anatomy.blocks(module) if block not in blocks} <= {4}
+
+
+def test_cross_attentions_that_hand_on_what_they_made_keep_as_many_heads(built):
+    module = built("t5").module
+    blocks = anatomy.together(module, "transformer.decoder.block.1", "cross")
+    keep = {block: [place, 3] for place, block in enumerate(blocks[:3])}
+    with pytest.raises(StepError, match="have to keep as many heads of cross-attention"):
+        anatomy.cut_heads_apart(module, {**keep, blocks[3]: [0]}, "cross")
+    anatomy.cut_heads_apart(module, {**keep, blocks[3]: [0, 3]}, "cross")
+    assert bool(torch.isfinite(logits(module)).all())
+    assert {anatomy.heads(module, block, "cross").count for block in blocks} == {2}
 
 
 def test_what_cannot_be_cut_says_why(built):
@@ -141,7 +170,7 @@ def test_an_architecture_that_is_half_described_says_what_to_add(built):
     with pytest.raises(StepError, match="keeps its feed-forward network is not described") as raised:
         anatomy.neurons(module, "model.layers.0")
     assert raised.value.hint == "add an FFN to compressit/anatomy/families/mixtral.py"
-    assert "add an Attention to compressit/anatomy/families/olmoe.py" in anatomy.refusal({"model_type": "olmoe"})
+    assert "add an Attention to compressit/anatomy/families/olmoe.py" in anatomy.refusal("olmoe")
     with pytest.raises(StepError, match="anatomy of model type 'martian' is not known") as raised:
-        anatomy.refusal({"model_type": "martian"})
+        anatomy.refusal("martian")
     assert "compressit/anatomy/families/martian.py" in raised.value.hint

@@ -11,7 +11,7 @@ from compressit import anatomy, checkpoint, steps, weights
 from compressit import model as models
 from compressit.progress import Silent
 from compressit.steps import StepContext
-from tests.anatomy.conftest import FAMILIES, HEADED, ONE_TABLE, SAYABLE, cut_differently, cut_in_half, logits
+from tests.anatomy.conftest import FAMILIES, SAYABLE, attentions, cut_differently, cut_in_half, logits
 
 AUTO = {
     "text-classification": transformers.AutoModelForSequenceClassification,
@@ -26,7 +26,7 @@ def config(folder):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_any_shapes_open_again(name, built, tmp_path):
     model = built(name)
-    cut_differently(model.module, heads=name not in ONE_TABLE)
+    cut_differently(model.module)
     if len(model.blocks()) == 1:
         anatomy.cut_heads(model.module, model.blocks()[0][0], [1, 2])
     model.save(tmp_path / "saved")
@@ -58,14 +58,13 @@ def test_blocks_that_agree_open_anywhere_where_config_can_say_it(name, built, tm
     check_foreseen(tmp_path, "narrow", anatomy.neuron_axis)
 
 
-@pytest.mark.parametrize("name", HEADED)
+@pytest.mark.parametrize("name", FAMILIES)
 def test_fewer_heads_open_anywhere_where_config_can_say_it(name, built, tmp_path):
     model = built(name)
     model.save(tmp_path / "whole")
-    for block, _ in model.blocks():
-        for kind in anatomy.attentions(model.module, block):
-            half = range(0, anatomy.heads(model.module, block, kind).groups, 2)
-            anatomy.cut_heads(model.module, block, half, kind)
+    for block, kind in attentions(model.module):
+        half = range(0, anatomy.heads(model.module, block, kind).groups, 2)
+        anatomy.cut_heads(model.module, block, half, kind)
     assert anatomy.settle(model.module) == (name in SAYABLE)
     before = logits(model.module)
     model.save(tmp_path / "few")
@@ -112,7 +111,7 @@ def test_a_config_that_refuses_a_number_of_heads_leaves_it_to_the_tensors(built,
     assert "compressit" not in model.module.config.to_dict()
 
 
-@pytest.mark.parametrize("name", ["bert", "vit", "phi3", "gpt2", "bart"])
+@pytest.mark.parametrize("name", ["bert", "vit", "phi3", "gpt2", "bart", "mpnet", "t5"])
 def test_weights_left_on_disk_fit_too_and_are_saved_in_files_for_each_block(name, built, tmp_path):
     model = built(name)
     cut_differently(model.module)

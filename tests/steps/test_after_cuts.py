@@ -42,7 +42,7 @@ def test_every_step_takes_it(step, name, opened, cut, context, logits, tmp_path)
     assert torch.allclose(again, before, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["bert", "vit"])
+@pytest.mark.parametrize("name", ["bert", "vit", "mpnet"])
 @pytest.mark.parametrize("export", exports.names())
 def test_its_export_says_what_it_says(export, name, opened, cut, context, logits, tmp_path):
     model = models.load(cut(name), opened(name).task)

@@ -6,12 +6,13 @@ from dataclasses import replace
 import datasets
 import pytest
 import torch
+import transformers
 
 from compressit import anatomy, data, weights
 from compressit import model as models
 from compressit.errors import RecipeError
 from compressit.steps import _cutting, _importance, load
-from tests.anatomy.conftest import FAMILIES, HEADED
+from tests.anatomy.conftest import FAMILIES
 
 MEASURES = ["fisher", "taylor", "activation", "magnitude"]
 
@@ -22,7 +23,7 @@ def config(name, **fields):
 
 def silence(model, block, inputs, kind):
     """Zero what some inputs of a block's matrix give."""
-    name = anatomy.down(model.module, block) if kind == "ffn" else anatomy.output(model.module, block)
+    name = anatomy.down(model.module, block) if kind == "ffn" else anatomy.output(model.module, block, kind)
     with torch.no_grad():
         model.module.get_submodule(name).weight[:, list(inputs)] = 0
 
@@ -44,7 +45,7 @@ def test_neurons_that_say_nothing_go_first_and_nothing_changes(importance, round
 
 
 @pytest.mark.parametrize("importance", MEASURES)
-@pytest.mark.parametrize("name", ["bert", "llama", "vit"])
+@pytest.mark.parametrize("name", ["bert", "llama", "vit", "mpnet", "beit-shared"])
 def test_heads_that_say_nothing_go_first_with_their_key_value_heads(importance, name, opened, context, logits):
     model = opened(name)
     for block, _ in model.blocks():
@@ -60,9 +61,33 @@ def test_heads_that_say_nothing_go_first_with_their_key_value_heads(importance, 
     assert torch.allclose(logits(model, given), before, atol=1e-5)
 
 
+@pytest.mark.parametrize("importance", MEASURES)
+def test_cross_attentions_lose_as_many_heads_each_its_own(importance, opened, context, logits, family, tmp_path):
+    model = opened("t5")
+    for number, (block, _) in enumerate(model.blocks()):
+        for kind in anatomy.attentions(model.module, block):
+            heads = (number % 4, (number + 2) % 4) if kind == "cross" else (1, 2)
+            silence(model, block, [head * 8 + row for head in heads for row in range(8)], kind)
+    given = context(model)
+    before = logits(model, given)
+    settings = config("prune_heads", importance=importance, rounds=2)
+    foreseen = load("prune_heads").foresee(weights.read(family("t5")), settings)
+    notes = load("prune_heads").run(model, settings, given)
+    assert notes["left"] == "2, 2, 2"
+    assert notes["cut"] == 2 * 3 * 4
+    assert notes["opens_in_plain_transformers"]
+    assert torch.allclose(logits(model, given), before, atol=1e-5)
+    model.save(tmp_path)
+    assert weights.read(tmp_path).parameters == foreseen.parameters
+    plain = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
+    assert plain.config.num_heads == 2
+    assert torch.allclose(logits(replace(model, module=plain), given), before, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["bert", "mpnet"])
 @pytest.mark.parametrize("how", ["fisher", "taylor"])
-def test_derivatives_are_those_of_each_example_alone(how, opened, context):
-    model = opened("bert")
+def test_derivatives_are_those_of_each_example_alone(how, name, opened, context):
+    model = opened(name)
     given = replace(context(model, count=12), seed=3)
     units = load("prune_heads").units(model.module)
     found = _importance.importance(model, units, how, 4, given)
@@ -121,12 +146,10 @@ def slope(model, units, head, inputs, target, step=1e-2):
             scaled[..., head * units.each : (head + 1) * units.each] *= size
             return (scaled, *args[1:])
 
-        hook = model.module.get_submodule(units.matrix).register_forward_pre_hook(scale)
-        try:
-            with torch.no_grad():
-                return float(-model.module(**inputs).logits.double().log_softmax(-1)[0, target])
-        finally:
-            hook.remove()
+        with contextlib.ExitStack() as stack, torch.no_grad():
+            for _, matrix in units.members:
+                stack.callback(model.module.get_submodule(matrix).register_forward_pre_hook(scale).remove)
+            return float(-model.module(**inputs).logits.double().log_softmax(-1)[0, target])
 
     return (loss(1 + step) - loss(1 - step)) / (2 * step)
 
@@ -168,7 +191,7 @@ def test_what_is_advised_can_be_done(fields, remedy, family):
     )
 
 
-@pytest.mark.parametrize("name", ["bert", "llama", "gpt2", "modernbert", "phi3"])
+@pytest.mark.parametrize("name", ["bert", "llama", "gpt2", "modernbert", "phi3", "mpnet", "t5"])
 @pytest.mark.parametrize("step", ["prune_ffn", "prune_heads"])
 def test_the_plan_foresees_what_is_left(step, name, opened, context, family, tmp_path):
     model = opened(name)
@@ -185,7 +208,7 @@ def test_the_plan_foresees_what_is_left(step, name, opened, context, family, tmp
 def test_every_family_is_cut_refitted_saved_and_opened_again(name, opened, context, logits, tmp_path):
     model = opened(name)
     given = context(model, count=16)
-    for number, step in enumerate(["prune_ffn", *["prune_heads"] * (name in HEADED)]):
+    for number, step in enumerate(["prune_ffn", "prune_heads"]):
         own = replace(given, scratch=tmp_path / f"scratch-{number}")
         fields = {"multiple": 4} if step == "prune_ffn" else {}
         # Layers that share a block can't be walked one by one.

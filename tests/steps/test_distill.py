@@ -12,7 +12,7 @@ from compressit.steps import distill, drop_layers, finetune, prune_width
 from compressit.steps._insides import KINDS, insides, paired
 from compressit.steps._tapping import tapped
 from tests import conftest, tiny
-from tests.anatomy.conftest import HEADED, all_but
+from tests.anatomy.conftest import FAMILIES, all_but
 
 STACKED = [
     name for name in (*tiny.TEXTS, *tiny.PICTURES) if name not in ("t5", "t5-gated", "bart", "albert", "mixtral")
@@ -48,7 +48,7 @@ def test_every_family_imitates_itself_and_not_another(name, opened, context):
     assert all(each > 1e-4 for each in told(student, teacher, config, inputs))
 
 
-@pytest.mark.parametrize("name", [name for name in HEADED if name in STACKED])
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name in STACKED])
 def test_queries_keys_and_values_are_read_head_by_head(name, opened, context):
     """Without its first head, a block has the queries, keys and values of the others."""
     whole, cut = opened(name), opened(name)

@@ -1,6 +1,7 @@
 """Heads and neurons under one budget: which are worth their cost, and what is left."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from compressit import model as models
 from compressit.errors import RecipeError
 from compressit.steps import _cutting, _latency, load, prune_ffn, prune_heads, prune_structured
 from tests import conftest, tiny
-from tests.anatomy.conftest import HEADED
+from tests.anatomy.conftest import FAMILIES
 
 
 def config(**fields):
@@ -45,7 +46,7 @@ def subsets(score):
     return [s for size in range(1, len(score) + 1) for s in itertools.combinations(range(len(score)), size)]
 
 
-@pytest.mark.parametrize("name", HEADED)
+@pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_keeps_to_the_budget_and_opens_again(name, opened, context, logits, tmp_path):
     model = opened(name)
     given = context(model, count=16)
@@ -74,11 +75,12 @@ def test_the_plan_foresees_about_what_is_left(opened, context, family):
     foreseen = load("prune_structured").foresee(weights.read(family("bert")), config())
     load("prune_structured").run(model, config(), context(model))
     assert foreseen.parameters == pytest.approx(model.module.num_parameters(), rel=0.2)
-    with pytest.raises(RecipeError, match="heads of mpnet can't be cut"):
-        load("prune_structured").foresee(weights.read(family("mpnet")), config())
+    unknown = replace(weights.read(family("bert")), model_type="olmoe")
+    with pytest.raises(RecipeError, match="heads of olmoe can't be cut"):
+        load("prune_structured").foresee(unknown, config())
 
 
-@pytest.mark.parametrize("name", ["bert", "llama", "gpt2", "gpt_neox"])
+@pytest.mark.parametrize("name", ["bert", "llama", "gpt2", "gpt_neox", "mpnet", "t5"])
 def test_the_plan_knows_what_can_not_be_cut(name, family, opened, context):
     """To within the last head: the plan refuses what the step would, and no more."""
     step, refused = load("prune_structured"), []
@@ -139,7 +141,7 @@ def test_a_copy_is_cut_and_timed_while_the_module_stays(opened, context, logits)
     assert torch.equal(logits(model, given), before)
     assert cut.bert.embeddings.word_embeddings.weight is model.module.bert.embeddings.word_embeddings.weight
     for unit, keep in zip(units, stay, strict=True):
-        _cutting.take_out(model.module, unit, keep)
+        _cutting.take_out(model.module, unit, [keep] * len(unit.members))
     batch = _latency.batch(model, 6, 20, given)
     assert all(value.shape == (6, 20) for value in batch.values())
     with torch.inference_mode():

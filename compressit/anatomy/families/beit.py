@@ -1,4 +1,4 @@
-"""BEiT (Bao et al. 2022, arXiv:2106.08254): ViT's blocks, which may add a table of position biases to the scores."""
+"""BEiT (Bao et al. 2022, arXiv:2106.08254): ViT's blocks, which may add tables of position biases."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from compressit.anatomy.families.vit import DENSE, SAVED, SELF
 BIASED = replace(
     SELF,
     tables=("relative_position_bias.relative_position_bias_table",),
-    refused="every block adds the same position biases, which the model computes for all heads at once",
-    refused_if="use_shared_relative_position_bias",
+    shared="shared_position_bias.relative_position_bias_table",
 )
 SAVED_TABLE = (".attention.attention.relative_position_bias.", ".relative_position_bias.")
-FAMILY = Family((Stack("layers", (DENSE,), (BIASED,)),), saved=(*SAVED, SAVED_TABLE))
+SAVED_SHARED = (".encoder.relative_position_bias.", ".shared_position_bias.")
+FAMILY = Family((Stack("layers", (DENSE,), (BIASED,)),), saved=(*SAVED, SAVED_TABLE, SAVED_SHARED))

@@ -1,4 +1,4 @@
-"""MPNet (Song et al. 2020, arXiv:2004.09297)."""
+"""MPNet (Song et al. 2020, arXiv:2004.09297): BERT's blocks, which all add one table of position biases."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ SELF = Attention(
     head_dim="attention_head_size",
     counts=("num_attention_heads",),
     widths=("all_head_size",),
-    refused="every block adds the same position biases, which the encoder computes for all heads at once",
+    shared="encoder.relative_attention_bias.weight",
 )
 FAMILY = Family((Stack("encoder.layer", (DENSE,), (SELF,)),))

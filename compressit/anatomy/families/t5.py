@@ -15,9 +15,10 @@ SELF = Attention(
     counts=("n_heads",),
     widths=("inner_dim",),
     keys=Keys("num_heads", head_dim="d_kv"),
-    refused="every block of a stack adds the same position biases, which its first block computes for all heads",
 )
-CROSS = replace(SELF, module="layer.1.EncDecAttention", output="layer.1.EncDecAttention.o", kind="cross")
+ENCODING = replace(SELF, shared=f"encoder.block.0.{SELF.module}.relative_attention_bias.weight")
+DECODING = replace(SELF, shared=f"decoder.block.0.{SELF.module}.relative_attention_bias.weight")
+CROSS = replace(SELF, module="layer.1.EncDecAttention", output="layer.1.EncDecAttention.o", kind="cross", alike=True)
 ENCODER = (
     FFN(("layer.1.DenseReluDense.wi",), "layer.1.DenseReluDense.wo", "d_ff"),
     FFN(("layer.1.DenseReluDense.wi_0", "layer.1.DenseReluDense.wi_1"), "layer.1.DenseReluDense.wo", "d_ff"),
@@ -29,8 +30,8 @@ DECODER = (
 TABLE = ("layer.0.SelfAttention.relative_attention_bias", "layer.0.SelfAttention.has_relative_attention_bias")
 FAMILY = Family(
     (
-        Stack("encoder.block", ENCODER, (SELF,), "num_layers", TABLE),
-        Stack("decoder.block", DECODER, (SELF, CROSS), "num_decoder_layers", TABLE),
+        Stack("encoder.block", ENCODER, (ENCODING,), "num_layers", TABLE),
+        Stack("decoder.block", DECODER, (DECODING, CROSS), "num_decoder_layers", TABLE),
     ),
     left=("*.relative_attention_bias",),
     width=Width(
