@@ -32,22 +32,30 @@ def factor(gram_II: torch.Tensor, damping: float) -> tuple[torch.Tensor, float]:
     """
     import torch
 
-    diagonal_I = gram_II.diagonal()
     if not bool(torch.isfinite(gram_II).all()):
         raise StepError("the inputs of a layer are not finite")
-    mean = float(diagonal_I[diagonal_I > 0].mean()) if bool((diagonal_I > 0).any()) else 1.0
-    # An input that is always zero asks nothing of its weights; it is left to rounding.
-    missing_I = torch.where(diagonal_I > 0, 0.0, mean)
     while damping <= MOST:
-        damped_II = gram_II.clone()
-        damped_II.diagonal().add_(missing_I + damping * mean)
-        lower_II, failed = torch.linalg.cholesky_ex(damped_II.flip(0, 1))
+        lower_II, failed = torch.linalg.cholesky_ex(damped(gram_II, damping).flip(0, 1))
         if not int(failed) and bool(torch.isfinite(lower_II).all()):
             root_II = lower_II.flip(0, 1)
             identity_II = torch.eye(len(root_II), dtype=root_II.dtype, device=root_II.device)
             return torch.linalg.solve_triangular(root_II, identity_II, upper=True), damping
         damping = max(damping, 1e-4) * RAISE
     raise StepError("the Hessian of a layer can't be factored at any damping")
+
+
+def damped(gram_II: torch.Tensor, damping: float) -> torch.Tensor:
+    """Add a share of the mean diagonal to the diagonal: (I, I).
+
+    An input that is always zero asks nothing of its weights, and is given the mean; it is left to rounding.
+    """
+    import torch
+
+    diagonal_I = gram_II.diagonal()
+    mean = float(diagonal_I[diagonal_I > 0].mean()) if bool((diagonal_I > 0).any()) else 1.0
+    damped_II = gram_II.clone()
+    damped_II.diagonal().add_(torch.where(diagonal_I > 0, 0.0, mean) + damping * mean)
+    return damped_II
 
 
 def less(one_OI: torch.Tensor, other_OI: torch.Tensor, gram_II: torch.Tensor) -> torch.Tensor:

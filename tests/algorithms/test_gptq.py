@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from compressit.algorithms import hessian, rounding
+from compressit.algorithms.descent import descend
 from compressit.algorithms.gptq import Grid, gptq, nearest
 from compressit.algorithms.sparsegpt import jointly, sparsegpt
 
@@ -188,3 +189,27 @@ def test_the_docstrings_example():
     turned = w.T.contiguous()
     sweep(turned, upper, Whole())
     assert turned.T.tolist() == [[0.0, 1.0]]
+
+
+def test_each_pass_of_descent_lowers_the_error_until_no_weight_can_do_better_alone():
+    w, gram, _ = problem(outputs=6, inputs=40)
+    w[:, ::5] = 0
+    grid = Grid(bits=2, group_size=8, symmetric=False, search=False, dtype=torch.float32)
+    h = hessian.damped(gram, 0.01)
+    begun = gptq(w, gram, hessian.factor(gram, 0.01)[0], None, grid)
+    found, last = begun, loss(begun.weight_OI - w, h)
+    for _ in range(3):
+        found = descend(found, w, h, 2, 1)
+        now = loss(found.weight_OI - w, h)
+        assert bool((now <= last * 1.0001).all())
+        last = now
+    assert float(last.sum()) < 0.9 * float(loss(begun.weight_OI - w, h).sum())
+    assert bool((found.weight_OI[w == 0] == 0).all())
+    settled = descend(found, w, h, 2, 50)
+    least = loss(settled.weight_OI - w, h)
+    for place in (place for place in range(40) if place % 5):
+        for whole in (-2, -1, 0, 1):
+            other = settled.weight_OI.clone()
+            group = place // 8
+            other[:, place] = (whole - settled.zero_OG[:, group]) * settled.scale_OG[:, group]
+            assert bool((loss(other - w, h) >= least * 0.9999).all())

@@ -3,8 +3,9 @@
 import numpy as np
 import torch
 
+from compressit.algorithms import hessian
 from compressit.algorithms import refit as refitting
-from compressit.algorithms.refit import Line, refit
+from compressit.algorithms.refit import Line, refit, refit_around_zeros
 
 
 def problem():
@@ -39,6 +40,34 @@ def test_outputs_change_less_than_by_dropping_inputs_and_zeros_stay():
 def test_inputs_that_are_never_on_change_nothing():
     w, _, keep = problem()
     assert torch.equal(refit(w, torch.zeros(8, 8), keep), w * keep)
+
+
+def test_around_zeros_each_row_comes_to_the_solution_of_its_own_equations():
+    w, x, _ = problem()
+    x[:, 6] = 0
+    pruned = w * (torch.rand(w.shape, generator=torch.Generator().manual_seed(2)) < 0.5)
+    pruned[3] = 0
+    pruned[4] = w[4]
+    h = hessian.damped(2 / 200 * x.T @ x, 0.01)
+    found = refit_around_zeros(pruned, w, h, 20)
+    assert torch.equal(found == 0, pruned == 0)
+    assert torch.allclose(found[4], w[4])
+    for row in (0, 1, 2):
+        kept = pruned[row] != 0
+        best = torch.linalg.solve(h[kept][:, kept].double(), (h[kept] @ w[row]).double())
+        assert torch.allclose(found[row, kept].double(), best, atol=1e-4)
+
+
+def test_around_zeros_no_round_adds_error():
+    w, x, _ = problem()
+    h = hessian.damped(2 / 200 * x.T @ x, 0.01)
+    pruned = w * (torch.rand(w.shape, generator=torch.Generator().manual_seed(2)) < 0.5)
+    errors = []
+    for rounds in range(6):
+        off = refit_around_zeros(pruned, w, h, rounds) - w
+        errors.append(float(((off @ h) * off).sum()))
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < 0.8 * errors[0]
 
 
 def test_a_line_is_numpys_in_each_channel():
