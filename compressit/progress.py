@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
@@ -18,6 +18,9 @@ class Progress(Protocol):
     def bar(self, label: str, total: int) -> AbstractContextManager[Advance]:
         """Open a bar of `total` units; call what it gives with the units done since the last call."""
 
+    def curve(self, label: str, at: int, values: Mapping[str, float]) -> None:
+        """Tell figures of the work under this label, such as a loss, after so many of its updates."""
+
 
 class Silent:
     """Tell nothing."""
@@ -29,6 +32,9 @@ class Silent:
     def bar(self, label: str, total: int) -> Iterator[Advance]:
         """Drop the bar."""
         yield lambda done: None
+
+    def curve(self, label: str, at: int, values: Mapping[str, float]) -> None:
+        """Drop the figures."""
 
 
 @contextmanager

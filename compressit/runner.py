@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import hashlib
 import math
 import tempfile
@@ -156,6 +157,7 @@ class _Work:
             progress=self.progress,
             scratch=self.unfinished / f"step-{number}",
             max_length=self.setting.max_length,
+            curve=functools.partial(self.progress.curve, self.label(number)),
         )
         try:
             notes = step.module.run(model, config, context)
@@ -171,6 +173,12 @@ class _Work:
             seconds=round(time.monotonic() - begun, 2),
             parameters=model.module.num_parameters(),
         )
+
+    def label(self, number: int) -> str:
+        """Call a step by its name, and by its number, too, where there are others of that name."""
+        names = [step.config.step for step in self.plan.steps]
+        name = names[number - 1]
+        return name if names.count(name) == 1 else f"{number} {name}"
 
     def stage(self, number: int, model: Model, originals: Originals) -> Stage:
         """Measure what a step that is not the last has made, as it would be saved."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -102,6 +102,9 @@ class _Lines:
 
         yield advance
 
+    def curve(self, label: str, at: int, values: Mapping[str, float]) -> None:
+        """Show nothing: curves are for trackers."""
+
 
 class _Bars:
     """Bars with the time left, for a terminal."""
@@ -116,6 +119,9 @@ class _Bars:
         with _rich() as bars:
             task = bars.add_task(label, total=total)
             yield lambda done: bars.advance(task, done)
+
+    def curve(self, label: str, at: int, values: Mapping[str, float]) -> None:
+        """Show nothing: curves are for trackers."""
 
 
 def _rich() -> Bars:

@@ -93,6 +93,10 @@ class StepConfig(Spec):
         return self.makes
 
 
+def _untold(at: int, values: Mapping[str, float]) -> None:
+    """Tell nobody."""
+
+
 @dataclass(frozen=True)
 class StepContext:
     """What a step is given besides the model and its own settings.
@@ -106,6 +110,7 @@ class StepContext:
         max_length: Tokens at which a text is cut; None for the model's own limit.
         student: Opens the model behind an id, folder or demo name to be trained for these labels, and names what of it
             has learned nothing; None where there is nowhere to look.
+        curve: Told figures of a training, such as the loss, after so many of its updates.
     """
 
     train: Dataset | None
@@ -117,6 +122,7 @@ class StepContext:
     scratch: Path
     max_length: int | None = None
     student: Callable[[str, Mapping[int, str]], tuple[Model, list[str]]] | None = None
+    curve: Callable[[int, Mapping[str, float]], None] = _untold
 
 
 def names() -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -20,6 +20,11 @@ from compressit.steps._answers import Objective
 
 if TYPE_CHECKING:
     import torch
+
+
+POINTS = 200
+"""Most points of a training's curves."""
+CURVES = ("loss", "learning_rate", "grad_norm", "epoch")
 
 
 class TrainingConfig(StepConfig):
@@ -91,10 +96,10 @@ def train(
     with context.progress.bar(config.step, updates) as advance:
         trainer = _trainer(objective)(
             model=model.module,
-            args=_arguments(config, context, "input_ids" in prepared.column_names),
+            args=_arguments(config, context, "input_ids" in prepared.column_names, updates),
             train_dataset=_Rows(prepared, taught),
             data_collator=_collate(task.collate(model.processor)),
-            callbacks=[_watcher(_zeros(model.module), advance)],
+            callbacks=[_watcher(_zeros(model.module), advance, context.curve)],
         )
         # Each batch's loss is a mean already, which accumulated batches are to average.
         trainer.model_accepts_loss_kwargs = False
@@ -145,7 +150,7 @@ def _last_whole(scratch: Path) -> str | None:
     return None if newest is None else str(newest)
 
 
-def _arguments(config: TrainingConfig, context: StepContext, text: bool) -> Any:
+def _arguments(config: TrainingConfig, context: StepContext, text: bool, updates: int) -> Any:
     from transformers import TrainingArguments
 
     gpu, precision = context.device.startswith("cuda"), _precision(config, context.device)
@@ -164,7 +169,8 @@ def _arguments(config: TrainingConfig, context: StepContext, text: bool) -> Any:
         use_cpu=not gpu,
         save_strategy="epoch",
         save_total_limit=1,
-        logging_strategy="no",
+        logging_strategy="steps",
+        logging_steps=math.ceil(updates / POINTS),
         # A NaN must show in the mean.
         logging_nan_inf_filter=False,
         report_to="none",
@@ -188,7 +194,11 @@ def _trainer(objective: Objective) -> Any:
     return WithLoss
 
 
-def _watcher(zeros: dict[str, tuple[torch.Tensor, torch.Tensor]], advance: Advance) -> Any:
+def _watcher(
+    zeros: dict[str, tuple[torch.Tensor, torch.Tensor]],
+    advance: Advance,
+    curve: Callable[[int, Mapping[str, float]], None],
+) -> Any:
     import torch
     from transformers import TrainerCallback
 
@@ -198,6 +208,11 @@ def _watcher(zeros: dict[str, tuple[torch.Tensor, torch.Tensor]], advance: Advan
                 for weight, mask in zeros.values():
                     weight.masked_fill_(mask.to(weight.device), 0)
             advance(1)
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float], **unused: Any) -> None:
+            # The last one sums the training up, and has other fields.
+            if "loss" in logs:
+                curve(state.global_step, {name: logs[name] for name in CURVES if name in logs})
 
     return Watcher()
 
