@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from compressit.cli.options import Device, Json, Quiet, RecipeFile, Set, Trust
+from compressit.cli.options import Device, Json, Quiet, RecipeFile, Set, Track, Trust
 
 if TYPE_CHECKING:
     from compressit.report import Report
@@ -25,26 +25,30 @@ def apply(
     waterfall: Annotated[
         bool, typer.Option("--waterfall/--no-waterfall", help="Measure after each step, too, to say what each gained.")
     ] = True,
+    track: Track = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> int:
     """Compress the model, save it, measure what was saved, and judge it against the targets."""
-    from compressit import plan, runner, store
+    from compressit import plan, runner, store, tracking
     from compressit import recipe as recipes
     from compressit.cli import console
 
     written = recipes.load(recipe, tuple(set_ or ()))
     target = output or Path("runs") / written.recipe.name
     store.check_target(target, overwrite=overwrite)
-    report = runner.run(
-        plan.plan(written),
-        target,
-        device=device,
-        overwrite=overwrite,
-        trust_remote_code=trust_remote_code,
-        waterfall=waterfall,
-        progress=console.progress(quiet=quiet),
-    )
+    planned = plan.plan(written)
+    with tracking.follow(track or (), written.recipe, target, console.progress(quiet=quiet)) as followed:
+        report = runner.run(
+            planned,
+            target,
+            device=device,
+            overwrite=overwrite,
+            trust_remote_code=trust_remote_code,
+            waterfall=waterfall,
+            progress=followed,
+        )
+        followed.report(report)
     if json:
         console.say(report.model_dump_json())
     elif not quiet:

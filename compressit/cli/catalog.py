@@ -1,4 +1,4 @@
-"""`compressit steps|exports|tasks|metrics list` and `show NAME`: what a recipe may name, from the files' own docs."""
+"""`compressit steps|exports|tasks|metrics|trackers list` and `show NAME`: what there is, from the files' own docs."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ ROOMS = {
     "exports": "Artifact formats.",
     "tasks": "What models do.",
     "metrics": "What is measured.",
+    "trackers": "Where a run can be followed.",
 }
 
 
@@ -64,6 +65,8 @@ def describe(room: str, module: Any) -> str:
         return "\n".join([text, "", "Roles of columns:", *roles, "", f"Metrics: {', '.join(module.METRICS)}"])
     if room == "metrics":
         text += f"\n\nUnit: {module.UNIT or 'none'}; {module.BETTER} is better."
+    if room == "trackers":
+        return text
     fields = [line for name, field in module.Config.model_fields.items() for line in _field(room, name, field)]
     return "\n".join([text, "", "Fields:", *fields]) if fields else text
 

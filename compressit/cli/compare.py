@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from compressit.cli.options import Device, Json, Quiet
+from compressit.cli.options import Device, Json, Quiet, Track
 from compressit.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def compare(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Apply a recipe again whose folder holds another recipe's result.")
     ] = False,
+    track: Track = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> int:
@@ -78,7 +79,7 @@ def compare(
         )
     base_file = baselines.read(baseline) if baseline else None
     progress = console.progress(quiet=quiet)
-    found = opened.open_all([_applied(path, device, overwrite, progress) for path in runs], artifact)
+    found = opened.open_all([_applied(path, device, overwrite, track or (), progress) for path in runs], artifact)
     if write_baseline is not None:
         _put(write_baseline, baselines.text(baselines.of(found[0])))
         progress.say(f"baseline written to {write_baseline}")
@@ -105,9 +106,9 @@ def compare(
     return _exit(cases, inconclusive, quiet=quiet or json)
 
 
-def _applied(path: Path, device: str, overwrite: bool, progress: Progress) -> Path:
+def _applied(path: Path, device: str, overwrite: bool, track: Sequence[str], progress: Progress) -> Path:
     """Give the folder of a run; a recipe that has none yet is applied."""
-    from compressit import plan, runner, store
+    from compressit import plan, runner, store, tracking
     from compressit import recipe as recipes
 
     if path.is_dir() or path.suffix.lower() not in (".yaml", ".yml"):
@@ -119,7 +120,9 @@ def _applied(path: Path, device: str, overwrite: bool, progress: Progress) -> Pa
         return folder
     progress.say(f"apply {path}")
     store.check_target(folder, overwrite=overwrite)
-    runner.run(plan.plan(written), folder, device=device, overwrite=overwrite, progress=progress)
+    planned = plan.plan(written)
+    with tracking.follow(track, written.recipe, folder, progress) as followed:
+        followed.report(runner.run(planned, folder, device=device, overwrite=overwrite, progress=followed))
     return folder
 
 

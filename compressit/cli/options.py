@@ -22,6 +22,15 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change one value of the recipe: path.to.field=value, as in steps.0.keep=3."),
 ]
+Track = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--track",
+        help="Let a tracker follow the run (`compressit trackers list`); may be repeated. It gets the recipe, the "
+        "training's curves and the report; where, its library's own environment variables say. An outage is a warning.",
+        metavar="NAME",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
 
 

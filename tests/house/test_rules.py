@@ -17,11 +17,11 @@ FILES = sorted(path for path in ROOT.rglob("*.py"))
 FLOORS = [
     {"cli"},
     {"compare"},
-    {"runner", "serving"},
+    {"runner", "serving", "tracking"},
     {"plan", "report", "store", "measure", "demo", "provenance", "estimates"},
     {"rules", "recipe"},
     {"steps", "exports"},
-    {"runtimes", "metrics", "tasks", "data", "model", "checkpoint", "weights", "anatomy"},
+    {"trackers", "runtimes", "metrics", "tasks", "data", "model", "checkpoint", "weights", "anatomy"},
     {"outputs"},
     {"algorithms", "errors", "registry", "spec", "progress", "machine"},
 ]
@@ -88,7 +88,7 @@ def test_imports_point_down():
 
 HEAVY = {"torch", "transformers", "datasets", "evaluate", "accelerate", "sklearn", "scipy", "onnx", "onnxruntime",
          "openvino", "nncf", "compressed_tensors", "huggingface_hub", "safetensors", "PIL", "rich", "tokenizers",
-         "onnx_ir", "seqeval", "jinja2", "pyarrow"}  # fmt: skip
+         "onnx_ir", "seqeval", "jinja2", "pyarrow", "tensorboard", "mlflow", "wandb", "trackio"}  # fmt: skip
 
 
 def test_heavy_libraries_are_imported_late():
@@ -152,6 +152,7 @@ ROOMS = {
     "metrics": {"Config", "KIND", "BETTER", "UNIT", "measure"},
     "tasks": {"AUTO_CLASS", "PROCESSOR_CLASS", "ROLES", "OUTPUT", "METRICS", "prepare", "collate"},
     "runtimes": {"open", "inspect"},
+    "trackers": {"ready", "open"},
     "anatomy.families": {"FAMILY"},
 }
 
