@@ -69,5 +69,7 @@ def load(name: str) -> ModuleType:
 
 def need(package: str, extra: str) -> None:
     """Raise MissingExtra where a package isn't installed."""
-    if find_spec(package) is None:
+    spec = find_spec(package)
+    # A folder that its library left here, such as ./wandb, is found, too, but is no module.
+    if spec is None or spec.origin is None:
         raise MissingExtra(package, extra)
