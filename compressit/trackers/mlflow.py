@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -36,35 +37,45 @@ def open(run: Opening) -> _Sink:
 
 class _Sink:
     def __init__(self, run: Opening) -> None:
-        import mlflow
+        from mlflow import MlflowClient
+        from mlflow.entities import Param
 
-        if not {"MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"} & os.environ.keys():
-            mlflow.set_experiment(PROJECT)
-        begun = mlflow.start_run(run_name=run.name)
-        where = mlflow.get_tracking_uri()
-        page = f"{where}/#/experiments/{begun.info.experiment_id}/runs/{begun.info.run_id}"
-        self.place = page if where.startswith("http") else f"{where} (run {begun.info.run_id})"
-        fields = [(_name(name), str(value)[:LONGEST]) for name, value in run.parameters.items()]
+        # Not mlflow.start_run, which also sends the user's name and the commit of whatever repository this file is in.
+        self._client = MlflowClient()
+        begun = self._client.create_run(self._experiment(), run_name=run.name).info
+        self._run = begun.run_id
+        where = self._client.tracking_uri
+        page = f"{where}/#/experiments/{begun.experiment_id}/runs/{begun.run_id}"
+        self.place = page if where.startswith("http") else f"{where} (run {begun.run_id})"
+        fields = [Param(_name(name), str(value)[:LONGEST]) for name, value in run.parameters.items()]
         for start in range(0, len(fields), AT_ONCE):
-            mlflow.log_params(dict(fields[start : start + AT_ONCE]))
+            self._client.log_batch(self._run, params=fields[start : start + AT_ONCE])
 
     def scalars(self, values: Mapping[str, float], at: int) -> None:
-        import mlflow
+        from mlflow.entities import Metric
 
-        mlflow.log_metrics({_name(name): value for name, value in values.items()}, step=at)
+        now = time.time_ns() // 1_000_000
+        self._client.log_batch(self._run, [Metric(_name(name), value, now, at) for name, value in values.items()])
 
     def report(self, figures: Mapping[str, float], facts: Mapping[str, str], files: Mapping[str, Path]) -> None:
-        import mlflow
+        from mlflow.entities import RunTag
 
         self.scalars(figures, 0)
-        mlflow.set_tags({_name(name): text[:LONGEST] for name, text in facts.items()})
+        self._client.log_batch(self._run, tags=[RunTag(_name(name), text[:LONGEST]) for name, text in facts.items()])
         for file in files.values():
-            mlflow.log_artifact(str(file))
+            self._client.log_artifact(self._run, str(file))
 
     def close(self, succeeded: bool) -> None:
-        import mlflow
+        self._client.set_terminated(self._run, "FINISHED" if succeeded else "FAILED")
 
-        mlflow.end_run("FINISHED" if succeeded else "FAILED")
+    def _experiment(self) -> str:
+        """Find the experiment that the environment names, or make it."""
+        if given := os.environ.get("MLFLOW_EXPERIMENT_ID"):
+            return given
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
+        there = self._client.get_experiment_by_name(name)
+        found: str = self._client.create_experiment(name) if there is None else there.experiment_id
+        return found
 
 
 def _name(name: str) -> str:

@@ -122,6 +122,7 @@ def test_mlflow_has_them_too(followed, finished, monkeypatch):
     assert run.data.params["steps.1.keep"] == "2"
     assert run.data.tags["recipe_sha256"] == made.provenance.recipe_sha256
     assert run.data.tags["target 1"].startswith("FAIL: size")
+    assert not {"mlflow.user", "mlflow.source.name", "mlflow.source.git.commit"} & run.data.tags.keys()
     loss = client.get_metric_history(run.info.run_id, "3 finetune/loss")
     assert [point.step for point in loss] == [1, 2, 3, 4]
     size = {reading.metric: reading for reading in made.artifacts[0].readings}["size"]
