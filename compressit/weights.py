@@ -46,6 +46,7 @@ class Weights:
         heads: How many query heads config.json says a block has; None where it doesn't.
         head_dim: Width of an attention head; None where config.json or the anatomy doesn't say.
         vocabulary: How many tokens it has embeddings for; None where it reads none.
+        met: How many experts of a block a token meets; None where there are none.
     """
 
     model_type: str
@@ -55,6 +56,7 @@ class Weights:
     heads: int | None = None
     head_dim: int | None = None
     vocabulary: int | None = None
+    met: int | None = None
 
     @property
     def bytes(self) -> int:
@@ -129,6 +131,7 @@ def table(config: Mapping[str, Any], headers: Iterable[Mapping[str, Any]]) -> We
         heads=anatomy.head_count(config),
         head_dim=anatomy.head_dim(config),
         vocabulary=vocabulary,
+        met=anatomy.met(config),
     )
 
 

@@ -11,6 +11,7 @@ MODERN = {**ENCODER, **ENDS, "max_position_embeddings": 64, "cls_token_id": 2, "
 GEMMA = {**DECODER, "head_dim": 8}
 IMAGES = {**ENCODER, "image_size": 8, "patch_size": 2, "num_labels": 10}
 EXPERTS = {**DECODER, "num_local_experts": 4, "num_experts_per_tok": 2}
+QWEN_EXPERTS = {**DECODER, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
 T5 = {"d_model": 32, "d_ff": 64, "num_layers": BLOCKS, "num_heads": 4, "d_kv": 8, "eos_token_id": 3,
       "decoder_start_token_id": 0, "classifier_dropout": 0.0}  # fmt: skip
 BART = {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4,
@@ -38,6 +39,8 @@ TEXTS = {
     "gemma3_text": ("Gemma3Text", GEMMA),
     "phi3": ("Phi3", DECODER),
     "mixtral": ("Mixtral", EXPERTS),
+    "qwen2_moe": ("Qwen2Moe", {**QWEN_EXPERTS, "shared_expert_intermediate_size": 48, "mlp_only_layers": [1]}),
+    "qwen3_moe": ("Qwen3Moe", {**QWEN_EXPERTS, "head_dim": 8, "decoder_sparse_step": 2}),
     "gpt2": ("GPT2", {"n_embd": 32, "n_layer": BLOCKS, "n_head": 4, "n_positions": 64, **ENDS}),
     "opt": ("OPT", {"hidden_size": 32, "num_hidden_layers": BLOCKS, "num_attention_heads": 4, "ffn_dim": 64,
                     "word_embed_proj_dim": 32, "max_position_embeddings": 64, **ENDS}),

@@ -7,7 +7,7 @@ Families are described in `families`, one file each, in the words of `describing
 
 from __future__ import annotations
 
-from compressit.anatomy.cutting import cut_heads, cut_heads_apart, cut_neurons
+from compressit.anatomy.cutting import ALIGNED, cut_experts, cut_heads, cut_heads_apart, cut_neurons
 from compressit.anatomy.describing import FFN, Attention, Experts, Family, Keys, Stack, Width
 from compressit.anatomy.naming import (
     Place,
@@ -24,6 +24,7 @@ from compressit.anatomy.naming import (
     is_table,
     is_transposed,
     known,
+    met,
     module_name,
     neuron_axis,
     place,
@@ -36,12 +37,26 @@ from compressit.anatomy.naming import (
     width,
 )
 from compressit.anatomy.narrowing import Channels, adjust, channels, cut_width, narrow_norm, norms, readers
-from compressit.anatomy.parts import Heads, alike, attentions, down, heads, neurons, output, projections, together, up
+from compressit.anatomy.parts import (
+    Heads,
+    alike,
+    attentions,
+    down,
+    experts,
+    heads,
+    networks,
+    neurons,
+    output,
+    projections,
+    together,
+    up,
+)
 from compressit.anatomy.parts import width as block_width
 from compressit.anatomy.settling import fit, settle, settled
 from compressit.anatomy.stacking import blocks, keep_blocks, stacks
 
 __all__ = [
+    "ALIGNED",
     "FFN",
     "Attention",
     "Channels",
@@ -60,11 +75,13 @@ __all__ = [
     "block_width",
     "blocks",
     "channels",
+    "cut_experts",
     "cut_heads",
     "cut_heads_apart",
     "cut_neurons",
     "cut_width",
     "down",
+    "experts",
     "family",
     "fit",
     "head_axis",
@@ -79,8 +96,10 @@ __all__ = [
     "is_transposed",
     "keep_blocks",
     "known",
+    "met",
     "module_name",
     "narrow_norm",
+    "networks",
     "neuron_axis",
     "neurons",
     "norms",

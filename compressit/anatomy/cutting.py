@@ -10,7 +10,7 @@ import copy
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from compressit.anatomy import parts
+from compressit.anatomy import naming, parts
 from compressit.anatomy.describing import Attention
 from compressit.anatomy.parts import Heads
 from compressit.errors import StepError
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 MARK = "compressit"
 BY_TENSORS = {"shapes": "tensors"}
 """What config.json says under `MARK` where only the tensors tell how large everything is."""
+
+
+ALIGNED = 8
+"""What the width of an expert is a multiple of: torch multiplies groups of matrices whose rows fill 16 bytes each."""
 
 
 def cut_neurons(module: Any, block_name: str, keep: Sequence[int]) -> None:
@@ -46,6 +50,46 @@ def cut_neurons(module: Any, block_name: str, keep: Sequence[int]) -> None:
         _keep_outputs(block.get_submodule(path), rows)
     _keep_inputs(block.get_submodule(ffn.down), kept)
     _set(block, ffn.counts, len(kept))
+    mark(module)
+
+
+def cut_experts(module: Any, block_name: str, keep: Sequence[Sequence[int]]) -> None:
+    """Cut each expert of a block down to some of its neurons, in place; all come to have as many.
+
+    Call `settle` when all blocks are cut.
+
+    Args:
+        module: A transformers model, its weights in memory.
+        block_name: Full name of the block.
+        keep: Which neurons of each expert stay, counted from 0.
+
+    Raises:
+        StepError: none would stay, or there is no such neuron, or experts would differ in their number, which has to be
+            a multiple of `ALIGNED`.
+    """
+    import torch
+
+    (path, holder), count = parts.stacked(module, block_name), parts.neurons(module, block_name, "experts")
+    kept = [checked(own, count, f"neurons of each expert in {block_name}") for own in keep]
+    if len(kept) != len(holder.down_proj) or len({len(own) for own in kept}) != 1:
+        raise StepError(f"the {len(holder.down_proj)} experts in {path} have to keep as many neurons each")
+    if len(kept[0]) == count:
+        return
+    if len(kept[0]) % ALIGNED:
+        raise StepError(
+            f"{len(kept[0])} neurons would stay of each expert in {block_name}, and experts are multiplied in groups",
+            hint=f"keep a multiple of {ALIGNED}: rows of such matrices fill 16 bytes in any type",
+        )
+    rows = torch.tensor(kept, device=holder.down_proj.device)
+    both = torch.cat([rows, rows + count], 1)
+    for leaf, indices, axis in (("gate_up_proj", both[:, :, None], 1), ("down_proj", rows[:, None], 2)):
+        whole = getattr(holder, leaf)
+        shape = [indices.shape[place] if place == axis else size for place, size in enumerate(whole.shape)]
+        taken = whole.detach().gather(axis, indices.expand(shape)).contiguous()
+        setattr(holder, leaf, torch.nn.Parameter(taken, whole.requires_grad))
+    described = naming.known(module.config.model_type).experts
+    assert described is not None, "they are stacked"
+    _set(holder, described.counts, len(kept[0]))
     mark(module)
 
 

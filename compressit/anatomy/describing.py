@@ -153,11 +153,17 @@ class Experts:
         module: Name of the module that holds them.
         gate_up: Names of the two matrices that lie one below the other in `gate_up_proj`, as checkpoints spell them.
         down: Name of the one in `down_proj`.
+        size: Key of config.json that says how many neurons each expert has.
+        met: Key of config.json that says how many experts of a block a token meets.
+        counts: Attributes of the module that repeat the number of neurons.
     """
 
     module: str = "experts"
     gate_up: tuple[str, str] = ("gate_proj", "up_proj")
     down: str = "down_proj"
+    size: str = "intermediate_size"
+    met: str = "num_experts_per_tok"
+    counts: tuple[str, ...] = ("intermediate_dim",)
 
 
 @dataclass(frozen=True)

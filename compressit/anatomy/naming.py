@@ -94,7 +94,7 @@ def block_name(model_type: str, name: str) -> str | None:
 
 
 def neuron_axis(model_type: str, name: str) -> int | None:
-    """Say along which axis of a tensor the neurons of its block's feed-forward network lie; None along none.
+    """Say along which axis of a tensor the neurons of its block's feed-forward network, or experts, lie; None for none.
 
     Its size along that axis is in proportion to their number.
     """
@@ -102,8 +102,22 @@ def neuron_axis(model_type: str, name: str) -> int | None:
     if found is None:
         return None
     owner, _, leaf = found.below.rpartition(".")
+    experts = known(model_type).experts
+    if experts is not None and f".{owner}".endswith(f".{experts.module}"):
+        # As the module in memory stacks them.
+        return {"gate_up_proj": 1, "down_proj": 2}.get(leaf)
+    if experts is not None and is_expert(model_type, name):
+        part = owner.rpartition(".")[2]
+        return 0 if part in experts.gate_up else 1 if part == experts.down else None
     outputs = {path for ffn in found.stack.ffn for path in ffn.up}
     return _axis(model_type, owner, leaf, outputs, {ffn.down for ffn in found.stack.ffn})
+
+
+def met(config: Mapping[str, Any]) -> int | None:
+    """Read in a parsed config.json how many experts of a block a token meets; None where there are none."""
+    experts = known(str(config.get("model_type"))).experts
+    said = config.get(experts.met) if experts else None
+    return said if isinstance(said, int) else None
 
 
 def head_axis(model_type: str, name: str, kind: str = "self") -> int | None:

@@ -36,9 +36,51 @@ class Heads:
         return self.count // self.groups
 
 
-def neurons(module: Any, block_name: str) -> int:
-    """Count the neurons of a block's feed-forward network."""
+def networks(module: Any, block_name: str) -> tuple[str, ...]:
+    """List the kinds of feed-forward network in a block: "ffn", "experts", or both where one of these serves all."""
+    block = module.get_submodule(block_name)
+    described = _described(module, block_name).ffn
+    alone = any(all(_has(block, path) for path in (*each.up, each.down)) for each in described)
+    return (*(["ffn"] * alone), *(["experts"] * (_experts(module, block_name) is not None)))
+
+
+def neurons(module: Any, block_name: str, kind: str = "ffn") -> int:
+    """Count the neurons of a block's feed-forward network, or those of each of its experts."""
+    if kind == "experts":
+        return int(stacked(module, block_name)[1].down_proj.shape[2])
     return inputs(module.get_submodule(down(module, block_name)))
+
+
+def experts(module: Any, block_name: str) -> tuple[str, ...]:
+    """Name the matrices whose inputs are the neurons of each expert of a block, as checkpoints do."""
+    path, holder = stacked(module, block_name)
+    described = naming.known(module.config.model_type).experts
+    assert described is not None, "they are stacked"
+    return tuple(f"{path}.{expert}.{described.down}" for expert in range(len(holder.down_proj)))
+
+
+def stacked(module: Any, block_name: str) -> tuple[str, Any]:
+    """Find the module that stacks the experts of a block: its full name, and itself.
+
+    Raises:
+        StepError: there is none, or it is laid out in a way that is not known.
+    """
+    path = _experts(module, block_name)
+    if path is None:
+        raise StepError(f"{block_name} of {module.config.model_type} has no experts")
+    holder = module.get_submodule(path)
+    held = {leaf for leaf, _ in holder.named_parameters()}
+    if held != {"gate_up_proj", "down_proj"}:
+        raise StepError(f"the experts in {path} are laid out in a way that is not known: {', '.join(sorted(held))}")
+    return path, holder
+
+
+def _experts(module: Any, block_name: str) -> str | None:
+    described = naming.known(module.config.model_type).experts
+    if described is None:
+        return None
+    held = module.get_submodule(block_name).named_modules()
+    return next((f"{block_name}.{name}" for name, _ in held if f".{name}".endswith(f".{described.module}")), None)
 
 
 def down(module: Any, block_name: str) -> str:
@@ -142,11 +184,6 @@ def width(module: Any) -> int:
     """Count the channels that flow between blocks: what the output matrix of an attention gives."""
     name, _ = blocks(module)[0]
     return outputs(module.get_submodule(output(module, name, attentions(module, name)[0])))
-
-
-def has_ffn(module: Any, block_name: str) -> bool:
-    """Tell whether it is described where a block keeps its feed-forward network."""
-    return bool(_described(module, block_name).ffn)
 
 
 def ffn(module: Any, block_name: str) -> FFN:

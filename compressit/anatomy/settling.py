@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from compressit.anatomy import naming, parts
-from compressit.anatomy.cutting import BY_TENSORS, MARK, cut_heads, cut_neurons
+from compressit.anatomy.cutting import BY_TENSORS, MARK, cut_experts, cut_heads, cut_neurons
 from compressit.anatomy.narrowing import channels, narrow
 from compressit.anatomy.stacking import blocks
 
@@ -68,10 +68,14 @@ def fit(module: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
         if wide is not None and wide < parts.width(module):
             narrow(module, channels(module), range(wide))
     for name, _ in blocks(module):
-        if parts.has_ffn(module, name):
-            wanted = columns(parts.down(module, name))
-            if wanted is not None and wanted < parts.neurons(module, name):
-                cut_neurons(module, name, range(wanted))
+        for kind in parts.networks(module, name):
+            experts = parts.experts(module, name) if kind == "experts" else ()
+            wanted = columns(experts[0] if experts else parts.down(module, name))
+            if wanted is not None and wanted < parts.neurons(module, name, kind):
+                if experts:
+                    cut_experts(module, name, [range(wanted)] * len(experts))
+                else:
+                    cut_neurons(module, name, range(wanted))
         for kind in parts.attentions(module, name):
             heads, wanted = parts.heads(module, name, kind), columns(parts.output(module, name, kind))
             if wanted is not None and wanted < heads.count * heads.head_dim:
@@ -90,12 +94,16 @@ def _width(module: Any) -> dict[str, int]:
 def _sizes(module: Any) -> Iterator[tuple[str, int | None]]:
     """Give what each block asks its config to say of its feed-forward network."""
     for name, _ in blocks(module):
-        if not parts.has_ffn(module, name):
-            continue
-        ffn, count = parts.ffn(module, name), parts.neurons(module, name)
-        unit = getattr(module.config, ffn.times) if ffn.times else 1
-        if ffn.size:
-            yield ffn.size, count // unit if count % unit == 0 else None
+        for kind in parts.networks(module, name):
+            count = parts.neurons(module, name, kind)
+            experts = naming.known(module.config.model_type).experts
+            if kind == "experts" and experts is not None:
+                yield experts.size, count
+                continue
+            ffn = parts.ffn(module, name)
+            unit = getattr(module.config, ffn.times) if ffn.times else 1
+            if ffn.size:
+                yield ffn.size, count // unit if count % unit == 0 else None
 
 
 def _heads(module: Any) -> Iterator[tuple[str, int | None]]:

@@ -58,6 +58,11 @@ def keep_blocks(module: Any, *keep: Sequence[int]) -> None:
         entries = getattr(config, name, None)
         if entries is not None:
             setattr(config, name, [entries[index] for index in keep[0]])
+    if hasattr(config, "mlp_only_layers"):
+        # Qwen's say by number which blocks have no experts, and of the others every how many do.
+        every = config.decoder_sparse_step
+        dense = [index for index in keep[0] if index in config.mlp_only_layers or (index + 1) % every]
+        config.mlp_only_layers, config.decoder_sparse_step = [list(keep[0]).index(index) for index in dense], 1
     if hasattr(config, "stage_names"):
         # BEiT's and DINOv2's list the embeddings and each block, and which of them to hand out: by default the last.
         config.stage_names = config.stage_names[: len(keep[0]) + 1]

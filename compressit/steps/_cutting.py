@@ -14,14 +14,17 @@ from compressit.data.walking import Block, Group
 from compressit.data.walking.statistics import Gram
 from compressit.errors import RecipeError
 from compressit.model import Model
+from compressit.model.matrices import matrices
 from compressit.steps import Fact, Need, Notes, StepContext
-from compressit.steps._importance import MEASURED, Importance, Units, importance
+from compressit.steps._importance import FEW, MEASURED, Importance, Units, importance
 from compressit.steps._walking import WalkingConfig, each_group
 from compressit.weights import Weight, Weights
 
 if TYPE_CHECKING:
     import torch
 
+NEURONS = ("ffn", "experts")
+"""Kinds of units that are neurons."""
 Pick = Callable[[list[int], Sequence[Units], Sequence["torch.Tensor"], float], list[list[int]]]
 
 
@@ -87,9 +90,10 @@ def cut(
     """
     whole = find(model.module)
     before = [each.count for each in whole]
+    starved: set[str] = set()
     for share, own in rounds(config, context):
         units = find(model.module)
-        scores = importance(model, units, config.importance, config.batch_size, own)
+        scores = importance(model, units, config.importance, config.batch_size, own, starved)
         picked = pick(before, units, [ranked(score) for score in scores], share)
         stay = [spelled(each, *both) for each, *both in zip(units, scores, picked, strict=True)]
         if config.refit:
@@ -99,7 +103,15 @@ def cut(
     left = [each.count for each in find(model.module)]
     gone = sum((each.count - count) * len(each.members) for each, count in zip(whole, left, strict=True))
     plain = anatomy.settle(model.module)
-    return {"cut": gone, "left": ", ".join(map(str, left)), "opens_in_plain_transformers": plain}
+    notes: dict[str, float | int | str | bool] = {"cut": gone, "left": ", ".join(map(str, left))}
+    notes["opens_in_plain_transformers"] = plain
+    if starved:
+        first = min(starved)
+        context.progress.say(
+            f"warning: {len(starved)} experts saw fewer than {FEW} tokens and lost neurons by magnitude: {first}"
+        )
+        notes |= {"starved": len(starved), "first_starved": first}
+    return notes
 
 
 def by_number(config: BlockConfig) -> Pick:
@@ -132,6 +144,8 @@ def take_out(module: Any, units: Units, keep: Sequence[Sequence[int]]) -> None:
     blocks = [block for block, _ in units.members]
     if units.kind == "ffn":
         anatomy.cut_neurons(module, units.block, keep[0])
+    elif units.kind == "experts":
+        anatomy.cut_experts(module, units.block, keep)
     else:
         anatomy.cut_heads_apart(module, dict(zip(blocks, keep, strict=True)), units.kind)
 
@@ -143,7 +157,10 @@ def refit_inputs(
     config: CuttingConfig,
     context: StepContext,
 ) -> None:
-    """Zero the inputs of those that will go, and have the others make up for them; `stay` is from `spelled`."""
+    """Zero the inputs of those that will go, and have the others make up for them; `stay` is from `spelled`.
+
+    Experts that saw too few tokens to tell are left as they are.
+    """
     import torch
 
     keep = {}
@@ -155,13 +172,16 @@ def refit_inputs(
                 keep[matrix] = mask.repeat_interleave(each.each)
 
     def change(block: Block, group: Group) -> None:
+        if group.matrices[0].expert is not None and group.statistic.count < FEW:
+            return
         gram_II = group.statistic.hessian()
         for matrix in group.matrices:
             mask_I = keep[matrix.name].to(gram_II.device)
             block.put(matrix, refit(block.weight(matrix), gram_II, mask_I))
 
     if keep:
-        each_group(model, model.matrices(tuple(keep)), config, context, Gram, change)
+        chosen = {matrix.name: matrix for matrix in matrices(model.module) if matrix.name in keep}
+        each_group(model, chosen, config, context, Gram, change)
 
 
 def amounts(

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from compressit.data.labels import unknown
 from compressit.errors import StepError
 from compressit.model import Model
+from compressit.model.matrices import Matrix, matrices
 from compressit.steps import StepContext
 from compressit.steps._answers import many, said, worth
 from compressit.steps._calibration import batches
+from compressit.steps._experts import See, routed
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 Importance = Literal["fisher", "taylor", "activation", "magnitude", "random"]
 MEASURED = ("fisher", "taylor", "activation")
 """Those that need data."""
+FEW = 32
+"""Tokens that an expert has to see, or nothing that is measured of it counts."""
+TINY = 1e-20
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class Units:
 
     Attributes:
         block: Full name of the block; empty outside.
-        kind: "ffn", the kind of attention, or "width".
+        kind: "ffn", "experts", the kind of attention, or "width".
         matrix: Full name of the matrix whose inputs they are.
         count: How many there are.
         each: Inputs of the matrix that belong to one of them, next to each other.
@@ -55,20 +60,62 @@ class Units:
 
 @dataclass(frozen=True)
 class _Part:
-    """One matrix of some units, and which list of scores it counts for."""
+    """One matrix of some units, and which list of scores it counts for; and whether it belongs to an expert."""
 
     matrix: str
     count: int
     each: int
     slot: int
+    expert: bool
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """The matrices whose inputs are watched, those of the model by name, and how many tokens each expert saw."""
+
+    model: Model
+    parts: Sequence[_Part]
+    matrices: Mapping[str, Matrix]
+    seen: list[int]
+
+    @contextlib.contextmanager
+    def watched(
+        self, watch: Callable[[int], Callable[..., Any]], see: Callable[[int, torch.Tensor, torch.Tensor, int], None]
+    ) -> Iterator[None]:
+        """Hook modules with what `watch` gives by place, and have `see` told, by place, of what experts get."""
+        sees: dict[str, See] = {}
+        with contextlib.ExitStack() as stack:
+            for place, each in enumerate(self.parts):
+                if each.expert:
+                    sees[each.matrix] = self._counting(place, see)
+                else:
+                    hook = self.model.module.get_submodule(each.matrix).register_forward_pre_hook(watch(place))
+                    stack.callback(hook.remove)
+            if sees:
+                stack.enter_context(routed(self.model.module, self.matrices, sees))
+            yield
+
+    def _counting(self, place: int, see: Callable[[int, torch.Tensor, torch.Tensor, int], None]) -> See:
+        def told(inputs: torch.Tensor, tokens: torch.Tensor, whole: int) -> None:
+            self.seen[place] += len(tokens)
+            see(place, inputs, tokens, whole)
+
+        return told
 
 
 def importance(
-    model: Model, units: Sequence[Units], how: Importance, batch_size: int, context: StepContext
+    model: Model,
+    units: Sequence[Units],
+    how: Importance,
+    batch_size: int,
+    context: StepContext,
+    starved: set[str] | None = None,
 ) -> list[torch.Tensor]:
     """Give the importance of each head or neuron, float32, for each of `units`.
 
-    It is (count,); where several matrices go together but each loses its own, (matrices, count).
+    It is (count,); where several matrices go together but each loses its own, (matrices, count). Of an expert that saw
+    fewer than `FEW` tokens it says by magnitude which neurons matter more than others, and all in all what was
+    measured; its matrix is added to `starved`.
 
     `fisher` and `taylor` are derivatives of the loss by a mask of ones over what the matrix gets, or by one mask over
     what several get. `fisher` is their
@@ -85,16 +132,42 @@ def importance(
     if how == "taylor" and context.calibration is not None and unknown(context.calibration):
         raise StepError("importance: taylor goes by labels, and no calibration row has one", hint="importance: fisher")
     if how == "random":
-        found = [torch.rand(count, generator=draw) for count in slots]
-    elif how in ("fisher", "taylor"):
-        found = _derivatives(model, parts, slots, how, batch_size, context, draw)
+        return _gathered(units, [torch.rand(count, generator=draw) for count in slots])
+    every = {matrix.name: matrix for matrix in matrices(model.module)}
+    outgoing = [_outgoing(model, each, every) for each in parts if how in ("activation", "magnitude") or each.expert]
+    if how == "magnitude":
+        return _gathered(units, _summed(parts, slots, outgoing))
+    inputs = _Inputs(model, parts, every, [0] * len(parts))
+    if how == "activation":
+        squares = _squares(inputs, batch_size, context)
+        found = _summed(parts, slots, [one * other for one, other in zip(squares, outgoing, strict=True)])
     else:
-        found = [torch.zeros(count) for count in slots]
-        squares = _squares(model, parts, batch_size, context) if how == "activation" else [1.0] * len(parts)
-        for part, square in zip(parts, squares, strict=True):
-            found[part.slot] += (_outgoing(model, part) * square).unflatten(0, (part.count, part.each)).sum(1)
+        found = _derivatives(inputs, slots, how, batch_size, context, draw)
+    sizes = iter(outgoing)
+    for part, seen in zip(parts, inputs.seen, strict=True):
+        size = next(sizes) if part.expert or how == "activation" else None
+        if part.expert and size is not None and seen < FEW:
+            found[part.slot] = size * (max(float(found[part.slot].sum()), TINY) / max(float(size.sum()), TINY))
+            if starved is not None:
+                starved.add(part.matrix)
+    return _gathered(units, found)
+
+
+def _gathered(units: Sequence[Units], found: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    import torch
+
     lists = iter(found)
     return [torch.stack([next(lists) for _ in each.members]) if each.own else next(lists) for each in units]
+
+
+def _summed(parts: Sequence[_Part], slots: Sequence[int], inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Add up what is said of inputs, by unit."""
+    import torch
+
+    found = [torch.zeros(count) for count in slots]
+    for part, own_I in zip(parts, inputs, strict=True):
+        found[part.slot] += own_I.unflatten(0, (part.count, part.each)).sum(1)
+    return found
 
 
 def _parts(units: Sequence[Units]) -> tuple[list[_Part], list[int]]:
@@ -105,36 +178,43 @@ def _parts(units: Sequence[Units]) -> tuple[list[_Part], list[int]]:
         for place, (_, matrix) in enumerate(each.members):
             if each.own or place == 0:
                 slots.append(each.count)
-            parts.append(_Part(matrix, each.count, each.each, len(slots) - 1))
+            parts.append(_Part(matrix, each.count, each.each, len(slots) - 1, each.kind == "experts"))
     return parts, slots
 
 
-def _outgoing(model: Model, part: _Part) -> torch.Tensor:
+def _outgoing(model: Model, part: _Part, every: Mapping[str, Matrix]) -> torch.Tensor:
     """Sum the squares of the weights that leave each input: (I,)."""
-    matrix = model.matrices((part.matrix,))[part.matrix]
-    found: torch.Tensor = matrix.of(model.module.state_dict()).float().square().sum(0).cpu()
+    found: torch.Tensor = every[part.matrix].of(model.module.state_dict()).float().square().sum(0).cpu()
     return found
 
 
-def _squares(model: Model, parts: Sequence[_Part], batch_size: int, context: StepContext) -> list[torch.Tensor]:
-    """Average the square of each input over real tokens: (I,) for each of `parts`."""
+def _squares(watched: _Inputs, batch_size: int, context: StepContext) -> list[torch.Tensor]:
+    """Average the square of each input over real tokens: (I,) for each matrix."""
     import torch
 
+    model, parts = watched.model, watched.parts
     sums = [torch.zeros(each.count * each.each) for each in parts]
     seen = [0] * len(parts)
     real: list[torch.Tensor | None] = [None]
+
+    def add(index: int, rows: torch.Tensor) -> None:
+        sums[index] += rows.float().square().sum(0).cpu()
+        seen[index] += len(rows)
 
     def watch(index: int) -> Callable[..., None]:
         def hook(module: Any, args: Any) -> None:
             inputs, mask = args[0], real[0]
             same = mask is not None and inputs.shape[:-1] == mask.shape
-            rows = inputs[mask] if same else inputs.reshape(-1, inputs.shape[-1])
-            sums[index] += rows.float().square().sum(0).cpu()
-            seen[index] += len(rows)
+            add(index, inputs[mask] if same else inputs.reshape(-1, inputs.shape[-1]))
 
         return hook
 
-    with _hooked(model, parts, watch), torch.no_grad():
+    def see(index: int, inputs: torch.Tensor, tokens: torch.Tensor, whole: int) -> None:
+        mask = real[0]
+        same = mask is not None and mask.numel() == whole
+        add(index, inputs[mask.flatten()[tokens]] if mask is not None and same else inputs)
+
+    with watched.watched(watch, see), torch.no_grad():
         for inputs, _ in batches(model, batch_size, context, "importance"):
             mask = inputs.get("attention_mask")
             real[0] = mask.bool() if mask is not None else None
@@ -143,8 +223,7 @@ def _squares(model: Model, parts: Sequence[_Part], batch_size: int, context: Ste
 
 
 def _derivatives(
-    model: Model,
-    parts: Sequence[_Part],
+    watched: _Inputs,
     slots: Sequence[int],
     how: Importance,
     batch_size: int,
@@ -153,19 +232,26 @@ def _derivatives(
 ) -> list[torch.Tensor]:
     import torch
 
+    model, parts = watched.model, watched.parts
     by_position = many(model.task)
     rows, size = 0, [0]
     sums = [torch.zeros(count) for count in slots]
     slopes: dict[tuple[int, torch.Size], torch.Tensor] = {}
 
+    def keep(part: _Part, each: torch.Tensor) -> None:
+        key = part.slot, each.shape
+        # A block that several layers share is met several times.
+        slopes[key] = slopes[key] + each if key in slopes else each
+
     def note(part: _Part, inputs: torch.Tensor, grad: torch.Tensor) -> None:
         found = (inputs * grad).float().unflatten(-1, (part.count, part.each)).sum(-1)
         found = found.reshape(size[0], -1, found.shape[-1])
         # Where each position has a loss of its own, a mask over a whole text would sum the slopes of many.
-        each = found.flatten(0, 1) if by_position else found.sum(1)
-        key = part.slot, each.shape
-        # A block that several layers share is met several times.
-        slopes[key] = slopes[key] + each if key in slopes else each
+        keep(part, found.flatten(0, 1) if by_position else found.sum(1))
+
+    def note_routed(part: _Part, inputs: torch.Tensor, examples: torch.Tensor, grad: torch.Tensor) -> None:
+        found = (inputs * grad).float()
+        keep(part, found if by_position else found.new_zeros(size[0], part.count).index_add_(0, examples, found))
 
     def watch(index: int) -> Callable[..., Any]:
         def hook(module: Any, args: Any) -> Any:
@@ -181,7 +267,15 @@ def _derivatives(
 
         return hook
 
-    with _hooked(model, parts, watch), _frozen(model.module), torch.enable_grad():
+    def see(index: int, inputs: torch.Tensor, tokens: torch.Tensor, whole: int) -> None:
+        examples = tokens // (whole // size[0])
+        inputs.register_hook(functools.partial(note_routed, parts[index], inputs.detach(), examples))
+
+    with watched.watched(watch, see), _frozen(model.module), torch.enable_grad(), contextlib.ExitStack() as stack:
+        if any(part.expert for part in parts):
+            # What experts get is not replaced: derivatives have to begin before the first block.
+            embeddings = model.module.get_input_embeddings()
+            stack.callback(embeddings.register_forward_hook(lambda part, args, made: made.requires_grad_()).remove)
         for inputs, labels in batches(model, batch_size, context, "importance"):
             size[0] = len(next(iter(inputs.values())))
             answers = said(model, inputs)
@@ -191,15 +285,6 @@ def _derivatives(
                 sums[slot] += (slope.square() if how == "fisher" else slope).sum(0).cpu()
             slopes.clear()
     return [total.abs() / max(1, rows) for total in sums]
-
-
-@contextlib.contextmanager
-def _hooked(model: Model, parts: Sequence[_Part], watch: Callable[[int], Callable[..., Any]]) -> Iterator[None]:
-    with contextlib.ExitStack() as stack:
-        for index, each in enumerate(parts):
-            hook = model.module.get_submodule(each.matrix).register_forward_pre_hook(watch(index))
-            stack.callback(hook.remove)
-        yield
 
 
 @contextlib.contextmanager

@@ -34,20 +34,26 @@ class Config(BlockConfig):
 
 def run(model: Model, config: Config, context: StepContext) -> Notes:
     """Cut heads out, in place."""
+    check(model.module.config.model_type)
     return cut(model, config, context, units, by_number(config))
 
 
 def foresee(before: Weights, config: Config) -> Weights:
     """Shrink the attentions in the table."""
+    check(before.model_type)
     return before if before.head_dim is None else foreseen(before, config, located(before))
 
 
-def located(before: Weights) -> Found:
-    """Find the heads in the table; an error where none can be cut."""
-    model_type, width = before.model_type, before.head_dim
+def check(model_type: str) -> None:
+    """Raise RecipeError for an architecture none of whose heads can be cut."""
     reason = anatomy.refusal(model_type)
     if reason:
         raise RecipeError(f"heads of {model_type} can't be cut: {reason}")
+
+
+def located(before: Weights) -> Found:
+    """Find the heads in the table."""
+    model_type, width = before.model_type, before.head_dim
     assert width is not None, "config.json says how wide a head is"
     inputs = 0 if anatomy.is_transposed(model_type) else 1
 

@@ -25,7 +25,7 @@ from compressit import anatomy
 from compressit.errors import RecipeError
 from compressit.model import Model
 from compressit.steps import Need, Notes, StepContext, _latency, prune_ffn, prune_heads
-from compressit.steps._cutting import CuttingConfig, Found, cut, even, shrunk
+from compressit.steps._cutting import NEURONS, CuttingConfig, Found, cut, even, shrunk
 from compressit.steps._importance import Units
 from compressit.weights import Weights
 
@@ -56,6 +56,7 @@ class Config(CuttingConfig):
 
 def run(model: Model, config: Config, context: StepContext) -> Notes:
     """Cut heads and neurons out, in place."""
+    _check(config, model.module.config.model_type, anatomy.met(model.module.config.to_dict()))
     whole = sum(costs(model.module, _units(model.module), config.length).values())
     timed = config.budget == "latency"
     inputs = _latency.batch(model, config.batch_size, config.length, context) if timed else {}
@@ -66,7 +67,7 @@ def run(model: Model, config: Config, context: StepContext) -> Notes:
     ) -> list[list[int]]:
         dear = costs(model.module, units, config.length)
         each = [dear[unit.block, unit.kind] / unit.count for unit in units]
-        steps = [config.multiple if unit.kind == "ffn" else 1 for unit in units]
+        steps = [config.multiple if unit.kind in NEURONS else 1 for unit in units]
         if config.importance == "random":
             # By chance alone: what is dear is no likelier to go.
             scores = [score * cost for score, cost in zip(scores, each, strict=True)]
@@ -85,6 +86,7 @@ def run(model: Model, config: Config, context: StepContext) -> Notes:
 
 def foresee(before: Weights, config: Config) -> Weights:
     """Shrink the table as if heads and neurons lost the same share everywhere; the budget is the same."""
+    _check(config, before.model_type, before.met)
     if before.head_dim is None:
         return before
     after, each = before, ((prune_heads.located(before), 1), (prune_ffn.located(before), config.multiple))
@@ -102,6 +104,12 @@ def foresee(before: Weights, config: Config) -> Weights:
     return after
 
 
+def _check(config: Config, model_type: str, met: int | None) -> None:
+    """Raise RecipeError where no heads can be cut, or not by so many neurons."""
+    prune_heads.check(model_type)
+    prune_ffn.check(config.step, config.multiple, met)
+
+
 def _least(table: Weights, each: Sequence[tuple[Found, int]], length: int) -> float:
     """Say which share of the multiplications is left where as few heads and neurons stay as can."""
     inputs = 0 if anatomy.is_transposed(table.model_type) else 1
@@ -115,8 +123,9 @@ def _least(table: Weights, each: Sequence[tuple[Found, int]], length: int) -> fl
             where, axis = place
             # What leads out of attention has its heads as inputs, which also multiply between tokens.
             between = 2 * length * tensor.shape[axis] if axis == inputs and isinstance(where, tuple) else 0
-            whole += tensor.elements + between
-            left += (tensor.elements + between) * min(1.0, unit / found.counts[where])
+            share = (table.met or 1) / found.several[where] if anatomy.is_expert(table.model_type, tensor.name) else 1
+            whole += share * tensor.elements + between
+            left += (share * tensor.elements + between) * min(1.0, unit / found.counts[where])
     return left / whole
 
 
@@ -169,7 +178,7 @@ def _in_time(
 ) -> list[list[int]]:
     """Pick those that stay until a model takes no more than a share of the original's time."""
     each, steps = costs
-    feed_forward = [unit.kind == "ffn" for unit in units]
+    feed_forward = [unit.kind in NEURONS for unit in units]
     fewer = [range(max(step, unit.count // 2 // step * step)) for unit, step in zip(units, steps, strict=True)]
     every = [range(unit.count) for unit in units]
 
@@ -202,13 +211,15 @@ def _in_time(
 def costs(module: Any, units: Sequence[Units], length: int) -> Mapping[tuple[str, str], float]:
     """Count the multiplications of a token in each feed-forward network and attention, by block and kind.
 
-    Those of blocks that lose their units together are those of the first.
+    Those of blocks that lose their units together are those of the first; of experts those that a token meets count.
     """
-    model_type = module.config.model_type
+    model_type, met = module.config.model_type, anatomy.met(module.config.to_dict()) or 0
     found = {(each.block, each.kind): 0.0 for each in units}
     first = {(block, each.kind): (each.block, each.kind) for each in units for block, _ in each.members}
     for name, tensor in module.named_parameters():
         block = anatomy.block_name(model_type, name)
+        if block is not None and tensor.dim() == 3 and anatomy.neuron_axis(model_type, name) is not None:
+            found[first[block, "experts"]] += tensor.numel() * met / len(tensor)
         matrix = tensor.dim() == 2 and name.endswith(".weight")
         if block is None or not matrix or anatomy.is_table(model_type, name):
             continue
@@ -217,7 +228,7 @@ def costs(module: Any, units: Sequence[Units], length: int) -> Mapping[tuple[str
             if axis is not None and (block, kind) in first:
                 found[first[block, kind]] += tensor.numel()
     for each in units:
-        if each.kind != "ffn":
+        if each.kind not in NEURONS:
             # Scores, and what they weigh: each query with each of the other tokens.
             found[each.block, each.kind] += 2 * length * each.count * each.each * len(each.members)
     return found

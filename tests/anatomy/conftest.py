@@ -7,11 +7,12 @@ from compressit import anatomy
 from compressit.model import Model
 from tests import tiny
 
-FAMILIES = [name for name in (*tiny.TEXTS, *tiny.PICTURES) if name != "mixtral"]
+FAMILIES = [*tiny.TEXTS, *tiny.PICTURES]
+EXPERTS = ["mixtral", "qwen2_moe", "qwen3_moe"]
 SHARED = ["mpnet", "t5", "t5-gated", "beit-shared"]
 """Those whose blocks share a table of position biases."""
 SAYABLE = {"llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3", "vit", "deit", "beit",
-           "beit-shared", "dinov2", "dinov2-gated", "t5", "t5-gated"}  # fmt: skip
+           "beit-shared", "dinov2", "dinov2-gated", "t5", "t5-gated", *EXPERTS}  # fmt: skip
 """Those whose config.json has a width of heads that doesn't hang on their number."""
 
 
@@ -56,8 +57,14 @@ def attentions(module):
 def cut_differently(module):
     """Take other numbers of neurons and heads out of each block but the first."""
     for number, (block, _) in enumerate(anatomy.blocks(module)):
-        count = anatomy.neurons(module, block)
-        anatomy.cut_neurons(module, block, all_but(count, range(3, 3 + 5 * number)))
+        for kind in anatomy.networks(module, block):
+            count = anatomy.neurons(module, block, kind)
+            if kind == "ffn":
+                anatomy.cut_neurons(module, block, all_but(count, range(3, 3 + 5 * number)))
+            else:
+                # Of each expert others.
+                gone = [range(expert, expert + 8 * min(number, 2)) for expert in range(4)]
+                anatomy.cut_experts(module, block, [all_but(count, own) for own in gone])
     for number, (block, kind) in enumerate(attentions(module)):
         groups = anatomy.heads(module, block, kind).groups
         anatomy.cut_heads(module, block, all_but(groups, {0} if number % 2 else ()), kind)
@@ -66,6 +73,11 @@ def cut_differently(module):
 def cut_in_half(module, heads):
     """Take every other neuron, and every other head, out of every block."""
     for block, _ in anatomy.blocks(module):
-        anatomy.cut_neurons(module, block, range(0, anatomy.neurons(module, block), 2))
+        for kind in anatomy.networks(module, block):
+            half = range(0, anatomy.neurons(module, block, kind), 2)
+            if kind == "ffn":
+                anatomy.cut_neurons(module, block, half)
+            else:
+                anatomy.cut_experts(module, block, [half] * 4)
     for block, kind in attentions(module) if heads else ():
         anatomy.cut_heads(module, block, range(0, anatomy.heads(module, block, kind).groups, 2), kind)

@@ -5,7 +5,8 @@ import torch
 
 from compressit import anatomy
 from compressit.errors import StepError
-from tests.anatomy.conftest import FAMILIES, SHARED, all_but, attentions, logits
+from tests import tiny
+from tests.anatomy.conftest import EXPERTS, FAMILIES, SHARED, all_but, attentions, logits
 from tests.conftest import tokenizer
 
 
@@ -16,10 +17,11 @@ def silence(module, name, inputs):
         (part.weight if isinstance(part, torch.nn.Linear) else part.weight.T)[:, inputs] = 0
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name != "mixtral"])
 def test_neurons_that_nobody_listens_to_can_go(name, built):
     module = built(name).module
-    counts = {block: anatomy.neurons(module, block) for block, _ in anatomy.blocks(module)}
+    blocks = [block for block, _ in anatomy.blocks(module) if "ffn" in anatomy.networks(module, block)]
+    counts = {block: anatomy.neurons(module, block) for block in blocks}
     dropped = {block: {1, 5, 6 + number, count - 1} for number, (block, count) in enumerate(counts.items())}
     untouched = logits(module)
     for block, some in dropped.items():
@@ -33,6 +35,57 @@ def test_neurons_that_nobody_listens_to_can_go(name, built):
             outputs = module.get_submodule(up)(torch.zeros(1, module.config.hidden_size)).shape[-1]
             assert outputs in (anatomy.neurons(module, block), 2 * anatomy.neurons(module, block))
     torch.testing.assert_close(logits(module), before, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", [*EXPERTS, "olmoe"])
+def test_experts_lose_their_own_neurons(name, built):
+    module = built(name).module if name != "olmoe" else olmoe()
+    found = [block for block, _ in anatomy.blocks(module) if "experts" in anatomy.networks(module, block)]
+    untouched = logits(module)
+    kept = {}
+    for number, block in enumerate(found):
+        count = anatomy.neurons(module, block, "experts")
+        gone = [{(number + expert + place * count // 8) % count for place in range(8)} for expert in range(4)]
+        kept[block] = [all_but(count, own) for own in gone]
+        assert len(kept[block][0]) == count - 8
+        experts = module.get_submodule(f"{block}.mlp.experts")
+        with torch.no_grad():
+            for expert, own in enumerate(gone):
+                experts.down_proj[expert][:, sorted(own)] = 0
+    before = logits(module)
+    assert not torch.allclose(before, untouched, atol=1e-4)
+    for block, own in kept.items():
+        anatomy.cut_experts(module, block, own)
+        assert anatomy.neurons(module, block, "experts") == len(own[0])
+    torch.testing.assert_close(logits(module), before, atol=1e-5, rtol=1e-5)
+    assert anatomy.settle(module)
+
+
+def olmoe():
+    import transformers
+
+    torch.manual_seed(0)
+    config = transformers.OlmoeConfig(**tiny.DECODER, num_experts=4, num_experts_per_tok=2, vocab_size=31)
+    module = transformers.OlmoeForCausalLM(config).eval()
+    for parameter in module.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.15)
+    return module
+
+
+def test_experts_that_cannot_be_cut_say_why(built):
+    module = built("mixtral").module
+    block = "model.layers.0"
+    with pytest.raises(StepError, match=r"the 4 experts in .* have to keep as many neurons each"):
+        anatomy.cut_experts(module, block, [range(8)] * 3)
+    with pytest.raises(StepError, match=r"the 4 experts in .* have to keep as many neurons each"):
+        anatomy.cut_experts(module, block, [range(8), range(16), range(8), range(8)])
+    with pytest.raises(StepError, match="12 neurons would stay of each expert") as raised:
+        anatomy.cut_experts(module, block, [range(12)] * 4)
+    assert "a multiple of 8" in raised.value.hint
+    with pytest.raises(StepError, match="has no experts"):
+        anatomy.cut_experts(built("llama").module, block, [range(8)] * 4)
+    assert anatomy.settled(module.config)
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -34,10 +34,14 @@ def test_any_shapes_open_again(name, built, tmp_path):
     assert not anatomy.settle(model.module)
     assert config(tmp_path / "saved")["compressit"] == {"shapes": "tensors"}
     again = models.load(tmp_path / "saved", model.task)
-    assert torch.equal(logits(again.module), before)
+    held = model.module.state_dict()
+    assert all(torch.equal(tensor, held[key]) for key, tensor in again.module.state_dict().items())
+    # As they lie in the file some odd widths are multiplied in another order.
+    torch.testing.assert_close(logits(again.module), before, atol=1e-6, rtol=0)
     assert type(again.module) is type(model.module)
     for block, _ in model.blocks():
-        assert anatomy.neurons(again.module, block) == anatomy.neurons(model.module, block)
+        for kind in anatomy.networks(model.module, block):
+            assert anatomy.neurons(again.module, block, kind) == anatomy.neurons(model.module, block, kind)
     with pytest.raises(RuntimeError, match="ignore_mismatched_sizes"):
         AUTO[model.task].from_pretrained(tmp_path / "saved")
 
@@ -111,7 +115,7 @@ def test_a_config_that_refuses_a_number_of_heads_leaves_it_to_the_tensors(built,
     assert "compressit" not in model.module.config.to_dict()
 
 
-@pytest.mark.parametrize("name", ["bert", "vit", "phi3", "gpt2", "bart", "mpnet", "t5"])
+@pytest.mark.parametrize("name", ["bert", "vit", "phi3", "gpt2", "bart", "mpnet", "t5", "qwen2_moe"])
 def test_weights_left_on_disk_fit_too_and_are_saved_in_files_for_each_block(name, built, tmp_path):
     model = built(name)
     cut_differently(model.module)

@@ -210,9 +210,8 @@ def test_every_family_is_cut_refitted_saved_and_opened_again(name, opened, conte
     given = context(model, count=16)
     for number, step in enumerate(["prune_ffn", "prune_heads"]):
         own = replace(given, scratch=tmp_path / f"scratch-{number}")
-        fields = {"multiple": 4} if step == "prune_ffn" else {}
         # Layers that share a block can't be walked one by one.
-        load(step).run(model, config(step, refit=name != "albert", **fields), own)
+        load(step).run(model, config(step, refit=name != "albert"), own)
     before = logits(model, given)
     assert bool(torch.isfinite(before).all())
     model.save(tmp_path / "saved")

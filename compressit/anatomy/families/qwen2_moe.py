@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from compressit.anatomy.describing import Experts, Family, Stack
-from compressit.anatomy.families.llama import RMS, SELF
+from compressit.anatomy.describing import FFN, Experts, Family, Stack
+from compressit.anatomy.families.llama import GATED, RMS, SELF
 
+SHARED = FFN(
+    ("mlp.shared_expert.gate_proj", "mlp.shared_expert.up_proj"),
+    "mlp.shared_expert.down_proj",
+    "shared_expert_intermediate_size",
+    counts=("mlp.shared_expert.intermediate_size",),
+)
 FAMILY = Family(
-    (Stack("layers", (), (SELF,)),),
-    experts=Experts(),
+    (Stack("layers", (SHARED, GATED), (SELF,)),),
+    experts=Experts(size="moe_intermediate_size"),
     left=("*.mlp.gate", "*.mlp.shared_expert_gate"),
     width=RMS,
 )
