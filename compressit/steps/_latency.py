@@ -48,6 +48,12 @@ def batch(model: Model, size: int, length: int, context: StepContext) -> dict[st
         return value.repeat(1, -(-wide // value.shape[1]))[:, :wide]
 
     inputs = {name: fitted(value) for name, value in found.items() if name != "labels"}
+    end = getattr(model.module.config, "eos_token_id", None)
+    if model.module.config.is_encoder_decoder and isinstance(end, int):
+        # Classifiers behind a decoder read the one end of a text, which was repeated or cut off.
+        ids = inputs["input_ids"]
+        ids[ids == end] = (end + 1) % model.module.config.vocab_size
+        ids[:, -1] = end
     if "attention_mask" in inputs:
         inputs["attention_mask"] = torch.ones_like(inputs["attention_mask"])
     return {name: value.to(context.device) for name, value in inputs.items()}

@@ -148,6 +148,15 @@ def test_a_copy_is_cut_and_timed_while_the_module_stays(opened, context, logits)
         assert torch.equal(cut(**batch).logits, model.module(**batch).logits)
 
 
+@pytest.mark.parametrize("name", ["t5", "bart"])
+def test_a_decoder_behind_an_encoder_is_timed_on_texts_that_end_once(name, opened, context):
+    model = opened(name)
+    batch = _latency.batch(model, 6, 20, context(model))
+    assert batch["input_ids"].shape == (6, 20)
+    assert (batch["input_ids"] == model.module.config.eos_token_id).sum(1).tolist() == [1] * 6
+    assert all(took > 0 for took in _latency.seconds([model.module], batch))
+
+
 def test_a_budget_of_time_cuts_where_time_goes(opened, context, tmp_path):
     """Nearly all of it goes to neurons here."""
     folder = tmp_path / "wide"
