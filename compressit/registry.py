@@ -7,6 +7,7 @@ entry point is loaded only when a recipe names it.
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import pkgutil
 from importlib.metadata import EntryPoint, entry_points
@@ -20,8 +21,9 @@ def names(room: str) -> list[str]:
     return sorted(files | _plugins(room).keys())
 
 
+@functools.cache
 def load(room: str, name: str) -> ModuleType:
-    """Import the file behind a name.
+    """Import the file behind a name; what is installed is looked up once.
 
     Raises:
         LookupError: no such name; the message carries the nearest ones.

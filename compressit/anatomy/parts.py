@@ -212,6 +212,18 @@ def attention(module: Any, block_name: str, kind: str = "self") -> Attention:
     )
 
 
+def members(module: Any, block_name: str, kind: str) -> tuple[str, ...]:
+    """Name the modules that make up a block's network, "ffn" or "experts", or its attention of a kind: full names."""
+    if kind == "ffn":
+        return (*up(module, block_name), down(module, block_name))
+    if kind == "experts":
+        return (stacked(module, block_name)[0],)
+    described = attention(module, block_name, kind)
+    holder = f"{block_name}.{described.module}"
+    last = f"{block_name}.{described.output}"
+    return (holder,) if last.startswith(f"{holder}.") else (holder, last)
+
+
 def inputs(part: nn.Module) -> int:
     """Count the inputs of a matrix."""
     return int(weight(part).shape[1 - _output_axis(part)])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from compressit.cli.options import Folder
+from compressit.cli.options import Device, Folder, Quiet, Trust
 
 if TYPE_CHECKING:
     from compressit.report.shown import Shown
@@ -24,20 +24,31 @@ def report(
             "--track", help="Send the report to this tracker instead, and leave the folder alone.", metavar="NAME"
         ),
     ] = None,
+    sensitivity: Annotated[
+        bool,
+        typer.Option("--sensitivity", help="Measure first what each part costs: a pass over some rows for each."),
+    ] = False,
+    rows: Annotated[int, typer.Option(min=1, help="Rows for that, of the calibration or the evaluation split.")] = 64,
+    device: Device = "auto",
+    trust_remote_code: Trust = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write report.html, report.md and the model cards of a run again, from its figures, recipe and examples."""
     from compressit import store
-    from compressit.cli.console import say
+    from compressit.cli import console
     from compressit.errors import RecipeError
-    from compressit.progress import quiet
-    from compressit.report import files
+    from compressit.progress import quiet as silently
+    from compressit.report import FILE, files
     from compressit.report.html import page
 
     if not folder.is_dir():
         raise RecipeError(f"there is no folder {folder}")
     store.check(folder, files.sources(folder))
-    with quiet():
+    with silently():
         shown = files.read(folder)
+    if sensitivity:
+        shown = _measured(folder, shown, rows, device, trust=trust_remote_code, quiet=quiet)
+    say = console.say if not quiet else lambda text: None
     if shown.textless:
         say(f"examples are shown without their text: {shown.textless}")
     if track:
@@ -45,8 +56,9 @@ def report(
         return
     if html is None:
         texts = files.documents(shown)
-        store.amend(folder, texts)
-        say(f"{folder}: wrote {', '.join(texts)}")
+        data = {FILE: shown.report.model_dump_json(indent=1) + "\n"} if sensitivity else {}
+        store.amend(folder, {**data, **texts})
+        say(f"{folder}: wrote {', '.join({**data, **texts})}")
         return
     try:
         html.write_text(page([shown]), encoding="utf-8")
@@ -67,3 +79,22 @@ def _send(shown: Shown, folder: Path, track: list[str]) -> None:
         followed.report(shown.report, files.documents(shown))
     if followed.lost:
         raise RetryableError(f"not sent to {' and '.join(followed.lost)}")
+
+
+def _measured(folder: Path, shown: Shown, rows: int, device: str, *, trust: bool, quiet: bool) -> Shown:
+    """Add what each part costs to the report."""
+    from dataclasses import replace
+
+    from compressit.cli import console
+    from compressit.report import tables
+    from compressit.serving import finished
+    from compressit.serving import sensitivity as measuring
+
+    wanted = measuring.Wanted(rows=rows, device=device, trust_remote_code=trust)
+    run = finished.opened(folder, measuring.sources(folder))
+    found = measuring.measure(run, wanted, console.progress(quiet=quiet))
+    if not quiet:
+        head, lines = tables.sensitivity(found)
+        console.say(f"what each part costs by itself, {tables.asked_of(found)}")
+        console.table(lines[:10], head)
+    return replace(shown, report=shown.report.model_copy(update={"sensitivity": found}))

@@ -109,6 +109,43 @@ class Layer(Part):
     sampled: bool = False
 
 
+class Swap(Part):
+    """One part of the checkpoint, put into the otherwise original model; or one block, left out of it.
+
+    Attributes:
+        name: Of the part, as the original has it: of a matrix, of the attention or feed-forward network of a block,
+            of what else had to be put in whole, or of a block that was taken out.
+        kind: What that is.
+        block: Name of the original's block it lies in; None outside the blocks.
+        moved: How far the model's answers moved from the original's; None where that isn't known.
+        why: Why it isn't.
+    """
+
+    name: str
+    kind: str = "matrix"
+    block: str | None = None
+    moved: float | None = None
+    why: str = ""
+
+
+class Sensitivity(Part):
+    """What the compression of each part costs by itself, measured in the original with one swap at a time.
+
+    Attributes:
+        measure: How far answers are apart: `kl_divergence`, KL(original || swapped) in nats, or `cosine_distance`,
+            1 - cosine; the mean over an example's answers, then over examples.
+        split: Of the recipe's data.
+        examples: How many there were.
+        whole: How far the checkpoint's own answers are from the original's; None where it reads other tokens.
+    """
+
+    measure: str
+    split: str
+    examples: int
+    whole: float | None
+    swaps: tuple[Swap, ...]
+
+
 class StepRecord(Part):
     """One step as it ran.
 
@@ -171,7 +208,7 @@ class Provenance(Part):
 
 
 class Report(Part):
-    """Everything a run found out."""
+    """Everything a run found out; `sensitivity` is there once somebody has asked for it."""
 
     schema_version: int = SCHEMA_VERSION
     name: str
@@ -182,6 +219,7 @@ class Report(Part):
     artifacts: tuple[Artifact, ...]
     verdicts: tuple[Verdict, ...]
     layers: tuple[Layer, ...] = ()
+    sensitivity: Sensitivity | None = None
 
     @property
     def exit_code(self) -> ExitCode:

@@ -132,7 +132,7 @@ def _nothing(example: int) -> None:
 
 
 def _textless(changed: Sequence[flips.Flips], why: str) -> str:
-    """Say why examples have no text, where some have none."""
-    if all(flip.text is not None for each in changed for flip in each.worst):
+    """Say why examples have neither text nor picture, where some have none."""
+    if all(flip.text is not None or flip.picture is not None for each in changed for flip in each.worst):
         return ""
-    return why or "an example without a text is not text, or not in the data any more"
+    return why or "an example without a text is neither text nor image, or not in the data any more"

@@ -1,4 +1,4 @@
-"""Which examples an artifact got worse than the original: worst first, with their text where it is at hand."""
+"""Which examples an artifact got worse than the original: worst first, with text or picture where they are at hand."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from compressit import model as models
 from compressit.data import DatasetSpec
 from compressit.outputs import Change, Output, TokenScores
 from compressit.report import kept
+from compressit.report.pictures import Picture, picture
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,11 +34,13 @@ class Flip:
     Attributes:
         example: The hash that it goes by.
         text: Its start; None where it isn't at hand.
+        picture: Likewise, of an image.
     """
 
     example: str
     text: str | None
     change: Change
+    picture: Picture | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,8 @@ def found(artifact: str, said: Output, original: Output, names: Sequence[str], r
     for place in (int(place) for place in order if worse[place] > 0):
         row = row_of(int(hashes[place]))
         text = None if row is None else written(row)
-        worst.append(Flip(f"{int(hashes[place]):016x}", text, said.change(original, place, names, row)))
+        seen = None if row is None else drawn(row)
+        worst.append(Flip(f"{int(hashes[place]):016x}", text, said.change(original, place, names, row), seen))
     return Flips(artifact, int((worse > 0).sum()), len(worse), tuple(worst))
 
 
@@ -125,6 +129,12 @@ def written(row: Mapping[str, Any]) -> str | None:
         parts.append(" ".join(map(str, row["tokens"])))
     text = " | ".join(parts)
     return (f"{text[:CLIPPED]}..." if len(text) > CLIPPED else text) or None
+
+
+def drawn(row: Mapping[str, Any]) -> Picture | None:
+    """Make a picture of an example; None for one that is no image."""
+    image = row.get("image")
+    return picture(image) if hasattr(image, "convert") else None
 
 
 def names(folder: Path) -> list[str]:

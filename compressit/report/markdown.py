@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from compressit.report import Report, tables
 
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#])")
+PARTS = 30
+"""Parts that are listed with what they cost; report.json has all."""
 PLAIN_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
@@ -27,6 +29,7 @@ def document(report: Report) -> str:
         *(f"{escape(caveat)}." for a in report.artifacts for caveat in tables.caveats(a)),
         *(f"{escape(said)}." for said in tables.passed_over(report)),
         *_waterfall(report),
+        *_sensitivity(report),
         "## Steps",
         table(["", "step", "time", "parameters", "notes"], tables.steps(report)),
         "## Where it comes from",
@@ -97,6 +100,21 @@ def _waterfall(report: Report) -> list[str]:
         "Each stage as saved, next to the original; exports on their own runtime.",
         table(*tables.waterfall(report)),
         *(f"{escape(line)}." for line in tables.idle(report)),
+    ]
+
+
+def _sensitivity(report: Report) -> list[str]:
+    """Show which parts cost most, where that was measured."""
+    if report.sensitivity is None:
+        return []
+    head, rows = tables.sensitivity(report.sensitivity)
+    more = [f"The first {PARTS} of {len(rows):,}; report.json has all."] if len(rows) > PARTS else []
+    return [
+        "## What each part costs",
+        "How far the original's answers move when one part of it is as in the checkpoint and all others are as they "
+        f"were, {escape(tables.asked_of(report.sensitivity))}.",
+        table(head, rows[:PARTS]),
+        *more,
     ]
 
 

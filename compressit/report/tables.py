@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 from compressit.recipe.quantities import show
-from compressit.report import Artifact, Outcome, Reading, Report, Verdict
+from compressit.report import Artifact, Outcome, Reading, Report, Sensitivity, Swap, Verdict
 
 MARKS = {Outcome.PASS: "pass", Outcome.FAIL: "FAIL", Outcome.INCONCLUSIVE: "can't tell"}
 FOLLOWS = 1.15
 """Latency over multiplications, both as shares of the original's, beyond which one doesn't follow the other."""
 HEADLINES = ("accuracy", "answer_f1", "auc", "entity_f1", "exact_match", "hit", "ndcg", "pearson", "spearman")
 """Shares and correlations that the headline shows with their difference from the original's."""
+MEASURES = {"kl_divergence": "KL divergence, nats", "cosine_distance": "1 - cosine"}
+"""How far answers are apart, in words."""
 LABELS = {"min": ">=", "max": "<=", "min_ratio": ">=", "max_ratio": "<=", "max_drop": "drop <="}
 
 
@@ -64,6 +68,28 @@ def waterfall(report: Report) -> tuple[list[str], list[list[str]]]:
         rows.append([str(number), step.step, *figures, gains])
     rows += [["", f"export {artifact.name}", *_stage(artifact, report.original), ""] for artifact in exported]
     return head, rows
+
+
+def costly(found: Sensitivity) -> list[Swap]:
+    """Put the parts of a checkpoint in order: those that move the answers most first, those nobody knows last."""
+    return sorted(found.swaps, key=lambda swap: -math.inf if swap.moved is None else swap.moved, reverse=True)
+
+
+def sensitivity(found: Sensitivity) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: what each part of the checkpoint, put into the original by itself, makes of its answers."""
+    rows = [[swap.name, swap.kind, swap.why if swap.moved is None else apart(swap.moved)] for swap in costly(found)]
+    return ["put into the original", "", MEASURES[found.measure]], rows
+
+
+def asked_of(found: Sensitivity) -> str:
+    """Say what sensitivity was measured on, and how far the whole checkpoint is from the original there."""
+    whole = "" if found.whole is None else f"; the whole checkpoint: {apart(found.whole)}"
+    return f"on {found.examples:,} examples of the recipe's {found.split}{whole}"
+
+
+def apart(moved: float) -> str:
+    """Write how far answers moved."""
+    return "0" if moved == 0 else f"{moved:.2e}" if moved < 1e-4 else f"{moved:.3g}"
 
 
 def idle(report: Report) -> list[str]:

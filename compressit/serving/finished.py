@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,8 +61,12 @@ class Finished:
         return Subject(str((self.folder / artifact.path).resolve()), artifact.runtime, place)
 
 
-def opened(folder: Path) -> Finished:
+def opened(folder: Path, names: Collection[str] | None = None) -> Finished:
     """Open the folder of a finished run.
+
+    Args:
+        folder: Of the run.
+        names: Files to check against the manifest (default: all of them).
 
     Raises:
         RecipeError: there is no such folder.
@@ -70,5 +74,5 @@ def opened(folder: Path) -> Finished:
     """
     if not folder.is_dir():
         raise RecipeError(f"there is no folder {folder}")
-    store.check(folder)
+    store.check(folder, names)
     return Finished(folder, reports.read(folder), recipe.load(folder / RECIPE).recipe)

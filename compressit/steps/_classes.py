@@ -55,12 +55,12 @@ def levelled(answers: torch.Tensor) -> torch.Tensor:
 def apart(task: str, whole: torch.Tensor, less: torch.Tensor, labels: torch.Tensor) -> float:
     """Sum over examples how far answers moved: KL(whole || less), the mean over each example's answers.
 
-    A row at a time, for logits may be many.
+    A row at a time, for logits may be many; in float64, for what is small is a difference of what is not.
     """
     total = 0.0
     for row in range(len(labels)):
         own = slice(row, row + 1)
-        before, after = (scored(task, each[own], labels[own])[0].float().log_softmax(-1) for each in (whole, less))
+        before, after = (scored(task, each[own], labels[own])[0].double().log_softmax(-1) for each in (whole, less))
         found = (before.exp() * (before - after)).sum(-1)
         total += float(found.mean()) if len(found) else 0.0
     return total

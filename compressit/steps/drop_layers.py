@@ -19,8 +19,7 @@ Recipe::
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -31,6 +30,7 @@ from pydantic import Field
 from compressit import anatomy, weights
 from compressit.errors import RecipeError
 from compressit.model import Model
+from compressit.model.skipping import noting, skipping
 from compressit.steps import Fact, Need, Notes, StepConfig, StepContext
 from compressit.steps._answers import said, worth
 from compressit.steps._calibration import batches
@@ -237,49 +237,11 @@ def measure_divergence(
     gone = set(range(len(model.blocks()))) - {*kept}
     with torch.no_grad():
         for inputs, labels in batches(model, config.batch_size, context, "divergence"):
-            with _noting(model) as rests:
+            with noting(model) as rests:
                 whole = said(model, inputs)
             for index in among:
-                with _skipping(model, {each: rests[each] for each in gone | {index}}):
+                with skipping(model, {each: rests[each] for each in gone | {index}}):
                     less = said(model, inputs)
                 sums[index] += worth(model.task).apart(model.task, whole, less, labels)
             seen += len(labels)
     return {index: total / max(1, seen) for index, total in sums.items()}
-
-
-@contextlib.contextmanager
-def _noting(model: Model) -> Iterator[dict[int, tuple[Any, ...] | None]]:
-    """Note what each block hands on besides the hidden states; None where it gives a tensor."""
-    rests: dict[int, tuple[Any, ...] | None] = {}
-
-    def note(index: int) -> Callable[..., None]:
-        def hook(block: Any, args: Any, output: Any) -> None:
-            rests[index] = output[1:] if isinstance(output, tuple) else None
-
-        return hook
-
-    with contextlib.ExitStack() as stack:
-        for index, (_, block) in enumerate(model.blocks()):
-            stack.callback(block.register_forward_hook(note(index)).remove)
-        yield rests
-
-
-@contextlib.contextmanager
-def _skipping(model: Model, rests: Mapping[int, tuple[Any, ...] | None]) -> Iterator[None]:
-    """Have blocks hand on what they get, and what goes along with it."""
-
-    def handing_on(rest: tuple[Any, ...] | None) -> Callable[..., Any]:
-        def forward(*args: Any, **kwargs: Any) -> Any:
-            hidden = args[0] if args else kwargs["hidden_states"]
-            return hidden if rest is None else (hidden, *rest)
-
-        return forward
-
-    blocks = [model.blocks()[index][1] for index in rests]
-    for block, rest in zip(blocks, rests.values(), strict=True):
-        block.forward = handing_on(rest)
-    try:
-        yield
-    finally:
-        for block in blocks:
-            del block.forward

@@ -108,3 +108,34 @@ def test_texts_are_those_that_were_judged_or_none(sentiment, cli, tmp_path):
     assert done.returncode == 0
     assert "the data can't be read again" in done.stdout
     assert not re.search(r"<td><bdi>[a-z ]+</bdi></td><td><bdi>(NEG|POS)", (tmp_path / "out/report.html").read_text())
+
+
+def test_what_each_part_costs_is_measured_once_and_kept(run, kept, cli):
+    assert json.loads((kept / "report.json").read_text())["sensitivity"] is None
+    assert "What each part costs" not in (kept / "report.html").read_text()
+    (run / "report.html").unlink()
+    done = cli("report", run, "--sensitivity", "--rows", 12)
+    assert done.returncode == 0, done.stderr
+    assert "on 12 examples of the recipe's evaluation, test.jsonl" in done.stdout
+    found = json.loads((run / "report.json").read_text())["sensitivity"]
+    worst = max(found["swaps"], key=lambda swap: swap["moved"] or 0)
+    assert worst["kind"] == "block left out"
+    assert worst["moved"] > 0
+    assert found["examples"] == 12
+    assert cli("verify", run).returncode == 0
+    page = (run / "report.html").read_text()
+    assert "What each part costs" in page
+    for name in ("report.md", "report.html"):
+        assert worst["name"] in (run / name).read_text()
+    assert cli("report", run).returncode == 0
+    assert (run / "report.html").read_text() == page, "without measuring again"
+
+
+def test_nothing_is_lost_where_it_cannot_be_measured(run, cli):
+    before = (run / "report.json").read_bytes(), (run / "manifest.json").read_bytes()
+    weights = run / "checkpoint" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    done = cli("report", run, "--sensitivity")
+    assert done.returncode == 6
+    assert "model.safetensors" in done.stderr
+    assert before == ((run / "report.json").read_bytes(), (run / "manifest.json").read_bytes())

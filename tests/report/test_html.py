@@ -1,15 +1,29 @@
 """The page: what it says, and how a real browser takes it, hostile texts and all."""
 
+import random
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
 from compressit.outputs import Change
-from compressit.report import Artifact, Layer, Outcome, Provenance, Reading, Report, StepRecord, Verdict
+from compressit.report import (
+    Artifact,
+    Layer,
+    Outcome,
+    Provenance,
+    Reading,
+    Report,
+    Sensitivity,
+    StepRecord,
+    Swap,
+    Verdict,
+)
 from compressit.report.flips import Flip, Flips
-from compressit.report.html import page, pareto
+from compressit.report.html import page, pareto, sections
 from compressit.report.html.svg import Point
+from compressit.report.pictures import picture
 from compressit.report.shown import Shown
 from tests import browser
 
@@ -74,10 +88,20 @@ def shown(name="run", outcomes=(Outcome.PASS,), text="an example", onnx=(0.91, 0
         StepRecord(step="distill", config={}, notes={}, seconds=2, parameters=500, gained=()),
     )  # fmt: skip
     report = Report(name=name, task="text-classification", provenance=provenance, original=original, steps=steps,
-                    artifacts=(checkpoint, exported), layers=tuple(layers),
+                    artifacts=(checkpoint, exported), layers=tuple(layers), sensitivity=sensitivity(text),
                     verdicts=tuple(verdict(outcome, why=text) for outcome in outcomes))  # fmt: skip
     flips = (Flips("onnx", 30, 300, tuple(Flip("0f", words, Change(text, text, text)) for words in (text, None))),)
     return Shown(name, report, f"name: {name}\n# {text}\n", "a/b", flips, "it isn't there", **more)
+
+
+def sensitivity(text, parts=30):
+    swaps = [
+        Swap(name=f"encoder.layer.{number}.{text}"[:80], block=f"encoder.layer.{number}", moved=0.001 * number)
+        for number in range(parts)
+    ]
+    swaps += [Swap(name=f"head {text}", why=text), Swap(name="encoder.layer.99", kind="block left out",
+                                                         block="encoder.layer.99", moved=0.5)]  # fmt: skip
+    return Sensitivity(measure="kl_divergence", split=text, examples=64, whole=0.25, swaps=tuple(swaps))
 
 
 class Words(HTMLParser):
@@ -118,8 +142,11 @@ def test_everything_is_there_in_its_order():
     text = str(Words(page([shown(text="a sentence")])))
     parts = ["accuracy \u2265 0.9000", "0.8900 to 0.9300", "Before and after", "original (torch)", "What each step did",
              "1 drop_layers", "step 2 (distill) gained nothing", "Quality against what it costs",
-             "2 original on onnxruntime", "Layer by layer", "encoder.layer.0.query", "8 \u00d7 8", "50.00%",
-             "3.00%", "4 \u00d7 4, taken out", "Worst flips", "30 of 300 got worse",
+             "2 original on onnxruntime", "What each part costs",
+             "on 64 examples of the recipe's a sentence; the whole checkpoint: 0.25", "block 99 left out",
+             "encoder.layer.99 block left out 0.5", "encoder.layer.0.a sentence matrix 0", "head a sentence",
+             "losses of parts don't add up", "1 move nothing", "Layer by layer", "encoder.layer.0.query",
+             "8 \u00d7 8", "50.00%", "3.00%", "4 \u00d7 4, taken out", "Worst flips", "30 of 300 got worse",
              "Where it comes from", "name: run"]  # fmt: skip
     places = [text.index(part) for part in parts]
     assert places == sorted(places)
@@ -128,12 +155,13 @@ def test_everything_is_there_in_its_order():
 
 def test_a_report_without_the_newer_fields_has_a_page():
     old = shown().report.model_dump(mode="json")
-    del old["layers"]
+    del old["layers"], old["sensitivity"]
     for step in old["steps"]:
         del step["after"], step["gained"]
     text = str(Words(page([Shown("run", Report.model_validate(old), "name: run", "a/b")])))
     assert "Not measured after each step" in text
     assert "Layer by layer" not in text
+    assert "What each part costs" not in text
     assert "Worst flips" not in text
 
 
@@ -231,6 +259,67 @@ def test_it_fits_the_screen(chromium, tmp_path, width):
             assert chromium.value("document.documentElement.scrollWidth") == width
     verdict = chromium.value("document.querySelector('.verdict').getBoundingClientRect().top")
     assert 0 < verdict < 200, "it is seen without scrolling"
+
+
+@browser.needed
+def test_the_chart_of_parts_can_be_read(chromium, tmp_path):
+    file = tmp_path / "report.html"
+    file.write_text(page([shown(text="attention.self.query")]))
+    chromium.screen(1200)
+    chromium.open(file)
+    assert chromium.complaints == []
+    of = "[...document.querySelectorAll('section')].find(s => s.textContent.startsWith('What each part costs'))"
+    assert chromium.value(f"{of}.querySelectorAll('svg.bars rect.own').length") == 20
+    assert chromium.value(f"{of}.querySelectorAll('tbody tr').length") == 32
+    first = f"{of}.querySelector('svg.bars')"
+    assert chromium.value(f"{first}.querySelector('text').textContent") == "block 99 left out"
+    # No label runs into its bar.
+    ends = f"[...{first}.querySelectorAll('text:not(.number)')].map(t => t.getBBox().x + t.getBBox().width)"
+    starts = f"[...{first}.querySelectorAll('rect.own')].map(r => r.getBBox().x)"
+    assert chromium.value(f"Math.max(...{ends}) <= Math.min(...{starts})")
+
+
+def pictured(count=3, size=8, truth="a 3", artifact="onnx"):
+    from PIL import Image
+
+    draw = random.Random(0)
+    flips = []
+    for number in range(count):
+        image = Image.frombytes("L", (size, size), draw.randbytes(size * size))
+        flips.append(Flip(f"{number:016x}", None, Change(truth, "a 3 0.90", "an 8 0.80"), picture(image)))
+    return Flips(artifact, count, 300, tuple(flips))
+
+
+@browser.needed
+@pytest.mark.parametrize("size", [8, 300])
+def test_pictures_are_drawn_from_the_page_alone(size, chromium, tmp_path):
+    run, file = shown(), tmp_path / "report.html"
+    truth = '"><script>alert(1)</script>'
+    file.write_text(page([replace(run, flips=(pictured(size=size, truth=truth),), textless="")]))
+    chromium.screen(1200)
+    chromium.open(file)
+    assert chromium.complaints == []
+    assert [url for url in chromium.asked if not url.startswith("data:")] == [file.as_uri()]
+    assert chromium.value("document.images.length") == 3
+    for each in range(3):
+        image = f"document.images[{each}]"
+        assert chromium.value(f"{image}.complete && {image}.naturalWidth") == min(size, 96)
+        assert 64 <= chromium.value(f"{image}.getBoundingClientRect().width") <= 96
+        assert chromium.value(f"{image}.alt") == truth
+    assert chromium.value("document.querySelectorAll('script').length") == 0
+    chromium.screen(360)
+    assert chromium.value("document.documentElement.scrollWidth") == 360
+
+
+def test_pictures_take_no_more_room_than_they_may(monkeypatch):
+    run = replace(shown(), flips=(pictured(10, 300), pictured(10, 300, artifact="checkpoint")))
+    one = len(run.flips[0].worst[0].picture.source)
+    assert page([run]).count("<img") == 20
+    monkeypatch.setattr(sections, "PICTURES", 5 * one)
+    made = page([run, run])
+    assert 3 <= made.count("<img") <= 6
+    assert sum(map(len, re.findall(r'src="(data:[^"]*)"', made))) <= 5 * one
+    assert made.count("<code>0000") == 40 - made.count("<img")
 
 
 @browser.needed

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compressit.report.html import layers, pareto, sections
+from compressit.report.html import costs, layers, pareto, sections
 from compressit.report.html.svg import plain
 from compressit.report.shown import Shown
 
@@ -40,12 +40,13 @@ def render(template: str, runs: Sequence[Shown], folder: Path | None = None, **m
             "waterfall": sections.waterfall(run.report),
             "steps": sections.steps(run.report),
             "layers": layers.shown(run.report.layers),
-            "flips": sections.flips(run.flips),
+            "costs": costs.shown(run.report.sensitivity),
+            "flips": flips,
             "textless": run.textless,
             "origin": sections.origin(run.report),
             "recipe": run.recipe,
         }
-        for run in runs
+        for run, flips in zip(runs, sections.flips([run.flips for run in runs]), strict=True)
     ]
     made = _environment(folder).get_template(template)
     return made.render(runs=views, tradeoffs=pareto.tradeoffs(runs), **more)

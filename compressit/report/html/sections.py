@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from compressit.errors import MEANING, ExitCode
 from compressit.recipe.quantities import show
@@ -19,6 +19,8 @@ WORDS = {
 }
 NO_TARGETS = ("none", "No targets.")
 KINDS = {Outcome.PASS: "pass", Outcome.FAIL: "fail", Outcome.INCONCLUSIVE: "unsure"}
+PICTURES = 2_000_000
+"""Characters that all pictures of a page take at most."""
 PANELS = 6
 """Charts of the waterfall at most; the table has all of its figures."""
 
@@ -199,9 +201,20 @@ def steps(report: Report) -> list[list[str]]:
     return tables.steps(report)
 
 
-def flips(found: Sequence[Flips]) -> list[Flips]:
-    """Show the artifacts that got some example worse, the last one first."""
-    return [each for each in reversed(found) if each.count]
+def flips(runs: Sequence[Sequence[Flips]]) -> list[list[Flips]]:
+    """Show of each run the artifacts that got some example worse, the last one first; pictures as long as they fit."""
+    left = PICTURES
+    shown: list[list[Flips]] = []
+    for run in runs:
+        shown.append([])
+        for each in (each for each in reversed(run) if each.count):
+            worst = []
+            for flip in each.worst:
+                size = len(flip.picture.source) if flip.picture else 0
+                worst.append(flip if size <= left else replace(flip, picture=None))
+                left -= size if size <= left else 0
+            shown[-1].append(replace(each, worst=tuple(worst)))
+    return shown
 
 
 def origin(report: Report) -> list[tuple[str, str]]:

@@ -76,15 +76,16 @@ def share(value: float | None, whole: float, kind: str) -> Drawn:
     )
 
 
-def bars(title: str, rows: Sequence[Bar]) -> Drawn:
-    """Draw one bar a row, all from zero, the original's hollow."""
-    label, room, height, width = 96, 150, 22, 330
+def bars(title: str, rows: Sequence[Bar], letters: int = 15) -> Drawn:
+    """Draw one bar a row, all from zero, the original's hollow; labels have so many letters at most."""
+    label = 6 + 6 * letters
+    room, height, width = 150, 22, label + 234
     values = [each for row in rows for each in (row.value, row.high) if each is not None and math.isfinite(each)]
     most = max([*values, 0.0]) or 1.0
     parts = []
     for number, row in enumerate(rows):
         middle = number * height + height / 2
-        parts.append(_text(0, middle + 4, plain(row.label, 15)))
+        parts.append(_text(0, middle + 4, plain(row.label, letters)))
         kind = "original" if row.original else "own"
         long = room * (row.value or 0) / most
         if row.value is not None and row.value >= 0:
