@@ -141,6 +141,7 @@ def check(run: Finished, wanted: Wanted, progress: Progress) -> Drift:
         shared = _shared(rows, outcome.predictions, before, labelled, names)
     after = Evidence(outcome.facts, outcome.predictions, outcome.predictions, {}, outcome.memory)
     notes = [] if labelled else [f"the data holds no {tasks.truth(task)}: quality was not checked"]
+    notes += _otherwise(run.report.provenance.data, outcome.protocol) if labelled else []
     if shared:
         notes.append(f"{shared:,} of the {len(after.predictions):,} examples were in the run's evaluation split too")
     figures, judged = _judged(run, artifact, after, rows.column_names, wanted, notes) if labelled else ([], [])
@@ -156,6 +157,15 @@ def check(run: Finished, wanted: Wanted, progress: Progress) -> Drift:
         labels=_labels(before, after.predictions, [names[index] for index in sorted(names)]),
         notes=tuple(notes),
     )
+
+
+def _otherwise(then: Mapping[str, str | int], now: Mapping[str, str | int]) -> list[str]:
+    """Say where the task scores the fresh examples otherwise than those of the report, whose figures then mean less."""
+    return [
+        f"scored otherwise than in the report: {name} is {said!r} for these rows, and was {then[name]!r}"
+        for name, said in now.items()
+        if isinstance(said, str) and name in then and then[name] != said
+    ]
 
 
 def _spec(run: Finished, wanted: Wanted) -> DatasetSpec:

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,11 @@ import transformers
 
 import compressit
 from compressit.errors import ExitCode, RecipeError
+from compressit.measure import child
+from compressit.progress import Silent
+from compressit.serving import drift
+from compressit.serving.finished import opened
+from tests.conftest import story
 
 TEXT = """\
 name: stories
@@ -90,3 +96,18 @@ def test_last_words_need_a_continuation(storyteller, write):
     text = TEXT.format(folder=storyteller).split("targets")[0] + "metrics: [last_word_accuracy]\n"
     with pytest.raises(RecipeError, match="last_word_accuracy is about rows that have continuation"):
         compressit.apply(write(text))
+
+
+def test_fresh_texts_are_held_against_the_report(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("compressit.measure.in_process", lambda job, scratch, _: child.measure(job, Path(scratch)))
+    finished, file = opened(run[0]), tmp_path / "fresh.txt"
+
+    def checked(text):
+        file.write_text(text)
+        return drift.check(finished, drift.Wanted(str(file), max_ratio=1.2), Silent())
+
+    same = checked(story(60, 5))
+    assert (same.exit_code, same.notes) == (ExitCode.OK, ())
+    assert [(verdict.metric, verdict.bound) for verdict in same.verdicts] == [("perplexity", "max_ratio")]
+    turned = " ".join(reversed(story(60, 6).split()))
+    assert checked(turned).exit_code is ExitCode.TARGET_MISSED

@@ -1,6 +1,7 @@
 """Questions through the whole line: from the file to answers of the checkpoint and of its int8 export."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,11 @@ import torch
 import transformers
 
 import compressit
+from compressit.errors import DataError, ExitCode
+from compressit.measure import child
+from compressit.progress import Silent
+from compressit.serving import drift
+from compressit.serving.finished import opened
 from tests.questions import questions, save_answerer
 
 TEXT = """\
@@ -90,3 +96,24 @@ def test_the_checkpoint_answers_with_plain_transformers(run):
             text = row["context"][offsets[first][0] : offsets[last][1]] if score >= float(start[0] + end[0]) else ""
             same += text == answer
     assert same > 30, "whole contexts and windows of them mostly give the same answer"
+
+
+def test_fresh_questions_are_held_against_the_report(run, tmp_path, monkeypatch):
+    """Where all of them can be answered nobody may say that there is no answer, and that is said."""
+    monkeypatch.setattr("compressit.measure.in_process", lambda job, scratch, _: child.measure(job, Path(scratch)))
+    finished = opened(run[0] / "out")
+
+    def checked(rows):
+        (tmp_path / "fresh.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        return drift.check(finished, drift.Wanted(str(tmp_path / "fresh.jsonl"), "checkpoint"), Silent())
+
+    same = checked(questions(400, 7, 0.2))
+    assert [verdict.metric for verdict in same.verdicts] == ["exact_match", "answer_f1"]
+    assert same.exit_code is not ExitCode.TARGET_MISSED
+    assert same.notes == ()
+    assert checked(questions(400, 8, 0.9)).exit_code is ExitCode.TARGET_MISSED
+    (note,) = checked(questions(60, 9)).notes
+    assert note.endswith("no answer is 'not allowed' for these rows, and was 'allowed'")
+    bare = [{name: row[name] for name in ("question", "context")} for row in questions(5, 9)]
+    with pytest.raises(DataError, match="has no column 'answers' for answers"):
+        checked(bare)
