@@ -5,9 +5,10 @@ Losses of parts don't add up: they may cancel, or make each other worse. They ra
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,21 +80,24 @@ def measure(run: Finished, wanted: Wanted, progress: Progress) -> Sensitivity:
     _check_memory(source, checkpoint, device)
     with quiet(), _explained(device):
         progress.say("open the original and the checkpoint")
-        before, after = (_open(folder, run.report.task, device, wanted) for folder in (source, checkpoint))
-        split, rows = _rows(spec, run, before, wanted.rows)
-        _wake(after, rows, spec.max_length, device)
+        # What unpacks integers has bars of its own, which nothing turns off.
+        with redirect_stderr(io.StringIO()):
+            before, after = (_open(folder, run.report.task, device, wanted) for folder in (source, checkpoint))
+            split, rows = _rows(spec, run, before, wanted.rows)
+            _wake(after, rows, spec.max_length, device)
         dropped = any(step.step == "drop_layers" for step in run.report.steps)
         parts = swapping.parts(run.report.layers, before, after, dropped=dropped)
-        return _measured(before, after, parts, rows, split, spec.max_length, progress)
+        prepared = tasks.load(before.task).prepare(rows, before.processor, spec.max_length)
+        # A row may be a whole book, and become many windows.
+        return _measured(before, after, parts, _spread(prepared, wanted.rows), split, progress)
 
 
 def _measured(
     before: Model,
     after: Model,
     parts: list[Part],
-    rows: Dataset,
+    prepared: Dataset,
     split: str,
-    max_length: int | None,
     progress: Progress,
 ) -> Sensitivity:
     import torch
@@ -105,8 +109,7 @@ def _measured(
     skips = any(part.skips is not None for part in tried)
     sums, whole, seen = dict.fromkeys((part.name for part in tried), 0.0), 0.0, 0
     device = before.module.device
-    prepared = tasks.load(task).prepare(rows, before.processor, max_length)
-    order = data.by_length(prepared)[: len(rows)]
+    order = data.by_length(prepared)
     collate = tasks.load(task).collate(before.processor)
     progress.say(f"swap {len(tried):,} parts one at a time, over {len(order):,} examples")
     with torch.inference_mode(), progress.bar("sensitivity", len(tried) * len(order)) as advance:
@@ -189,8 +192,12 @@ def _rows(spec: DatasetSpec, run: Finished, before: Model, count: int) -> tuple[
     split, name = (spec.calibration, "calibration") if spec.calibration else (spec.evaluation, "evaluation")
     labels = dict(before.module.config.id2label)
     found = data.rows(spec, split, before.task, labels, run.folder, labelled=False)
-    step = max(1, len(found) // count)
-    return f"{name}, {split}", found.select(range(0, len(found), step)[:count])
+    return f"{name}, {split}", _spread(found, count)
+
+
+def _spread(rows: Dataset, count: int) -> Dataset:
+    """Give some of the rows, spread over all of them."""
+    return rows.select(range(0, len(rows), max(1, len(rows) // count))[:count])
 
 
 def _wake(after: Model, rows: Dataset, max_length: int | None, device: str) -> None:

@@ -16,6 +16,7 @@ ATTENTIONS = ("self", "cross")
 MATRIX, SEVERAL, LEFT_OUT = "matrix", "several matrices", "block left out"
 NEW = "the original has no such matrix"
 GONE = "it was taken out, and nothing stands in its place"
+OTHER_MODEL = "the checkpoint is another kind of model"
 OTHER_TOKENS = "it holds other tokens than the original's: a vocabulary changes as a whole"
 TOGETHER = "all blocks have to have as many heads: they changed together"
 OTHER_WIDTH = "it doesn't fit between its neighbours in the original: the width changes in all blocks at once"
@@ -87,6 +88,8 @@ def _made(layer: Layer, cut: dict[tuple[str, str], Part], before: Model, after: 
             return part
     name = layer.was or layer.name
     block = anatomy.block_name(model_type, f"{name}.")
+    if model_type != before.module.config.model_type:
+        return Part(name, MATRIX, block, why=OTHER_MODEL)
     if layer.before is None:
         return Part(name, MATRIX, block, why=NEW)
     if layer.before != layer.after:

@@ -172,6 +172,15 @@ def test_where_no_part_fits_it_says_why(run, tmp_path):
     assert swapping.TOGETHER in shared
 
 
+def test_another_kind_of_model_has_no_part_that_fits(run, original):
+    done = run(("cast", {"dtype": "bfloat16"}))
+    model = models.load(original, "text-classification")
+    other = models.load(done.folder / "checkpoint", "text-classification")
+    other.module.config.model_type = "textcnn"
+    found = swapping.parts(done.report.layers, model, other, dropped=False)
+    assert {part.why for part in found} == {swapping.OTHER_MODEL}
+
+
 def test_experts_of_a_block_are_put_in_together(run, tmp_path):
     tiny.save("mixtral", tmp_path / "experts")
     step = ("prune_ffn", {"sparsity": 0.5, "refit": False, "importance": "magnitude"})
@@ -194,6 +203,13 @@ def test_another_vocabulary_is_no_part(run):
 
     swap = by_name(measured(run(by_hand=grown)))["bert.embeddings.word_embeddings"]
     assert (swap.moved, swap.why) == (None, swapping.OTHER_TOKENS)
+
+
+def test_a_row_may_be_many_windows(run, storyteller):
+    rows = [{"sentence": (storyteller / "test.txt").read_text()}]
+    step = ("quantize_rtn", {"bits": 4, "group_size": 32})
+    done = run(step, source=storyteller / "model", task="text-generation", rows=rows)
+    assert (measured(done, 1).examples, measured(done, 5).examples) == (1, 5)
 
 
 def test_another_type_is_measured_in_float32(run, original):
