@@ -165,6 +165,14 @@ def test_a_report_without_the_newer_fields_has_a_page():
     assert "Worst flips" not in text
 
 
+def test_who_has_not_asked_what_parts_cost_is_told_how():
+    run = shown()
+    asked = replace(run, report=run.report.model_copy(update={"sensitivity": None}))
+    hint = "compressit report DIR --sensitivity"
+    assert hint in page([asked])
+    assert hint not in page([run])
+
+
 def test_several_runs_share_one_front():
     text = str(Words(page([shown("one"), shown("two", onnx=(0.93, 0.001, 10_000_000)), shown("three")])))
     table = text[text.index("not beaten in") :]
