@@ -13,8 +13,12 @@ def memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def free_memory() -> int:
-    """Bytes of main memory that can be had now without swapping."""
+def free_memory(device: str = "cpu") -> int:
+    """Bytes of a device's memory, "cpu" or "cuda", that can be had now without swapping."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.mem_get_info(device)[0])
     table = Path("/proc/meminfo")
     if table.exists():
         for line in table.read_text(encoding="ascii").splitlines():

@@ -152,9 +152,7 @@ class _Step:
         """Make passes that can be stopped at the products with some matrices."""
         room = min(self.how.limit - self.flow.bytes, WAITING * self.flow.bytes)
         if self.how.device.startswith("cuda"):
-            import torch
-
-            room = torch.cuda.mem_get_info(self.how.device)[0] // 2
+            room = machine.free_memory(self.how.device) // 2
         known = products(computing, inside)
         return Runs(self.block, self.flow, self.calls, known, self.how.device, room)
 
