@@ -10,7 +10,12 @@ import typer
 from compressit.cli.options import Device, Folder, Quiet, Trust
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from compressit.report.shown import Shown
+
+SHOWN = 10
+"""Parts that the terminal shows with what they cost."""
 
 
 def report(
@@ -47,7 +52,7 @@ def report(
     with silently():
         shown = files.read(folder)
     if sensitivity:
-        shown = _measured(folder, shown, rows, device, trust=trust_remote_code, quiet=quiet)
+        shown = _measured(folder, shown, rows, device, _elsewhere(html, track), trust=trust_remote_code, quiet=quiet)
     say = console.say if not quiet else lambda text: None
     if shown.textless:
         say(f"examples are shown without their text: {shown.textless}")
@@ -81,8 +86,20 @@ def _send(shown: Shown, folder: Path, track: list[str]) -> None:
         raise RetryableError(f"not sent to {' and '.join(followed.lost)}")
 
 
-def _measured(folder: Path, shown: Shown, rows: int, device: str, *, trust: bool, quiet: bool) -> Shown:
-    """Add what each part costs to the report."""
+def _elsewhere(html: Path | None, track: list[str] | None) -> dict[str, int]:
+    """Say how many parts are listed in what is written."""
+    from compressit.report import markdown
+    from compressit.report.html import layers
+
+    if track:
+        return {}
+    return {str(html): layers.ROWS} if html else {"report.md": markdown.PARTS}
+
+
+def _measured(
+    folder: Path, shown: Shown, rows: int, device: str, written: Mapping[str, int], *, trust: bool, quiet: bool
+) -> Shown:
+    """Add what each part costs to the report; `written` says how many parts each file will list."""
     from dataclasses import replace
 
     from compressit.cli import console
@@ -94,7 +111,10 @@ def _measured(folder: Path, shown: Shown, rows: int, device: str, *, trust: bool
     run = finished.opened(folder, measuring.sources(folder))
     found = measuring.measure(run, wanted, console.progress(quiet=quiet))
     if not quiet:
-        head, lines = tables.sensitivity(found)
+        head, lines = tables.sensitivity(found, run.report.layers)
         console.say(f"what each part costs by itself, {tables.asked_of(found)}")
-        console.table(lines[:10], head)
+        console.table(lines[:SHOWN], head)
+        if len(lines) > SHOWN:
+            rest = [f"{name} has {'all' if most >= len(lines) else f'{most:,}'}" for name, most in written.items()]
+            console.say("; ".join([f"the {SHOWN} that cost most of {len(lines):,}", *rest]))
     return replace(shown, report=shown.report.model_copy(update={"sensitivity": found}))

@@ -107,7 +107,7 @@ def _sensitivity(report: Report) -> list[str]:
     """Show which parts cost most, where that was measured."""
     if report.sensitivity is None:
         return []
-    head, rows = tables.sensitivity(report.sensitivity)
+    head, rows = tables.sensitivity(report.sensitivity, report.layers)
     more = [f"The first {PARTS} of {len(rows):,}; report.json has all."] if len(rows) > PARTS else []
     return [
         "## What each part costs",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from compressit.recipe.quantities import show
-from compressit.report import Artifact, Outcome, Reading, Report, Sensitivity, Swap, Verdict
+from compressit.report import Artifact, Layer, Outcome, Reading, Report, Sensitivity, Swap, Verdict
 
 MARKS = {Outcome.PASS: "pass", Outcome.FAIL: "FAIL", Outcome.INCONCLUSIVE: "can't tell"}
 FOLLOWS = 1.15
@@ -75,10 +76,26 @@ def costly(found: Sensitivity) -> list[Swap]:
     return sorted(found.swaps, key=lambda swap: -math.inf if swap.moved is None else swap.moved, reverse=True)
 
 
-def sensitivity(found: Sensitivity) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: what each part of the checkpoint, put into the original by itself, makes of its answers."""
-    rows = [[swap.name, swap.kind, swap.why if swap.moved is None else apart(swap.moved)] for swap in costly(found)]
-    return ["put into the original", "", MEASURES[found.measure]], rows
+def sensitivity(found: Sensitivity, layers: Sequence[Layer]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: what each part of the checkpoint, put into the original by itself, makes of its answers.
+
+    Parts are named as the original has them; where that block has another name in the checkpoint, both are said.
+    """
+    now = renamed(layers)
+    rows = []
+    for swap in costly(found):
+        name = f"{swap.name} (now in {now[swap.block]})" if swap.block in now else swap.name
+        rows.append([name, swap.kind, swap.why if swap.moved is None else apart(swap.moved)])
+    return ["part, as the original names it", "", MEASURES[found.measure]], rows
+
+
+def renamed(layers: Sequence[Layer]) -> dict[str | None, str]:
+    """Give the checkpoint's name of each of the original's blocks that has another there, by the original's."""
+    return {
+        layer.was.removesuffix(layer.name.removeprefix(layer.block)): layer.block
+        for layer in layers
+        if layer.was and layer.block and layer.was.endswith(layer.name.removeprefix(layer.block))
+    }
 
 
 def asked_of(found: Sensitivity) -> str:

@@ -118,6 +118,7 @@ def test_what_each_part_costs_is_measured_once_and_kept(run, kept, cli):
     assert done.returncode == 0, done.stderr
     assert "on 12 examples of the recipe's evaluation, test.jsonl" in done.stdout
     found = json.loads((run / "report.json").read_text())["sensitivity"]
+    assert f"the 10 that cost most of {len(found['swaps'])}; report.md has all" in done.stdout
     worst = max(found["swaps"], key=lambda swap: swap["moved"] or 0)
     assert worst["kind"] == "block left out"
     assert worst["moved"] > 0

@@ -287,6 +287,46 @@ def test_the_chart_of_parts_can_be_read(chromium, tmp_path):
     assert chromium.value(f"Math.max(...{ends}) <= Math.min(...{starts})")
 
 
+@browser.needed
+@pytest.mark.parametrize("width", [1100, 1400])
+def test_long_names_end_before_the_bars_and_keep_what_tells_them_apart(chromium, tmp_path, width):
+    names = ["bert.embeddings.position_embeddings", "vilt.embeddings.text_embeddings.token_type_embeddings",
+             "model.embed_tokens_without_a_dot_anywhere", "bert.encoder.layer.1.attention.output.dense"]  # fmt: skip
+    swaps = [Swap(name=name, block="bert.encoder.layer.1" if ".layer.1" in name else None, moved=0.00546)
+             for name in names]  # fmt: skip
+    found = Sensitivity(measure="kl_divergence", split="test", examples=8, whole=None, swaps=tuple(swaps))
+    run, file = shown(), tmp_path / "report.html"
+    file.write_text(page([replace(run, report=run.report.model_copy(update={"sensitivity": found}))]))
+    chromium.screen(width)
+    chromium.open(file)
+    of = "[...document.querySelectorAll('section')].find(s => s.textContent.startsWith('What each part costs'))"
+    chart = f"{of}.querySelector('svg.bars')"
+    labels = chromium.value(f"[...{chart}.querySelectorAll('text:not(.number)')].map(t => t.textContent)")
+    assert labels[:2] == ["bert.embeddings.position_embeddings", "…text_embeddings.token_type_embeddings"]
+    assert labels[3] == "block 1 attention.output.dense"
+    ends = chromium.value(
+        f"[...{chart}.querySelectorAll('text:not(.number)')].map(t => t.getBBox().x + t.getBBox().width)"
+    )
+    starts = chromium.value(f"[...{chart}.querySelectorAll('rect.own')].map(r => r.getBBox().x)")
+    assert max(ends) < min(starts)
+
+
+def test_a_block_with_another_number_is_known_by_both():
+    layers = tuple(
+        Layer(name=f"encoder.layer.{now}.dense", was=None if now == was else f"encoder.layer.{was}.dense",
+              block=f"encoder.layer.{now}", before=(8, 8), after=(8, 8), kind="float32", zeros=0.0, moved=0.1)
+        for now, was in ((0, 0), (1, 3))
+    )  # fmt: skip
+    swaps = [Swap(name=f"encoder.layer.{was}.dense", block=f"encoder.layer.{was}", moved=0.1) for was in (0, 3)]
+    swaps += [Swap(name="encoder.layer.1", kind="block left out", block="encoder.layer.1", moved=0.2)]
+    found = Sensitivity(measure="kl_divergence", split="test", examples=8, whole=None, swaps=tuple(swaps))
+    run = shown()
+    words = Words(page([replace(run, report=run.report.model_copy(update={"sensitivity": found, "layers": layers}))]))
+    for said in ("block 1 (was 3)", "block 3 (now 1) dense", "block 1 of the original left out", "block 0 dense",
+                 "encoder.layer.3.dense (now in encoder.layer.1)"):  # fmt: skip
+        assert said in str(words), said
+
+
 def pictured(count=3, size=8, truth="a 3", artifact="onnx"):
     from PIL import Image
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from compressit.report import Layer
+from compressit.report import Layer, tables
 from compressit.report.html import svg
 from compressit.report.html.svg import Drawn
 
@@ -54,7 +54,18 @@ def _grid(title: str, layers: Sequence[Layer], of: Callable[[Layer], float | Non
     if not values or max(values) <= least or len(columns) > COLUMNS:
         return None
     cells = [[inside.get((block, column)) for column in columns] for block in blocks]
-    return svg.grid(title, named(blocks), columns, cells)
+    return svg.grid(title, _both(blocks, layers), columns, cells)
+
+
+def _both(blocks: Sequence[str], layers: Sequence[Layer]) -> list[str]:
+    """Name blocks, and say what number one had in the original where it has another now."""
+    was = {now: before for before, now in tables.renamed(layers).items() if before}
+    names = named([*blocks, *(was[block] for block in blocks if block in was)])
+    before = iter(names[len(blocks) :])
+    return [
+        f"{name} (was {next(before).removeprefix('block ')})" if block in was else name
+        for block, name in zip(blocks, names, strict=False)
+    ]
 
 
 def below(layer: Layer) -> str:

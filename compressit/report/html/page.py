@@ -40,7 +40,7 @@ def render(template: str, runs: Sequence[Shown], folder: Path | None = None, **m
             "waterfall": sections.waterfall(run.report),
             "steps": sections.steps(run.report),
             "layers": layers.shown(run.report.layers),
-            "costs": costs.shown(run.report.sensitivity),
+            "costs": costs.shown(run.report.sensitivity, run.report.layers),
             "flips": flips,
             "textless": run.textless,
             "origin": sections.origin(run.report),

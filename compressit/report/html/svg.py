@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from compressit.recipe.problems import clean
 from compressit.recipe.quantities import show
 
+ROW = 26
+"""Letters that name a row of a grid."""
 BIDI = re.compile("[\N{ARABIC LETTER MARK}\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -78,7 +80,7 @@ def share(value: float | None, whole: float, kind: str) -> Drawn:
 
 def bars(title: str, rows: Sequence[Bar], letters: int = 15) -> Drawn:
     """Draw one bar a row, all from zero, the original's hollow; labels have so many letters at most."""
-    label = 6 + 6 * letters
+    label = 6 + 7 * letters
     room, height, width = 150, 22, label + 234
     values = [each for row in rows for each in (row.value, row.high) if each is not None and math.isfinite(each)]
     most = max([*values, 0.0]) or 1.0
@@ -176,7 +178,7 @@ def scatter(title: str, along: tuple[str, str], up: tuple[str, str], points: Seq
 def grid(title: str, rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[float | None]]) -> Drawn:
     """Draw a table of shares, each cell as dark as its share is large, with the share written in percent."""
     most = max([value for row in cells for value in row if value is not None], default=0.0) or 1.0
-    wide, high, left = 46, 20, 12 + 7 * max(map(len, (plain(row, 18) for row in rows)), default=0)
+    wide, high, left = 46, 20, 12 + 7 * max(map(len, (plain(row, ROW) for row in rows)), default=0)
     top = 16 + 6 * max(map(len, (plain(column, 22) for column in columns)), default=0)
     parts = []
     for number, column in enumerate(columns):
@@ -184,7 +186,7 @@ def grid(title: str, rows: Sequence[str], columns: Sequence[str], cells: Sequenc
         parts.append(f'<text transform="translate({x:.0f} {top - 8}) rotate(-60)">{_safe(plain(column, 22))}</text>')
     for line, (row, values) in enumerate(zip(rows, cells, strict=True)):
         y = top + line * high
-        parts.append(_text(left - 8, y + 14, plain(row, 18), "end"))
+        parts.append(_text(left - 8, y + 14, plain(row, ROW), "end"))
         for number, value in enumerate(values):
             x = left + number * wide
             if value is None:
