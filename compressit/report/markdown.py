@@ -23,7 +23,8 @@ def document(report: Report) -> str:
         "## Figures",
         "Measured on the saved files, each in a process of its own; timings run by run next to the original on the "
         "same runtime. In brackets: "
-        "against the original; of timings, the median of the ratios of neighbouring runs.",
+        "against the original; of timings, the median of the ratios of neighbouring runs. Times themselves are of "
+        "different moments: go by the ratios.",
         table(*tables.figures(report)),
         *(f"`{a.name}`: {tables.gains(a)}." for a in report.artifacts if a.runtime_ratio),
         *(f"{escape(caveat)}." for a in report.artifacts for caveat in tables.caveats(a)),
