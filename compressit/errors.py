@@ -7,7 +7,7 @@
     ├── DataError            2   the data set and the recipe or the model disagree
     ├── StepError            5   a step, an export or a measurement failed, and would fail again
     │   └── MissingExtra     5   an optional dependency is not installed
-    ├── IntegrityError       6   a file is not what its manifest or its report says
+    ├── IntegrityError       6   a file is not what its manifest or its report says, or two results don't compare
     ├── UnsafeError          7   refused: it would run a stranger's code or write where it must not
     └── RetryableError      75   try again later: the hub or a tracker is out of reach, the output is in use
 
@@ -42,7 +42,7 @@ MEANING = {
     ExitCode.TARGET_MISSED: "A target was missed. The result is saved.",
     ExitCode.INCONCLUSIVE: "No target was missed, but at least one can't be decided. The result is saved.",
     ExitCode.FAILED: "A step, an export or a measurement failed, and would fail again.",
-    ExitCode.INTEGRITY: "A saved file is not what its manifest says.",
+    ExitCode.INTEGRITY: "A saved file is not what its manifest says, or two results can't be compared.",
     ExitCode.UNSAFE: "Refused as unsafe.",
     ExitCode.RETRY: "Try again later: the hub or a tracker is out of reach, or the output is in use.",
     ExitCode.INTERRUPTED: "Interrupted (Ctrl-C).",
@@ -90,7 +90,7 @@ class MissingExtra(StepError):
 
 
 class IntegrityError(CompressitError):
-    """A file is not what its manifest or its report says."""
+    """A file is not what its manifest or its report says, or two results can't be compared."""
 
     exit_code = ExitCode.INTEGRITY
 

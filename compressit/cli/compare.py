@@ -78,6 +78,8 @@ def compare(
             "one run alone can't be compared", hint="name another run, or a file with --baseline or --write-baseline"
         )
     base_file = baselines.read(baseline) if baseline else None
+    if base_file is not None and asked is not None:
+        comparing.check_gates(base_file, asked)
     progress = console.progress(quiet=quiet)
     found = opened.open_all([_applied(path, device, overwrite, track or (), progress) for path in runs], artifact)
     if write_baseline is not None:
@@ -103,7 +105,7 @@ def compare(
         console.say(comparison.model_dump_json())
     elif not quiet:
         show(comparison, candidates)
-    return _exit(cases, inconclusive, quiet=quiet or json)
+    return _exit(comparison, cases, inconclusive, quiet=quiet or json)
 
 
 def _applied(path: Path, device: str, overwrite: bool, track: Sequence[str], progress: Progress) -> Path:
@@ -225,21 +227,25 @@ def show(comparison: Comparison, candidates: Sequence[Run]) -> None:
             console.say(note)
     targets = _targets(candidates)
     if targets:
-        console.table(targets, ["", "run", "target", "measured"])
+        console.table(targets, ["", "run", "target of its own recipe", "measured"])
     judged = tables.gates(comparison)
     if judged:
         console.table(judged, ["", "run", "gate", "measured"])
     console.say(tables.headline(comparison))
 
 
-def _exit(cases: Sequence[Case], inconclusive: Undecided, *, quiet: bool) -> int:
+def _exit(comparison: Comparison, cases: Sequence[Case], inconclusive: Undecided, *, quiet: bool) -> int:
     from compressit.cli import console
-    from compressit.errors import MEANING
     from compressit.report import exit_code
 
     code = exit_code(case.verdict.outcome for case in cases)
     if code is ExitCode.INCONCLUSIVE and inconclusive is Undecided.WARN:
         code = ExitCode.OK
     if code and not quiet:
-        console.say(f"exit {int(code)}: {MEANING[code]}")
+        whose = "gate" if comparison.exit_code is code else "target of a candidate's own recipe"
+        said = {
+            ExitCode.TARGET_MISSED: f"A {whose} was missed.",
+            ExitCode.INCONCLUSIVE: f"No {whose} was missed, but at least one can't be decided.",
+        }
+        console.say(f"exit {int(code)}: {said[code]}")
     return int(code)

@@ -71,12 +71,13 @@ class Baseline(Part):
     def interval(self, key: str) -> Interval:
         """Give the figure's bounds; what was not bounded could be anything, and an exact figure is itself."""
         figure = self.figures[key]
-        if figure.low is None and figure.high is None and metrics.load(self._metric(key)).KIND is Kind.EXACT:
+        if figure.low is None and figure.high is None and metrics.load(self.metric(key)).KIND is Kind.EXACT:
             own = float("nan") if figure.value is None else figure.value
             return Interval(own, own)
         return statistics.between(figure.low, figure.high)
 
-    def _metric(self, key: str) -> str:
+    def metric(self, key: str) -> str:
+        """Say which metric a figure is of."""
         return str(self.figures[key].measuring.get("metric"))
 
 
@@ -128,7 +129,7 @@ def read(file: Path) -> Baseline:
         raise IntegrityError(f"{file} can't be read: {error.error_count()} fields are not as expected") from error
     if found.schema_version != SCHEMA_VERSION:
         raise IntegrityError(f"{file} has version {found.schema_version}; this compressit reads {SCHEMA_VERSION}")
-    unknown = [key for key in found.figures if found._metric(key) not in metrics.names()]
+    unknown = [key for key in found.figures if found.metric(key) not in metrics.names()]
     if unknown:
         raise IntegrityError(f"{file}: there is no metric for {', '.join(unknown)}")
     return found

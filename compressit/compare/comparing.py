@@ -60,8 +60,15 @@ def check(base: Run, candidates: Sequence[Run], asked: gates.Written | None = No
         _checked(base, candidate, asked)
 
 
+def check_gates(base: Baseline, asked: gates.Written) -> None:
+    """Raise RecipeProblems where a gate can't be judged against a baseline file, as none on a timing can."""
+    gates.check_with_file(asked, {key: base.metric(key) for key in base.figures})
+
+
 def with_baseline(base: Baseline, candidates: Sequence[Run], asked: gates.Written | None = None) -> Comparison:
-    """Compare runs with the figures of a baseline file; raises as `runs` does."""
+    """Compare runs with the figures of a baseline file; raises as `runs` and `check_gates` do."""
+    if asked is not None:
+        check_gates(base, asked)
     found = []
     for candidate in candidates:
         names = (base.side.name, candidate.name)
@@ -128,10 +135,12 @@ def _difference(config: MetricConfig, base: Run, candidate: Run, before: Evidenc
 
 def _from_file(config: MetricConfig, base: Baseline, candidate: Run, evidence: Evidence) -> Difference:
     before, after = base.figures[config.key].value, _reported(candidate, config.key)
-    timed = metrics.load(config.metric).KIND is Kind.TIMED
-    around = None if timed else judging.difference(config, evidence, base)[1]
+    kind = metrics.load(config.metric).KIND
+    if kind is Kind.EXACT and before is not None and after is not None:
+        return differences.exact(config, after, before)
+    around = None if kind is Kind.TIMED else judging.difference(config, evidence, base)[1]
     found = differences.apart(config, before, after, around)
-    return found.model_copy(update={"paired": not timed and base.right(config.key) is not None})
+    return found.model_copy(update={"paired": kind is not Kind.TIMED and base.right(config.key) is not None})
 
 
 def _alike(before: Evidence, after: Evidence) -> dict[str, float]:

@@ -16,6 +16,8 @@ from compressit.report.waterfall import MARGIN
 def paired(config: MetricConfig, candidate: Evidence, base: Evidence) -> Difference:
     """Hold a candidate against the base on the same examples, or in the same interleaved runs."""
     module: Any = metrics.load(config.metric)
+    if module.KIND is Kind.EXACT:
+        return exact(config, metrics.value(candidate, config), metrics.value(base, config))
     found: dict[str, Any] = {
         "base": finite(metrics.value(base, config)),
         "candidate": finite(metrics.value(candidate, config)),
@@ -28,13 +30,28 @@ def paired(config: MetricConfig, candidate: Evidence, base: Evidence) -> Differe
         difference, within = bounds.difference(config, candidate, base)
         found |= {"difference": finite(difference), "low": finite(within.low), "high": finite(within.high)}
         sure = surely(module.BETTER, within, 0.0)
-    if module.KIND is Kind.EXACT:
-        ratio, _ = bounds.ratio(config, candidate, base)
-        found |= {"ratio": finite(ratio)}
-        # A few bytes of header are no difference.
-        sure = Sure.UNSURE if 1 - MARGIN < ratio < 1 + MARGIN else sure
     return Difference(
         metric=config.key, unit=module.UNIT, better=module.BETTER, sure=sure, **found, **_flips(config, candidate, base)
+    )
+
+
+def exact(config: MetricConfig, candidate: float, base: float) -> Difference:
+    """Hold a figure without error against the base's."""
+    module: Any = metrics.load(config.metric)
+    ratio, difference = candidate / base if base else math.nan, candidate - base
+    sure = surely(module.BETTER, Interval(difference, difference), 0.0)
+    return Difference(
+        metric=config.key,
+        unit=module.UNIT,
+        better=module.BETTER,
+        base=finite(base),
+        candidate=finite(candidate),
+        difference=finite(difference),
+        low=finite(difference),
+        high=finite(difference),
+        ratio=finite(ratio),
+        # A few bytes of header are no difference.
+        sure=Sure.UNSURE if 1 - MARGIN < ratio < 1 + MARGIN else sure,
     )
 
 

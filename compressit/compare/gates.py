@@ -20,7 +20,7 @@ from pathlib import Path
 from pydantic import Field
 
 from compressit import metrics, rules
-from compressit.metrics import MetricConfig
+from compressit.metrics import Kind, MetricConfig
 from compressit.recipe import Problem, RecipeProblems, Target
 from compressit.recipe.document import Document, read
 from compressit.recipe.validate import build
@@ -63,6 +63,31 @@ def load(file: Path) -> Written:
     if problems or found is None:
         raise RecipeProblems(problems)
     return Written(found.gates, document)
+
+
+def check_with_file(written: Written, held: Mapping[str, str]) -> None:
+    """Raise RecipeProblems where a gate can't be judged against the figures of a file, whatever the candidate.
+
+    Args:
+        written: The gates.
+        held: Metrics of the file: what kind each is, by the name that gates call it.
+    """
+    problems = []
+    for index, gate in enumerate(written.gates):
+        where = ("gates", index, "metric")
+        if gate.metric not in held:
+            message = f"the baseline holds no metric {gate.metric!r}{suggest(gate.metric, list(held))}"
+            hint = f"it holds {', '.join(held)}; add the metric to its run's recipe and write the baseline again"
+            problems.append(written.document.problem(where, message, hint))
+        elif metrics.load(held[gate.metric]).KIND is Kind.TIMED:
+            message = f"a gate on {gate.metric} can't be judged against a baseline: its timings are another session's"
+            hint = (
+                "put the ratio into the recipe's own targets, where the run measures itself beside its original, or "
+                "compare run folders or recipes instead of a baseline"
+            )
+            problems.append(written.document.problem(where, message, hint))
+    if problems:
+        raise RecipeProblems(problems)
 
 
 def check(written: Written, shared: Mapping[str, MetricConfig]) -> None:

@@ -7,12 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compressit.compare import Compared, Comparison, Difference, Sure, tables
+from compressit.errors import ExitCode
 from compressit.report import Verdict, exit_code
 from compressit.report.html import render, sections, svg
 from compressit.report.html.sections import WORDS, Judged, Said
 from compressit.report.html.svg import Drawn
 from compressit.report.shown import Shown
 
+OWN = {
+    ExitCode.OK: "Met its own targets.",
+    ExitCode.TARGET_MISSED: "Missed its own targets.",
+    ExitCode.INCONCLUSIVE: "Its own targets can\N{RIGHT SINGLE QUOTATION MARK}t all be decided.",
+}
 KINDS = {Sure.BETTER: "pass", Sure.WORSE: "fail"}
 
 
@@ -61,6 +67,7 @@ def page(runs: Sequence[Shown], comparison: Comparison) -> str:
         examples=f"{comparison.examples:,}",
         headline=tables.headline(comparison),
         held=held,
+        own={run.name: _own(run.report.verdicts) for run in runs},
     )
 
 
@@ -69,7 +76,7 @@ def _held(each: Compared, comparison: Comparison, targets: Sequence[Verdict]) ->
     return Held(
         side.name,
         f"{side.artifact} on {side.runtime}, against {base.artifact} of {base.name} on {base.runtime}",
-        _verdict(each.verdicts, targets),
+        _verdict(each, targets),
         [sections.judged(verdict) for verdict in each.verdicts],
         [
             Row(texts[:4], _chart(difference), KINDS.get(difference.sure, "none"), texts[4])
@@ -79,12 +86,24 @@ def _held(each: Compared, comparison: Comparison, targets: Sequence[Verdict]) ->
     )
 
 
-def _verdict(gates: Sequence[Verdict], targets: Sequence[Verdict]) -> Said:
-    """Answer whether to ship a candidate: its gates and its own targets decide, as they do on the command line."""
-    if not gates and not targets:
-        return Said("none", "No gates.", "Nothing was asked of it: the differences speak for themselves.")
-    parts = [sections.counted(verdicts, noun) for verdicts, noun in ((gates, "gate"), (targets, "target")) if verdicts]
-    return Said(*WORDS[exit_code(verdict.outcome for verdict in (*gates, *targets))], " ".join(parts))
+def _verdict(each: Compared, targets: Sequence[Verdict]) -> Said:
+    """Answer whether to ship a candidate: its gates and its own targets decide, as they do on the command line.
+
+    Without gates there is no answer, whatever its own targets say: they are not about the base.
+    """
+    own = [sections.counted(targets, "own target")] if targets else []
+    if not each.verdicts:
+        return Said("none", tables.UNJUDGED, " ".join([f"It is {tables.surely(each)}.", *own]))
+    code = exit_code(verdict.outcome for verdict in (*each.verdicts, *targets))
+    return Said(*WORDS[code], " ".join([sections.counted(each.verdicts, "gate"), *own]))
+
+
+def _own(targets: Sequence[Verdict]) -> Said:
+    """Say of a run what came out of its own targets: beside a comparison that doesn't answer whether to ship it."""
+    if not targets:
+        return Said("none", "No targets of its own.", "Its recipe sets none.")
+    code = exit_code(verdict.outcome for verdict in targets)
+    return Said(WORDS[code][0], OWN[code], sections.counted(targets))
 
 
 def _chart(difference: Difference) -> Drawn:

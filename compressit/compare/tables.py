@@ -8,6 +8,7 @@ from compressit.report import Outcome
 from compressit.report.tables import MARKS, asked, why
 
 HEAD = ("", "base", "candidate", "difference, 95% sure between", "")
+UNJUDGED = "No gates: nothing was judged."
 SHIP = {
     Outcome.PASS: "every gate passes",
     Outcome.FAIL: "a gate fails",
@@ -21,9 +22,20 @@ def headline(comparison: Comparison) -> str:
     names = ", ".join(each.side.name for each in comparison.candidates)
     said = f"{names} against {comparison.base.name}, {comparison.examples:,} examples"
     if not judged:
-        return said
+        found = "; ".join(f"{each.side.name} is {surely(each)}" for each in comparison.candidates)
+        return f"{said}. {UNJUDGED} {found}"
     worst = next(outcome for outcome in (Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.PASS) if outcome in judged)
     return f"{said}: {SHIP[worst]}"
+
+
+def surely(compared: Compared) -> str:
+    """Say in one line which metrics are surely worse or better than the base's."""
+    found = [
+        f"surely {sure} in {', '.join(names)}"
+        for sure in (Sure.WORSE, Sure.BETTER)
+        if (names := [each.metric for each in compared.differences if each.sure is sure])
+    ]
+    return " and ".join(found) or "not surely worse or better in anything"
 
 
 def differences(compared: Compared) -> list[list[str]]:
@@ -34,7 +46,7 @@ def differences(compared: Compared) -> list[list[str]]:
             _value(each.base, each.unit),
             _value(each.candidate, each.unit),
             _apart(each),
-            each.sure.value if _known(each) else "",
+            _sure(each),
         ]
         for each in compared.differences
     ]
@@ -60,7 +72,7 @@ def flips(compared: Compared) -> list[str]:
 
 def notes(compared: Compared) -> list[str]:
     """Say what else one should know."""
-    unpaired = [each.metric for each in compared.differences if not each.paired and each.low is not None]
+    unpaired = [each.metric for each in compared.differences if not each.paired and each.low != each.high]
     found = [*flips(compared), *compared.notes]
     if compared.agreement is not None:
         found.append(f"base and candidate say the same of {compared.agreement:.2%} of the examples")
@@ -73,8 +85,11 @@ def notes(compared: Compared) -> list[str]:
     return found
 
 
-def _known(difference: Difference) -> bool:
-    return difference.sure is not Sure.UNSURE or difference.low is not None or difference.ratio_low is not None
+def _sure(each: Difference) -> str:
+    if each.difference == 0 and each.ratio is not None and each.ratio_low is None:
+        return "same"
+    known = each.sure is not Sure.UNSURE or each.low is not None or each.ratio_low is not None
+    return each.sure.value if known else ""
 
 
 def _apart(each: Difference) -> str:

@@ -92,7 +92,10 @@ def build(kind: type[Any], values: dict[str, Any], path: TreePath, document: Doc
         return kind.model_validate_json(json.dumps(values))
     except ValidationError as error:
         found: dict[tuple[TreePath, bool], list[tuple[str, str | None]]] = {}
-        for entry in error.errors(include_url=False, include_context=False):
+        entries = error.errors(include_url=False, include_context=False)
+        for entry in entries:
+            if entry["type"] == "too_short" and any(_within(each["loc"], entry["loc"]) for each in entries):
+                continue  # pydantic counts only the entries that are right
             inner, unknown = _locate(values, entry["loc"]), entry["type"] == "extra_forbidden"
             said = _say(entry, kind, inner)
             found.setdefault((inner, unknown), []).append(said)
@@ -101,6 +104,10 @@ def build(kind: type[Any], values: dict[str, Any], path: TreePath, document: Doc
             hint = next((hint for _, hint in choices if hint), None)
             problems.append(document.problem((*path, *inner), message, hint, key=unknown))
         return None
+
+
+def _within(inner: tuple[str | int, ...], outer: tuple[str | int, ...]) -> bool:
+    return len(inner) > len(outer) and inner[: len(outer)] == outer
 
 
 def _locate(values: Any, loc: tuple[str | int, ...]) -> TreePath:

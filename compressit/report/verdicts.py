@@ -93,7 +93,7 @@ def verdict(
         low=finite(interval.low),
         high=finite(interval.high),
         outcome=outcome,
-        why=_why(bound, limit, unit, value, interval, beside),
+        why=_why(bound, limit, unit, value, interval, outcome, beside),
     )
 
 
@@ -115,15 +115,30 @@ def decide(value: float, interval: Interval, limit: float, *, least: bool) -> Ou
     return Outcome.INCONCLUSIVE
 
 
-def _why(bound: str, limit: float, unit: str, value: float, interval: Interval, beside: str) -> str:
+def dropped(interval: Interval, outcome: Outcome) -> str:
+    """Say of a drop what an outcome rests on: what is sure where it fails, else what can't be ruled out.
+
+    Args:
+        interval: One-sided bounds of the difference, negative for a drop.
+        outcome: Of the verdict on it.
+    """
+    if outcome is Outcome.FAIL:
+        return f"95% sure of a drop of at least {-interval.high:.4f}"
+    return f"a drop of {-interval.low:.4f} can't be ruled out" if interval.low < 0 else "95% sure of no drop"
+
+
+def _why(bound: str, limit: float, unit: str, value: float, interval: Interval, outcome: Outcome, beside: str) -> str:
     if math.isnan(value):
         return "it is not a number"
     if bound == "max_drop":
-        worst = f"a drop of {-interval.low:.4f} can't be ruled out" if interval.low < 0 else "95% sure of no drop"
-        return f"{value:+.4f} against {beside}; {worst}, {-limit:.4f} is allowed"
+        return f"{value:+.4f} against {beside}; {dropped(interval, outcome)}, {-limit:.4f} is allowed"
     measured, allowed = _show(value, unit), f"{WORDS[bound]} {_show(limit, unit)}"
     if interval.low == interval.high:
         return f"{measured}, {allowed}"
+    if outcome is Outcome.FAIL:
+        least = bound in ("min", "min_ratio")
+        sure = f"at most {_show(interval.high, unit)}" if least else f"at least {_show(interval.low, unit)}"
+        return f"{measured}, 95% sure of {sure}; {allowed} is asked"
     return f"{measured}, 95% sure between {_show(interval.low, unit)} and {_show(interval.high, unit)}; {allowed}"
 
 

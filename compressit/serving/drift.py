@@ -277,10 +277,7 @@ def _against(
         bound = statistics.unpaired_difference(*now, *then)
         found = verdicts.verdict(target, config, name, now[0] - then[0], bound)
         needed = statistics.examples_needed_unpaired(*now, count, *then, wanted.max_drop)
-        worst = f"a drop of {-bound.low:.4f} can't be ruled out" if bound.low < 0 else "95% sure of no drop"
-        if found.outcome is Outcome.FAIL:
-            worst = f"95% sure of a drop of {-bound.high:.4f} or more"
-        why = f"{shown}; {worst}, {wanted.max_drop:.4f} is allowed"
+        why = f"{shown}; {verdicts.dropped(bound, found.outcome)}, {wanted.max_drop:.4f} is allowed"
     else:
         higher = module.BETTER == "higher"
         limit = {"min_ratio": 1 / wanted.max_ratio} if higher else {"max_ratio": wanted.max_ratio}

@@ -1,4 +1,4 @@
-"""Finished runs to compare: two that differ truly, one that differs by nothing, one on other data."""
+"""Finished runs to compare: two that differ truly, one that differs by nothing, one on other data and too large."""
 
 import shutil
 
@@ -19,7 +19,7 @@ steps:
   - {{step: drop_layers, keep: {keep}}}
 metrics: [accuracy, f1, agreement, kl_divergence, {{metric: latency, batch_size: 4}}, size, parameters]
 targets:
-  - {{metric: size, max_ratio: 0.9}}
+  - {{metric: size, max_ratio: {ratio}}}
 """
 
 
@@ -28,13 +28,13 @@ def finished(sentiment, tmp_path_factory):
     """Folders of runs by name: three blocks of four, one block, the first again, and three judged on other rows."""
     place = tmp_path_factory.mktemp("finished")
     found = {}
-    for name, keep, evaluation in (
-        ("three", 3, "test.jsonl"),
-        ("one", 1, "test.jsonl"),
-        ("other", 3, "test.jsonl[:200]"),
+    for name, keep, evaluation, ratio in (
+        ("three", 3, "test.jsonl", 0.9),
+        ("one", 1, "test.jsonl", 0.9),
+        ("other", 3, "test.jsonl[:200]", 0.1),
     ):
         recipe = place / f"{name}.yaml"
-        recipe.write_text(RECIPE.format(name=name, folder=sentiment, keep=keep, evaluation=evaluation))
+        recipe.write_text(RECIPE.format(name=name, folder=sentiment, keep=keep, evaluation=evaluation, ratio=ratio))
         found[name] = place / "runs" / name
         compressit.apply(recipe, found[name], waterfall=False)
     found["same"] = shutil.copytree(found["three"], place / "runs" / "same")

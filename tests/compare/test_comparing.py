@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from compressit.compare import Sure, baseline, comparing, gates, runs
+from compressit.compare import Sure, baseline, comparing, gates, runs, tables
 from compressit.errors import IntegrityError, RecipeError
 from compressit.metrics import Timings
 from compressit.recipe import RecipeProblems
@@ -155,12 +155,15 @@ def test_a_gate_that_makes_no_sense_is_named_with_its_place(opened, gated, line,
         ("[1]", "mapping"),
         ("gates: [{metric: accuracy}]", "exactly one of"),
         ("gates: [{metric: accuracy, max_drop: 0.1, artifact: onnx}]", "names no artifact"),
+        ("gates: [{metric: accuracy, min_drop: 0.1}]", "unknown key 'min_drop'; did you mean 'm"),
+        ("gates: [{metric: accuracy, max_drop: 1%}]", 'should be a number, not "1%"'),
     ],
 )
 def test_a_wrong_gates_file_is_an_error_with_its_place(write, text, said):
     with pytest.raises(RecipeProblems) as problem:
         gates.load(write(text, "gates.yaml"))
     assert said in str(problem.value)
+    assert ("at least 1 item" in str(problem.value)) == (text == "gates: []")
 
 
 def test_names(finished, tmp_path):
@@ -179,9 +182,7 @@ def test_a_baseline_file_is_as_good_as_the_run_for_right_answers(opened, gated, 
     file.write_text(baseline.text(baseline.of(three)))
     assert len(file.read_text()) < 8_000
     read = baseline.read(file)
-    asked = gated(
-        "{metric: accuracy, max_drop: 0.02}", "{metric: latency, max_ratio: 2}", "{metric: size, max_ratio: 1}"
-    )
+    asked = gated("{metric: accuracy, max_drop: 0.02}", "{metric: size, max_ratio: 1}")
     found = comparing.with_baseline(read, [one, same], asked)
     paired = comparing.runs(three, [one, same], asked)
     for mine, its in zip(found.candidates, paired.candidates, strict=True):
@@ -189,12 +190,45 @@ def test_a_baseline_file_is_as_good_as_the_run_for_right_answers(opened, gated, 
         assert (own.difference, own.low, own.high) == pytest.approx((other.difference, other.low, other.high))
         assert own.paired
         assert mine.verdicts[0].outcome == its.verdicts[0].outcome
-        assert mine.verdicts[1].outcome is Outcome.INCONCLUSIVE
         f1 = by_metric(mine)["f1"]
         assert not f1.paired
     f1 = by_metric(found.candidates[1])["f1"]
     assert f1.low < 0 < f1.high  # in pairs there is no difference at all
-    assert [verdict.outcome for verdict in found.candidates[0].verdicts][2] is Outcome.PASS
+    assert [verdict.outcome for verdict in found.candidates[0].verdicts][1] is Outcome.PASS
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{metric: latency, max_ratio: 1.05}", "a gate on latency can't be judged against a baseline"),
+        ("{metric: latency, max: 5 ms}", "put the ratio into the recipe's own targets"),
+        ("{metric: acuracy, max_drop: 0.1}", "holds no metric 'acuracy'; did you mean 'accuracy'"),
+    ],
+)
+def test_a_gate_that_no_baseline_can_decide_is_refused(opened, gated, line, said):
+    three, same = opened("three", "same")
+    with pytest.raises(RecipeProblems, match=r"gates\.yaml:2:") as problem:
+        comparing.with_baseline(baseline.of(three), [same], gated(line))
+    assert said in str(problem.value)
+
+
+def test_an_exact_figure_is_shown_alike_with_a_baseline_and_between_runs(opened):
+    three, one, same = opened("three", "one", "same")
+    files = comparing.with_baseline(baseline.of(three), [one, same]).candidates
+    for mine, its in zip(files, comparing.runs(three, [one, same]).candidates, strict=True):
+        for metric in ("size", "parameters"):
+            assert by_metric(mine)[metric] == by_metric(its)[metric]
+        assert not any("size" in note and "bounds are wider" in note for note in tables.notes(mine))
+    rows = {row[0]: row for row in tables.differences(files[1])}
+    assert rows["size"][3:] == ["1x", "same"]
+    assert rows["accuracy"][4] == rows["f1"][4] == "no sure difference"  # of other examples it may not be the same
+
+
+def test_without_gates_the_headline_is_about_the_comparison(opened):
+    three, one, same = opened("three", "one", "same")
+    found = tables.headline(comparing.runs(three, [one, same]))
+    assert "No gates: nothing was judged. one is surely worse in accuracy, f1, " in found
+    assert " and surely better in size, parameters; same is not surely worse or better in anything" in found
 
 
 def test_a_baseline_that_was_tampered_with_is_refused(opened, tmp_path):

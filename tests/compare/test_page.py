@@ -33,11 +33,12 @@ def comparison(*candidates):
 @pytest.mark.parametrize(
     ("gates", "targets", "words", "why"),
     [
-        ([Outcome.PASS], [Outcome.PASS], "Ship it.", "1 of 1 gate met. 1 of 1 target met."),
+        ([Outcome.PASS], [Outcome.PASS], "Ship it.", "1 of 1 gate met. 1 of 1 own target met."),
         ([Outcome.PASS, Outcome.FAIL], [], "Don\u2019t ship it.", "1 of 2 gates met; missed: accuracy of onnx."),
-        ([Outcome.PASS], [Outcome.FAIL], "Don\u2019t ship it.", "1 of 1 gate met. 0 of 1 target met; missed"),
+        ([Outcome.PASS], [Outcome.FAIL], "Don\u2019t ship it.", "1 of 1 gate met. 0 of 1 own target met; missed"),
         ([Outcome.INCONCLUSIVE], [], "Can\u2019t tell yet.", "0 of 1 gate met; undecided: accuracy of onnx."),
-        ([], [], "No gates.", "Nothing was asked of it"),
+        ([], [], "No gates: nothing was judged.", "It is surely worse in accuracy and surely better in latency."),
+        ([], [Outcome.PASS], "No gates: nothing was judged.", "better in latency. 1 of 1 own target met."),
     ],
 )
 def test_gates_and_targets_decide_as_on_the_command_line(gates, targets, words, why):
@@ -45,6 +46,22 @@ def test_gates_and_targets_decide_as_on_the_command_line(gates, targets, words, 
     text = text[text.index("new against base") :]
     places = [text.index(part) for part in (words, why, "onnx on onnxruntime, against onnx of base on onnxruntime")]
     assert places == sorted(places)
+
+
+@pytest.mark.parametrize(
+    ("targets", "words"),
+    [
+        ([Outcome.PASS], "Met its own targets."),
+        ([Outcome.FAIL], "Missed its own targets."),
+        ([Outcome.INCONCLUSIVE], "Its own targets can\u2019t all be decided."),
+        ([], "No targets of its own."),
+    ],
+)
+@pytest.mark.parametrize("gates", [[], [Outcome.FAIL]])
+def test_a_runs_own_targets_never_say_to_ship_it(gates, targets, words):
+    text = str(Words(page([shown("base", []), shown("new", targets)], comparison(compared("new", *gates)))))
+    assert words in text[text.index("Each run against its own original") :]
+    assert "Ship it." not in text
 
 
 def test_what_was_found_comes_before_the_runs():

@@ -1,6 +1,7 @@
 """`compressit compare` as a CI job meets it: exit codes, JUnit, a job's summary and its annotations."""
 
 import json
+import shutil
 from xml.etree import ElementTree
 
 import pytest
@@ -22,6 +23,8 @@ def test_a_candidate_that_lost_too_much_fails_the_build(cli, finished, gates, tm
     )  # fmt: skip
     assert done.returncode == 3, done.stderr
     assert "a gate fails" in done.stdout
+    assert "exit 3: A gate was missed.\n" in done.stdout
+    assert "95% sure of a drop of at least 0." in done.stdout
     assert "right answers lost" in done.stdout
     assert "::error title=one%3A gates against three%3A accuracy drop <= 0.03::" in done.stderr
     assert "\x1b" not in done.stdout + done.stderr
@@ -64,6 +67,7 @@ def test_what_cannot_be_decided_fails_unless_it_may_warn(cli, finished, write, t
     done = cli(*arguments)
     assert done.returncode == 4
     assert "examples would decide" in done.stdout
+    assert "exit 4: No gate was missed, but at least one can't be decided.\n" in done.stdout
     assert 'failures="1"' in (tmp_path / "x.xml").read_text()
     assert cli(*arguments, "--inconclusive", "warn").returncode == 0
     assert 'failures="0"' in (tmp_path / "x.xml").read_text()
@@ -76,6 +80,25 @@ def test_a_baseline_is_written_and_held_against(cli, finished, gates, tmp_path):
     done = cli("compare", "--baseline", file, finished["one"], "--gates", gates)
     assert done.returncode == 3, done.stderr
     assert "every gate" not in done.stdout
+
+
+def test_a_gate_on_a_timing_is_refused_with_a_baseline_before_any_work(cli, finished, write, tmp_path):
+    file, recipe = tmp_path / "baseline.json", finished["three"].parents[1] / "one.yaml"
+    assert cli("compare", finished["three"], "--write-baseline", file).returncode == 0
+    timed = write("gates: [{metric: latency, max_ratio: 1.05}]", "timed.yaml")
+    done = cli("compare", recipe, "--baseline", file, "--gates", timed, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "latency" in done.stderr
+    assert "compare run folders or recipes instead of a baseline" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_missed_target_of_the_candidates_own_is_called_that(cli, finished, tmp_path):
+    copy = shutil.copytree(finished["other"], tmp_path / "copy")
+    done = cli("compare", finished["other"], copy, "--no-timings")
+    assert done.returncode == 3, done.stderr
+    assert "No gates: nothing was judged. copy is not surely worse or better in anything\n" in done.stdout
+    assert "exit 3: A target of a candidate's own recipe was missed.\n" in done.stdout
 
 
 @pytest.mark.parametrize(

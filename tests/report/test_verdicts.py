@@ -1,5 +1,6 @@
 """Targets: what passes, what fails, and what can't be told."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -121,6 +122,31 @@ def test_figures_of_the_whole_split_are_judged_by_resampling(metric):
     assert judge(metric, {"max_drop": 0.02}, good, bad).outcome is Outcome.PASS
     assert judge(metric, {"min_ratio": 0.95}, good, good).outcome is Outcome.PASS
     assert judge(metric, {"min": 0.5}, good, good).outcome is Outcome.PASS
+
+
+@pytest.mark.parametrize(
+    ("bound", "said"),
+    [
+        ({"max_drop": 0.01}, r"against the original; 95% sure of a drop of at least 0\.0[2-5]\d+, 0\.0100 is allowed"),
+        ({"min": 0.9}, r"0\.8500, 95% sure of at most 0\.8[56]\d+; at least 0\.9000 is asked"),
+        ({"min_ratio": 0.99}, r"95% sure of at most 0\.9[5-7]\d*x; at least 0\.99x is asked"),
+    ],
+)
+def test_what_fails_says_what_is_sure(bound, said):
+    verdict = judge("accuracy", bound, evidence(predictions(1700)), evidence(predictions(1800)))
+    assert verdict.outcome is Outcome.FAIL
+    assert re.search(said, verdict.why), verdict.why
+
+
+def test_a_slow_one_is_surely_slower_than_allowed():
+    timing = timings(0.5)
+    before = evidence(timing=Timings(1, timing.baseline, timing.baseline, timing.again, timing.original))
+    for bound, said in (
+        ({"max_ratio": 0.4}, r"95% sure of at least 0\.4[89]\d*x; at most 0\.4x is asked"),
+        ({"max": "4 ms"}, r"95% sure of at least 4\.[89]\d* ms; at most 4 ms is asked"),
+    ):
+        why = judge("latency", bound, evidence(timing=timing), before).why
+        assert re.search(said, why), why
 
 
 def test_size_is_exact_and_takes_units():
