@@ -8,7 +8,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from compressit import tasks
-from compressit.data import answers, labels, scores, source, tags
+from compressit.data import answers, labels, places, scores, source, tags
 from compressit.data.spec import DatasetSpec
 from compressit.errors import DataError
 from compressit.registry import suggest
@@ -53,7 +53,7 @@ def rows(
         DataError: a column is missing, a value is empty, or the labels and the model's don't agree.
         RetryableError: the hub is out of reach.
     """
-    found = source.read(spec, split, base)
+    found, where = source.read(spec, split, base), places.where(spec, split, base)
     roles = _columns(found, spec, task, labelled=labelled)
     found = found.select_columns(list(roles.values())).rename_columns(
         {column: role for role, column in roles.items() if column != role}
@@ -63,10 +63,10 @@ def rows(
     if "image" in roles:
         found = source.images(found, spec, base)
     for role in roles.keys() & {"text", "text_pair", "question", "context", "continuation"}:
-        _check_text(found[role], role, split)
+        _check_text(found[role], role, where)
     if "group" in roles and labelled:
-        _check_groups(found["group"], split)
-    return _with_truth(found, task, id2label, spec.labels, split, labelled=labelled)
+        _check_groups(found["group"], where)
+    return _with_truth(found, task, id2label, spec.labels, where, labelled=labelled)
 
 
 def questions(columns: Mapping[str, Sequence[Any]], task: str) -> Dataset:
@@ -76,7 +76,7 @@ def questions(columns: Mapping[str, Sequence[Any]], task: str) -> Dataset:
     found = datasets.Dataset.from_dict(dict(columns))
     if "image" in columns:
         found = found.cast_column("image", datasets.Image())
-    return _with_truth(found, task, {}, None, "", labelled=False)
+    return _with_truth(found, task, {}, None, places.counted, labelled=False)
 
 
 def _with_truth(
@@ -84,21 +84,21 @@ def _with_truth(
     task: str,
     id2label: Mapping[int, str],
     mapping: Mapping[str, str] | None,
-    split: str,
+    where: places.Where,
     *,
     labelled: bool,
 ) -> Dataset:
     """Bring what rows are judged by into the form that the task reads; give a stand-in where nobody needs it."""
     truth = tasks.truth(task)
     if truth == "tags":
-        return tags.to_ids(found, id2label, mapping, split, needed=labelled)
+        return tags.to_ids(found, id2label, mapping, where, needed=labelled)
     if truth == "answers":
-        return answers.laid_out(found, split, needed=labelled)
+        return answers.laid_out(found, where, needed=labelled)
     if truth == "score":
-        return scores.to_numbers(found, split, needed=labelled)
+        return scores.to_numbers(found, where, needed=labelled)
     if truth == "label" and "label" not in found.column_names:
         return found.add_column("label", [labels.UNLABELLED] * len(found))
-    return labels.to_ids(found, id2label, mapping, split, needed=labelled) if truth == "label" else found
+    return labels.to_ids(found, id2label, mapping, where, needed=labelled) if truth == "label" else found
 
 
 def batches(
@@ -225,15 +225,15 @@ def _wanted(found: Dataset, spec: DatasetSpec, task: str) -> dict[str, bool]:
     return {role: role in there[0] for role in roles if role in there[0] or role not in set(chain(*choices))}
 
 
-def _check_groups(values: Any, split: str) -> None:
+def _check_groups(values: Any, where: places.Where) -> None:
     for index, value in enumerate(values):
         if not isinstance(value, str | int):
             shown = "empty" if value is None else f"{str(value)[:40]}, neither text nor a whole number"
-            raise DataError(f"row {index} of split {split!r}: group is {shown}")
+            raise DataError(f"{where(index)}: group is {shown}")
 
 
-def _check_text(values: Any, role: str, split: str) -> None:
+def _check_text(values: Any, role: str, where: places.Where) -> None:
     for index, value in enumerate(values):
         if not isinstance(value, str):
             shown = "empty" if value is None else f"{str(value)[:40]}, not text"
-            raise DataError(f"row {index} of split {split!r}: {role} is {shown}")
+            raise DataError(f"{where(index)}: {role} is {shown}")

@@ -6,22 +6,26 @@ model label each label of the data means.
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from compressit.data.places import Where
 from compressit.errors import DataError
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 
+SHOWN, PAIRS = 20, 5
+"""Labels that a message lists, and for how many of them its hint says what to write."""
 UNLABELLED = -100
 """What stands for a label that nobody knows; losses pass it over."""
 
 
 def to_ids(
-    rows: Dataset, id2label: Mapping[int, str], mapping: Mapping[str, str] | None, split: str, *, needed: bool = True
+    rows: Dataset, id2label: Mapping[int, str], mapping: Mapping[str, str] | None, where: Where, *, needed: bool = True
 ) -> Dataset:
     """Replace the column `label` by the model's ids.
 
@@ -35,10 +39,13 @@ def to_ids(
     feature = rows.features["label"]
     names = feature.names if isinstance(feature, datasets.ClassLabel) else None
     values = list(rows["label"])
-    _check_values(values, split, needed)
+    _check_values(values, where, needed)
     known = {value for value in values if not _missing(value)}
-    first = {value: f" (row {len(values) - 1 - index} of split {split!r})" for index, value in enumerate(values[::-1])}
-    ids = table(sorted(known, key=str), names, id2label, mapping, first) | {None: UNLABELLED, -1: UNLABELLED}
+    first = {value: len(values) - 1 - index for index, value in enumerate(values[::-1])}
+    ids = table(sorted(known, key=str), names, id2label, mapping, lambda value: f" ({where(first[value])})") | {
+        None: UNLABELLED,
+        -1: UNLABELLED,
+    }
     replaced = [ids[value] for value in values]
     return rows.remove_columns("label").add_column("label", replaced)
 
@@ -48,7 +55,7 @@ def table(
     names: list[str] | None,
     id2label: Mapping[int, str],
     mapping: Mapping[str, str] | None,
-    places: Mapping[Any, str] | None = None,
+    place: Callable[[Any], str] = lambda value: "",
 ) -> dict[Any, int]:
     """Give the model's id of each label of the data.
 
@@ -57,21 +64,20 @@ def table(
         names: What they are called, where they are numbers that have names.
         id2label: The model's labels.
         mapping: The recipe's `labels`.
-        places: Where each label occurs first, for the message.
+        place: Where each label occurs first, for the message.
 
     Raises:
         DataError: they don't agree; the message shows both.
     """
-    where = places or {}
     spelled = {value: str(names[value]) if names and isinstance(value, int) else str(value) for value in values}
     by_name = {label.lower(): index for index, label in id2label.items()}
     if mapping is not None:
         unknown = [label for label in mapping.values() if label.lower() not in by_name]
-        left = [name for name in spelled.values() if name not in mapping]
+        left = [name for name in spelled.values() if name not in mapping and name.lower() not in by_name]
         if unknown or left:
-            what = f"the model has no {', '.join(unknown)}" if unknown else f"no line for {', '.join(left)}"
-            raise _mismatch(f"labels: {what}", list(spelled.values()), id2label)
-        return {value: by_name[mapping[name].lower()] for value, name in spelled.items()}
+            what = f"the model has no {', '.join(unknown)}" if unknown else f"no line for {_some(left)}"
+            raise _mismatch(f"labels: {what}", list(spelled.values()), id2label, left or None)
+        return {value: by_name[mapping.get(name, name).lower()] for value, name in spelled.items()}
     numbers = all(isinstance(value, int) for value in values)
     if names is not None:
         if {name.lower() for name in names} == by_name.keys():
@@ -83,13 +89,13 @@ def table(
     if numbers:
         beyond = [value for value in values if int(value) not in id2label]
         if beyond:
-            what = f"label {beyond[0]} is not one of the model's ids{where.get(beyond[0], '')}"
+            what = f"label {beyond[0]} is not one of the model's ids{place(beyond[0])}"
             raise _mismatch(what, list(spelled.values()), id2label)
         return {value: int(value) for value in values}
     strange = [value for value, name in spelled.items() if name.lower() not in by_name]
     if strange:
-        what = f"the model has no label {spelled[strange[0]]!r}{where.get(strange[0], '')}"
-        raise _mismatch(what, list(spelled.values()), id2label)
+        what = f"the model has no label {spelled[strange[0]]!r}{place(strange[0])}"
+        raise _mismatch(what, list(spelled.values()), id2label, [spelled[value] for value in strange])
     return {value: by_name[name.lower()] for value, name in spelled.items()}
 
 
@@ -108,27 +114,46 @@ def _missing(value: Any) -> bool:
     return value is None or value == -1
 
 
-def _check_values(values: list[Any], split: str, needed: bool) -> None:
+def _check_values(values: list[Any], where: Where, needed: bool) -> None:
     for index, value in enumerate(values):
         if _missing(value):
             if needed:
                 hint = "name a split whose labels are known"
-                raise DataError(f"row {index} of split {split!r} has no label", hint=hint)
+                raise DataError(f"{where(index)} has no label", hint=hint)
             continue
         if not isinstance(value, str | int):
-            raise DataError(f"row {index} of split {split!r}: label {value!r} is a {type(value).__name__}, not a class")
+            raise DataError(f"{where(index)}: label {value!r} is a {type(value).__name__}, not a class")
 
 
 def _generic(id2label: Mapping[int, str]) -> bool:
     return all(label == f"LABEL_{index}" for index, label in id2label.items())
 
 
-def _mismatch(what: str, data: list[str], id2label: Mapping[int, str]) -> DataError:
+def _mismatch(
+    what: str, data: Sequence[str], id2label: Mapping[int, str], unmatched: Sequence[str] | None = None
+) -> DataError:
+    """Say what doesn't agree, both sides, and what to write for the labels that are `unmatched` (default: all)."""
     own = {label.lower(): label for label in id2label.values()}
-    left = [label for label in id2label.values() if label.lower() not in {str(name).lower() for name in data}]
-    pairs = {name: own.get(str(name).lower()) or (left.pop(0) if left else "?") for name in data}
+    taken = {name.lower() for name in data}
+    left = [label for label in id2label.values() if label.lower() not in taken]
+    wanted = data if unmatched is None else unmatched
+    pairs = {name: own.get(name.lower()) or _like(name, left) for name in wanted[:PAIRS]}
     example = ", ".join(f"{name}: {label}" for name, label in pairs.items())
+    more = f", and so on for {len(wanted) - PAIRS:,} more" if len(wanted) > PAIRS else ""
     return DataError(
-        f"{what}\n  data:  {', '.join(map(str, data[:20]))}\n  model: {', '.join(list(id2label.values())[:20])}",
-        hint=f"say which is which in the recipe's dataset: labels: {{{example[:120]}}}",
+        f"{what}\n  data:  {_some(data)}\n  model: {_some(list(id2label.values()))}",
+        hint=f"say which is which in the recipe's dataset: labels: {{{example}}}{more}",
     )
+
+
+def _like(name: str, left: list[str]) -> str:
+    """Take the label most like a name, or the first that no other has."""
+    near = difflib.get_close_matches(name, left, 1)
+    if not left:
+        return "LABEL"
+    return left.pop(left.index(near[0]) if near else 0)
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(str(name)[:40] for name in names[:SHOWN])
+    return f"{shown} and {len(names) - SHOWN:,} more" if len(names) > SHOWN else shown

@@ -39,45 +39,55 @@ def demo(path: str) -> ModuleType | None:
     return registry.load(DEMOS, name)
 
 
+def local(spec: DatasetSpec, base: Path) -> Path:
+    """Give the file or folder that a data set's path is, where it is one."""
+    return base / home(spec.path)
+
+
+def file(spec: DatasetSpec, split: str, base: Path) -> Path | None:
+    """Find the one file that a split is read from; None where there are several, or it is a demo's or the hub's."""
+    found = SPLIT.fullmatch(split)
+    return _in(local(spec, base), found["name"]) if found and not spec.path.startswith("demo:") else None
+
+
 def read(spec: DatasetSpec, split: str, base: Path) -> Dataset:
     """Open one split of a data set and take its slice."""
     found = SPLIT.fullmatch(split)
     assert found is not None, "the recipe checks how splits are written"
     name = found["name"]
     builtin = demo(spec.path)
-    local = base / home(spec.path)
-    file = None if builtin is not None else _in(local, name)
+    place = local(spec, base)
+    one = file(spec, split, base)
     if builtin is not None:
         splits = builtin.splits()
         if name not in splits:
             raise DataError(f"{spec.path} has no split {name!r}{suggest(name, list(splits))}")
         whole = splits[name]
-    elif file is not None:
-        if file == local and name != "train":
+    elif one is not None:
+        if one == place and name != "train":
             raise DataError(
                 f"{spec.path} is one file, whose only split is train; there is no {name!r}",
                 hint="take slices of it, train[:80%] and train[80%:], or name the folder and a file for each split",
             )
-        whole = _file(file)
+        whole = _file(one)
     else:
-        whole = _open(str(local) if local.is_dir() else spec.path, spec, name)
-    start, stop = (_position(found[end], len(whole), default) for end, default in (("start", 0), ("stop", len(whole))))
+        whole = _open(str(place) if place.is_dir() else spec.path, spec, name)
+    start, stop = (position(found[end], len(whole), default) for end, default in (("start", 0), ("stop", len(whole))))
     if start >= stop:
         raise DataError(f"split {split!r} of {spec.path} is empty: {name} has {len(whole)} examples")
     chosen = whole.select(range(start, stop))
-    return _document(chosen) if file is not None and file.suffix.lower() == TEXT else chosen
+    return _document(chosen) if one is not None and one.suffix.lower() == TEXT else chosen
 
 
 def columns(spec: DatasetSpec, split: str, base: Path) -> list[str] | None:
     """Name the columns of a split without opening it; None where that can't be told from the start of one file."""
-    found = SPLIT.fullmatch(split)
-    file = _in(base / home(spec.path), found["name"]) if found and not spec.path.startswith("demo:") else None
+    one = file(spec, split, base)
     try:
-        if file is None or READERS.get(file.suffix.lower()) not in ("csv", "json"):
+        if one is None or READERS.get(one.suffix.lower()) not in ("csv", "json"):
             return None
-        with file.open(encoding="utf-8-sig", newline="") as lines:
-            if READERS[file.suffix.lower()] == "csv":
-                return next(csv.reader(lines, delimiter="\t" if file.suffix.lower() == ".tsv" else ","), None)
+        with one.open(encoding="utf-8-sig", newline="") as lines:
+            if READERS[one.suffix.lower()] == "csv":
+                return next(csv.reader(lines, delimiter="\t" if one.suffix.lower() == ".tsv" else ","), None)
             rows = [json.loads(line) for line in itertools.islice(lines, PEEKED) if line.strip()]
     except (OSError, ValueError, csv.Error):
         return None
@@ -170,7 +180,8 @@ def _first(error: BaseException) -> str:
     return " ".join(str(error).split())[:300] or "it holds no rows"
 
 
-def _position(text: str | None, total: int, default: int) -> int:
+def position(text: str | None, total: int, default: int) -> int:
+    """Read an end of a slice, a number or a percentage of the rows."""
     if text is None:
         return default
     number = int(text.rstrip("%"))

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from compressit.data import labels
+from compressit.data.places import Where
 from compressit.errors import DataError
 from compressit.outputs.tags import UNKNOWN
 
@@ -20,7 +21,7 @@ MISSING = (None, -1, -100)
 
 
 def to_ids(
-    rows: Dataset, id2label: Mapping[int, str], mapping: Mapping[str, str] | None, split: str, *, needed: bool = True
+    rows: Dataset, id2label: Mapping[int, str], mapping: Mapping[str, str] | None, where: Where, *, needed: bool = True
 ) -> Dataset:
     """Make lists of the columns `tokens` and `tags`, and the model's ids of the tags.
 
@@ -31,11 +32,11 @@ def to_ids(
     """
     import datasets
 
-    words = [_words(value, f"row {index} of split {split!r}") for index, value in enumerate(rows["tokens"])]
+    words = [_words(value, index, where) for index, value in enumerate(rows["tokens"])]
     tagged = "tags" in rows.column_names
     values = list(rows["tags"]) if tagged else [None] * len(rows)
     tags = [
-        _tags(value, len(some), f"row {index} of split {split!r}", needed)
+        _tags(value, len(some), index, where, needed)
         for index, (value, some) in enumerate(zip(values, words, strict=True))
     ]
     inner = getattr(rows.features["tags"], "feature", None) if tagged else None
@@ -48,28 +49,28 @@ def to_ids(
     return datasets.Dataset.from_dict(found, features=features)
 
 
-def _words(value: Any, where: str) -> list[str]:
+def _words(value: Any, index: int, where: Where) -> list[str]:
     words = value.split() if isinstance(value, str) else value
     if not words:
-        raise DataError(f"{where} has no words")
+        raise DataError(f"{where(index)} has no words")
     for place, word in enumerate(words):
         if not isinstance(word, str):
             shown = "empty" if word is None else f"{str(word)[:40]}, not text"
-            raise DataError(f"{where}: word {place} is {shown}")
+            raise DataError(f"{where(index)}: word {place} is {shown}")
     return list(words)
 
 
-def _tags(value: Any, count: int, where: str, needed: bool) -> list[Any]:
+def _tags(value: Any, count: int, index: int, where: Where, needed: bool) -> list[Any]:
     tags = value.split() if isinstance(value, str) else value
     if tags is None and not needed:
         return [None] * count
     found = [] if tags is None else list(tags)
     if len(found) != count:
         hint = "one tag for each word; texts that are not split yet are split at white space"
-        raise DataError(f"{where} has {count} words and {len(found)} tags", hint=hint)
+        raise DataError(f"{where(index)} has {count} words and {len(found)} tags", hint=hint)
     for place, tag in enumerate(found):
         if needed and tag in MISSING:
-            raise DataError(f"{where}: word {place} has no tag", hint="name a split whose tags are known")
+            raise DataError(f"{where(index)}: word {place} has no tag", hint="name a split whose tags are known")
         if tag is not None and not isinstance(tag, str | int):
-            raise DataError(f"{where}: tag {tag!r} is a {type(tag).__name__}, not a class")
+            raise DataError(f"{where(index)}: tag {tag!r} is a {type(tag).__name__}, not a class")
     return found

@@ -27,11 +27,11 @@ from compressit.recipe import Target, located
 from compressit.recipe.quantities import show
 from compressit.report import Artifact, Outcome, Part, Verdict, bounds, exit_code, finite, kept, statistics, verdicts
 from compressit.report.statistics import Interval
+from compressit.serving import overlap
 from compressit.serving.finished import Finished
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from numpy.typing import NDArray
 
 SCHEMA_VERSION = 1
 MAX_DROP, MAX_RATIO = 0.02, 1.05
@@ -73,6 +73,8 @@ class Drift(Part):
     Attributes:
         examples: How many fresh ones there are.
         shared: How many of them were in the run's evaluation split; None where that can't be told.
+        seen: How many of the rows are in its train and its calibration split, by split; one that can't be read is left
+            out.
         labelled: Whether quality could be checked.
         verdicts: First the figures against the report, then the recipe's own least and greatest values.
     """
@@ -83,6 +85,7 @@ class Drift(Part):
     data: str
     examples: int
     shared: int | None
+    seen: dict[str, int]
     labelled: bool
     figures: tuple[Figure, ...]
     verdicts: tuple[Verdict, ...]
@@ -91,7 +94,9 @@ class Drift(Part):
 
     @property
     def exit_code(self) -> ExitCode:
-        """A sure loss weighs more than what can't be told."""
+        """A sure loss weighs more than what can't be told; of what nothing was checked nothing can."""
+        if not self.verdicts:
+            return ExitCode.INCONCLUSIVE
         return exit_code(verdict.outcome for verdict in self.verdicts)
 
 
@@ -131,26 +136,37 @@ def check(run: Finished, wanted: Wanted, progress: Progress) -> Drift:
     names = model.labels(Path(subject.folder), trust_remote_code=wanted.trust_remote_code)
     with quiet(), tempfile.TemporaryDirectory(prefix="compressit-") as scratch:
         spec = _spec(run, wanted)
-        rows, labelled = _rows(run, spec, names)
+        rows, unjudged = _rows(run, spec, names, wanted.columns)
+        labelled = not unjudged
         rows.save_to_disk(str(Path(scratch) / "rows"))
         seed, task = run.report.provenance.seed, run.report.task
         trust, fields = wanted.trust_remote_code, spec.task_fields()
         setting = Setting(task, str(Path(scratch) / "rows"), seed, spec.max_length, trust, fields)
         progress.say(f"run {artifact.name} over {len(rows):,} fresh rows, on {subject.runtime}")
         outcome = measure(subject, setting)
-        shared = _shared(rows, outcome.predictions, before, labelled, names)
+        shared = overlap.judged_on(rows, outcome.predictions, before, labelled, names)
+        seen, unseen = overlap.learned_from(run, rows, names)
     after = Evidence(outcome.facts, outcome.predictions, outcome.predictions, {}, outcome.memory)
-    notes = [] if labelled else [f"the data holds no {tasks.truth(task)}: quality was not checked"]
+    notes = [unjudged] if unjudged else []
     notes += _otherwise(run.report.provenance.data, outcome.protocol) if labelled else []
     if shared:
         notes.append(f"{shared:,} of the {len(after.predictions):,} examples were in the run's evaluation split too")
+    notes += [
+        f"warning: {count:,} of the {len(rows):,} rows are in the run's {use} split: figures on them flatter"
+        for use, count in seen.items()
+        if count
+    ]
+    notes += unseen
     figures, judged = _judged(run, artifact, after, rows.column_names, wanted, notes) if labelled else ([], [])
+    if labelled and not judged:
+        notes.append("nothing that was measured says how good the answers are: quality was not checked")
     return Drift(
         run=run.name,
         artifact=artifact.name,
         data=f"{wanted.data} {wanted.split}",
         examples=len(after.predictions),
         shared=shared,
+        seen=seen,
         labelled=labelled,
         figures=tuple(figures),
         verdicts=tuple(judged),
@@ -184,16 +200,22 @@ def _spec(run: Finished, wanted: Wanted) -> DatasetSpec:
     return spec.model_copy(update={"columns": {**kept, **wanted.columns}})
 
 
-def _rows(run: Finished, spec: DatasetSpec, names: Mapping[int, str]) -> tuple[Dataset, bool]:
-    """Read the fresh rows, and say whether it is known what is right; where some rows lack that it is an error."""
+def _rows(run: Finished, spec: DatasetSpec, names: Mapping[int, str], wanted: Mapping[str, str]) -> tuple[Dataset, str]:
+    """Read the fresh rows, and say why quality can't be checked, if so; an error where some rows lack what is right."""
     task = run.report.task
     truth, kind = tasks.truth(task), tasks.load(task).OUTPUT
     found = source.read(spec, spec.evaluation, Path())
     column = spec.columns.get(truth, truth) if truth else None
     known = column is None or (column in found.column_names and any(value is not None for value in found[column]))
-    labelled = known or kind not in (Predictions, Tags)
+    # A column that was asked for has to be there.
+    labelled = known or kind not in (Predictions, Tags) or (truth in wanted and column not in found.column_names)
+    there = ", ".join(found.column_names)
+    why = (
+        f"the data holds no {truth}: quality was not checked, and whether it holds can't be told; "
+        f"name the column that has it: --columns {truth}=COLUMN; there are {there}"
+    )
     try:
-        return data.rows(spec, spec.evaluation, task, names, Path(), labelled=labelled), labelled
+        return data.rows(spec, spec.evaluation, task, names, Path(), labelled=labelled), "" if labelled else why
     except DataError as error:
         # There is no recipe to write it in.
         error.hint = re.sub(r" in the recipe(?:'s dataset)?: (columns|labels): \{(.*?)\}", _as_option, error.hint or "")
@@ -202,20 +224,6 @@ def _rows(run: Finished, spec: DatasetSpec, names: Mapping[int, str]) -> tuple[D
 
 def _as_option(written: re.Match[str]) -> str:
     return f": --{written[1]} '{written[2].replace(': ', '=').replace(', ', ',')}'"
-
-
-def _shared(rows: Dataset, after: Output, before: Output, labelled: bool, names: Mapping[int, str]) -> int | None:
-    """Count the fresh examples that the run was judged on; without labels, whatever their label was there."""
-    seen: NDArray[np.uint64] = before.arrays()["examples"]
-    if labelled:
-        return int(np.isin(after.arrays()["examples"], seen).sum())
-    if "label" not in rows.column_names:
-        return None
-    found = np.zeros(len(rows), dtype=bool)
-    bare = rows.remove_columns("label")
-    for index in names:
-        found |= np.isin(data.fingerprints(bare.add_column("label", [index] * len(rows))), seen)
-    return int(found.sum())
 
 
 def _judged(

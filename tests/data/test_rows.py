@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from compressit import data
-from compressit.data import DatasetSpec, labels, source
+from compressit.data import DatasetSpec, labels, places, source
 from compressit.errors import DataError, RetryableError
 
 NAMES = {0: "NEGATIVE", 1: "POSITIVE"}
@@ -58,7 +58,7 @@ def test_groups_go_along_where_rows_are_judged(files):
     assert train.column_names == ["text", "label"], "who trains needs no groups"
     assert data.repeated(found, train) == 20, "an example is the same in any group"
     (files / "gap.jsonl").write_text("\n".join(json.dumps({**row, "query": None}) for row in rows[:2]))
-    with pytest.raises(DataError, match=r"row 0 of split 'gap.jsonl': group is empty"):
+    with pytest.raises(DataError, match=r"line 1 of .*gap\.jsonl: group is empty"):
         read(files, "gap.jsonl", **named)
 
 
@@ -140,8 +140,8 @@ def test_pairs(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ([{"text": "a", "label": 0}, {"text": None, "label": 1}], "row 1 of split 'train': text is empty"),
-        ([{"text": "a", "label": 0}, {"text": "b", "label": None}], "row 1 of split 'train' has no label"),
+        ([{"text": "a", "label": 0}, {"text": None, "label": 1}], r"line 2 of .*a\.jsonl: text is empty"),
+        ([{"text": "a", "label": 0}, {"text": "b", "label": None}], r"line 2 of .*a\.jsonl has no label"),
         ([{"text": "a", "label": -1}], "has no label"),
         ([{"text": "a", "label": 0.5}], "not a class"),
         ([{"text": 3, "label": 1}], "text is 3, not text"),
@@ -187,7 +187,7 @@ def ids(values, names, feature=None, mapping=None):
     rows = datasets.Dataset.from_dict({"label": values, "text": values})
     if feature:
         rows = rows.cast_column("label", datasets.ClassLabel(names=feature))
-    return labels.to_ids(rows, names, mapping, "train")["label"][:]
+    return labels.to_ids(rows, names, mapping, places.counted)["label"][:]
 
 
 def test_names_meet_the_models_whatever_their_order_and_case():
@@ -206,6 +206,37 @@ def test_a_swapped_or_foreign_map_is_an_error_that_shows_both():
     with pytest.raises(DataError) as caught:
         ids([0, 1], NAMES, feature=["good", "negative"])
     assert "labels: {good: POSITIVE, negative: NEGATIVE}" in str(caught.value), "equal names stay together"
+
+
+def test_one_strange_label_is_all_that_has_to_be_said():
+    names = {number: f"topic {number}" for number in range(77)} | {77: "testing"}
+    known = [name for name in names.values() if name != "topic 3"]
+    with pytest.raises(DataError, match=r"the model has no label 'tesing' \(row 78\)") as caught:
+        ids([*known, "tesing"], {**names, 78: "testings"})
+    assert "labels: {tesing: testings}" in caught.value.hint, "of those that no other label has, the one most like it"
+    assert "and 59 more" in str(caught.value)
+    assert ids(["topic 1", "zzz"], names, mapping={"zzz": "testing"}) == [1, 77]
+    with pytest.raises(DataError) as caught:
+        ids([f"odd {number}" for number in range(8)], names)
+    assert caught.value.hint.endswith("odd 4: topic 4}, and so on for 3 more")
+    with pytest.raises(DataError, match=r"labels: \{nice: LABEL\}"):
+        ids(["positive", "negative", "nice"], NAMES)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "split", "said"),
+    [
+        ("a.jsonl", '{"text": "x"}\n\n{"text": "y"}\n{"text": null}\n', "{}", "line 4 of {}: text is empty"),
+        ("a.jsonl", '{"text": "x"}\n\n{"text": "y"}\n{"text": null}\n', "{}[50%:]", "line 4 of {}: text is empty"),
+        ("a.json", '[{"text": "x"},\n{"text": null}]', "{}", "row 2 of split 'a.json': text is empty"),
+        ("a.csv", 'text\n"x\ny"\n""\n', "{}", "line 4 of {}: text is empty"),
+    ],
+)
+def test_a_row_is_named_by_its_line_where_there_are_lines(tmp_path, name, text, split, said):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError) as caught:
+        read(tmp_path, split.format(name), path=".", task="fill-mask")
+    assert said.format(tmp_path / name) in str(caught.value)
 
 
 def test_the_recipe_may_say_which_is_which():

@@ -81,7 +81,7 @@ def test_training_needs_no_tags(tmp_path):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"tokens": ["anna", "lee"], "tags": ["O"]}, "row 0 of split 'rows.jsonl' has 2 words and 1 tags"),
+        ({"tokens": ["anna", "lee"], "tags": ["O"]}, r"line 1 of .*rows\.jsonl has 2 words and 1 tags"),
         ({"tokens": [], "tags": []}, "has no words"),
         ({"tokens": ["anna", None], "tags": ["O", "O"]}, "word 1 is empty"),
         ({"tokens": [1, 2], "tags": ["O", "O"]}, "word 0 is 1, not text"),

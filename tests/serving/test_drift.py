@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,13 +82,48 @@ def test_without_labels_only_what_the_model_says_is_compared(checked):
     draw = random.Random(0)
     rows = [{"sentence": " ".join(draw.choices(["bad", "awful", "dull"], k=4))} for _ in range(200)]
     found = checked(rows)
-    assert found.exit_code is ExitCode.OK
+    assert found.exit_code is ExitCode.INCONCLUSIVE, "nothing was checked that would say that it holds"
     assert (found.labelled, found.verdicts, found.figures, found.shared) == (False, (), (), 0)
-    assert "the data holds no label: quality was not checked" in found.notes
+    assert "the data holds no label: quality was not checked" in found.notes[0]
+    assert "--columns label=COLUMN; there are sentence" in found.notes[0]
     assert sum(found.labels.then.values()) == 300
     assert found.labels.now["NEGATIVE"] > 190
     assert found.labels.p_value < 1e-6
     assert 0.5 <= found.labels.confidence_now <= 1
+
+
+def test_a_label_column_of_another_name_is_asked_for(checked):
+    rows = [{"sentence": row["sentence"], "gold": row["label"]} for row in sentences(60, 9)]
+    found = checked(rows)
+    assert found.exit_code is ExitCode.INCONCLUSIVE
+    assert "--columns label=COLUMN; there are sentence, gold" in found.notes[0]
+    assert checked(rows, columns={"label": "gold"}).verdicts
+    with pytest.raises(DataError, match="has no column 'golf' for label; did you mean 'gold'"):
+        checked(rows, columns={"label": "golf"})
+
+
+def test_rows_that_the_run_learned_from_are_counted(checked, done, sentiment, tmp_path, monkeypatch):
+    opened = finished.opened(done)
+    spec = opened.recipe.dataset.model_copy(update={"train": "train.jsonl", "calibration": "train.jsonl[:20]"})
+
+    def again(**changed):
+        recipe = opened.recipe.model_copy(update={"dataset": spec.model_copy(update=changed)})
+        monkeypatch.setattr(finished, "opened", lambda folder: replace(opened, recipe=recipe))
+
+    again()
+    own = [json.loads(line) for line in (sentiment / "train.jsonl").read_text().splitlines()]
+    fresh = sentences(30, 9)
+    found = checked([*own[10:60], *fresh])
+    assert found.seen == {"train": 50, "calibration": 10}
+    assert "warning: 50 of the 80 rows are in the run's train split: figures on them flatter" in found.notes
+    assert checked([{"sentence": row["sentence"]} for row in own[:50]]).seen["train"] == 50, "whatever their labels"
+    clean = checked(fresh)
+    assert clean.seen == {"train": 0, "calibration": 0}
+    assert not [note for note in clean.notes if "warning" in note]
+    again(train="gone.jsonl")
+    assert "whether rows are in the run's train or calibration split is not known" in checked(fresh).notes[-1]
+    again(path=str(tmp_path / "away"))
+    assert "is no file or folder of this machine" in checked(fresh).notes[-1]
 
 
 def test_columns_and_labels_may_have_other_names(checked):
@@ -97,7 +133,7 @@ def test_columns_and_labels_may_have_other_names(checked):
     assert found.figures[0].value > 0.7
     plain = checked([{"text": row["sentence"], "label": row["label"]} for row in sentences(60, 9)])
     assert plain.figures[0].value == found.figures[0].value, "a role's own name stands in for the recipe's column"
-    with pytest.raises(DataError, match=r"the model has no label 'neg' \(row \d+ of split 'train'\)") as caught:
+    with pytest.raises(DataError, match=r"the model has no label 'neg' \(line \d+ of .*fresh.jsonl\)") as caught:
         checked(rows, columns={"text": "review"})
     assert "say which is which: --labels 'neg=NEGATIVE,pos=POSITIVE'" in caught.value.hint
 
@@ -106,9 +142,9 @@ def test_columns_and_labels_may_have_other_names(checked):
     ("rows", "message"),
     [
         ([{"review": "x", "label": 0}], "has no column 'sentence' for text"),
-        ([{"sentence": "x", "label": 2}], r"label 2 is not one of the model's ids \(row 0 of split 'train'\)"),
-        ([{"sentence": "x", "label": 1}, {"sentence": "y", "label": None}], "row 1 of split 'train' has no label"),
-        ([{"sentence": "x", "label": 1}, {"sentence": None, "label": 1}], "row 1 of split 'train': text is empty"),
+        ([{"sentence": "x", "label": 2}], r"label 2 is not one of the model's ids \(line 1 of .*fresh\.jsonl\)"),
+        ([{"sentence": "x", "label": 1}, {"sentence": "y", "label": None}], r"line 2 of .*fresh\.jsonl has no label"),
+        ([{"sentence": "x", "label": 1}, {"sentence": None, "label": 1}], r"line 2 of .*fresh\.jsonl: text is empty"),
     ],
 )
 def test_what_does_not_fit_is_named(checked, rows, message):
@@ -131,7 +167,7 @@ def test_the_command_says_it_by_its_exit_code(done, cli, tmp_path):
     assert (found["artifact"], found["examples"], found["verdicts"][0]["outcome"]) == ("onnx", 200, "fail")
     bare = put(tmp_path / "bare.jsonl", [{"sentence": "the film is great"}])
     made = cli("check", done, "--data", bare)
-    assert made.returncode == 0, made.stderr
+    assert made.returncode == 4, made.stderr
     assert "quality was not checked" in made.stdout
     assert "predicted now:  NEGATIVE 0.0%, POSITIVE 100.0%" in made.stdout
     copy = shutil.copytree(done, tmp_path / "copy")
