@@ -80,12 +80,12 @@ def of(recipe: Recipe, before: Weights, after: Sequence[Weights | None], *, stre
 
 
 def _opened(recipe: Recipe, original: int, unpacked: int) -> int:
-    """Count what is open at once: an artifact, unpacked, and beside it the original where the two are compared."""
+    """Count what is open at once: an artifact, unpacked, and the original where the two are compared; timed, twice."""
     configs = rules.measured(recipe) if recipe.dataset else ()
-    pairs = any(
-        config.batch_sizes() or getattr(metrics.load(config.metric), "TO_ORIGINAL", False) for config in configs
-    )
-    return original + unpacked if pairs else max(original, unpacked)
+    timed = any(config.batch_sizes() for config in configs)
+    if timed or any(getattr(metrics.load(config.metric), "TO_ORIGINAL", False) for config in configs):
+        return original * (2 if timed and machine.spares(original) else 1) + unpacked
+    return max(original, unpacked)
 
 
 def _batch(recipe: Recipe, table: Weights) -> int:

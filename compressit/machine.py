@@ -27,6 +27,11 @@ def free_memory(device: str = "cpu") -> int:
     return memory() // 2
 
 
+def spares(size: int, device: str = "cpu") -> bool:
+    """Tell whether files of so many bytes may well be opened once more than is needed; in memory they may be larger."""
+    return size <= free_memory(device) / 8
+
+
 def give_back() -> None:
     """Return memory that was let go to the system: glibc keeps holes between tensors that stay."""
     if sys.platform == "linux":

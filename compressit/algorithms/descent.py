@@ -33,22 +33,21 @@ def descend(found: Rounded, w_OI: torch.Tensor, gram_II: torch.Tensor, bits: int
     size = w_OI.shape[1] // found.scale_OG.shape[1]
     least, most = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
     scale_GO, point_GO = found.scale_OG.T.contiguous(), found.zero_OG.T.contiguous()
-    whole_IO, v_IO = found.whole_OI.T.contiguous(), found.weight_OI.T.contiguous()
-    off_IO = v_IO - w_OI.T
-    zero_IO = w_OI.T == 0
+    whole_IO, w_IO = found.whole_OI.T.contiguous(), w_OI.T.contiguous()
+    off_IO = (found.weight_OI - w_OI).T.contiguous()
+    zero_IO = w_IO == 0
     curvature = gram_II.diagonal().tolist()
     for _ in range(passes):
-        for start in range(0, len(v_IO), BLOCK):
-            stop = min(start + BLOCK, len(v_IO))
+        for start in range(0, len(w_IO), BLOCK):
+            stop = min(start + BLOCK, len(w_IO))
             slope_BO = gram_II[start:stop] @ off_IO
             for index in range(start, stop):
                 here, group = index - start, index // size
-                aim_O = torch.sub(v_IO[index], slope_BO[here], alpha=1 / curvature[index])
+                aim_O = torch.sub(off_IO[index], slope_BO[here], alpha=1 / curvature[index]).add_(w_IO[index])
                 whole_O = aim_O.div_(scale_GO[group]).add_(point_GO[group]).round_().clamp_(least, most)
                 whole_O = torch.where(zero_IO[index], whole_IO[index], whole_O)
                 change_O = (whole_O - whole_IO[index]).mul_(scale_GO[group])
                 whole_IO[index] = whole_O
-                v_IO[index] += change_O
                 off_IO[index] += change_O
                 if index + 1 < stop:
                     slope_BO[here + 1 :].addr_(gram_II[index, index + 1 : stop], change_O)

@@ -22,9 +22,6 @@ from compressit.measure.interleaving import interleave
 from compressit.measure.memory import Peak
 from compressit.runtimes import Batch, Session
 
-SPARE = 1 / 8
-"""Share of the free memory that the files of what is opened a second time may have: in memory they may be larger."""
-
 
 def main(scratch: Path) -> None:
     """Do the job on standard input."""
@@ -126,9 +123,7 @@ class _Sessions:
     def again(self, subject: Mapping[str, str]) -> Session:
         """Open one a second time where there is room: a session that ran twice a round would be faster than others."""
         size = sum(file.stat().st_size for file in Path(subject["folder"]).rglob("*") if file.is_file())
-        if size > machine.free_memory(subject["device"]) * SPARE:
-            return self(subject)
-        return _open(subject, self.setting, self.scratch)
+        return _open(subject, self.setting, self.scratch) if machine.spares(size, subject["device"]) else self(subject)
 
     def add(self, subject: Mapping[str, str], session: Session) -> None:
         """Keep one that was opened elsewhere."""

@@ -31,8 +31,8 @@ from compressit.steps._quantizing import QuantizingConfig
 from compressit.steps._walking import WalkingConfig, each_group
 from compressit.weights import Weights
 
-REFIT = 10
-"""Rounds by default: 20 gain no more."""
+REFIT = 6
+"""Rounds by default: most of what twenty gain, for a third of the time."""
 
 
 class Config(WalkingConfig, PruningConfig):
@@ -41,7 +41,7 @@ class Config(WalkingConfig, PruningConfig):
     damping: float = Field(0.01, gt=0, le=1)
     """Share of the Hessian's mean diagonal that is added to it."""
     refit: int | None = Field(None, ge=0, le=1000)
-    """Rounds of conjugate gradients that refit the weights that stay; 0 keeps those of the sweep (default: 10, or none
+    """Rounds of conjugate gradients that refit the weights that stay; 0 keeps those of the sweep (default: 6, or none
     where `bits` is given)."""
     bits: int | None = Field(None, ge=2, le=8)
     """Round the weights that stay to so many bits, too."""

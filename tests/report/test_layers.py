@@ -5,10 +5,8 @@ import torch
 
 from compressit import model as models
 from compressit import steps as registered
-from compressit.progress import Silent
 from compressit.report import StepRecord, layers
-from compressit.steps import StepContext
-from tests import tiny
+from tests import stepping, tiny
 
 
 @pytest.fixture
@@ -17,13 +15,8 @@ def applied(tmp_path):
 
     def made(*steps):
         tiny.save("bert", tmp_path / "before")
-        model, task, done = models.load(tmp_path / "before", tiny.task("bert")), tiny.task("bert"), []
-        for name, fields in steps:
-            context = StepContext(train=None, calibration=None, teacher=None, device="cpu", seed=0, progress=Silent(),
-                                  scratch=tmp_path / name)  # fmt: skip
-            module = registered.load(name)
-            notes = module.run(model, module.Config(step=name, **fields), context)
-            done.append(StepRecord(step=name, config={}, notes=dict(notes), seconds=0, parameters=1))
+        model, task = models.load(tmp_path / "before", tiny.task("bert")), tiny.task("bert")
+        done = stepping.done(model, steps, tmp_path)
         model.save(tmp_path / "after")
         found = layers.compared(tmp_path / "before", tmp_path / "after", done)
         return found, *(models.load(tmp_path / place, task).module for place in ("before", "after"))

@@ -100,7 +100,7 @@ def little(file, monkeypatch):
     found = plan.plan(recipe.load(file))
     cost = estimates.of(found.written.recipe, found.before, [step.after for step in found.steps], streams=True)
     for name in ("memory", "free_memory"):
-        monkeypatch.setattr(f"compressit.machine.{name}", lambda: cost.whole - 1)
+        monkeypatch.setattr(f"compressit.machine.{name}", lambda *device: cost.whole - 1)
     return cost.whole - 1
 
 
@@ -123,7 +123,7 @@ def test_measured_from_disk_where_memory_is_too_small(file, tmp_path, monkeypatc
         assert not any(in_memory(model.module) for model, _ in seen)
     assert not (tmp_path / "little" / ".work").exists()
     for name in ("memory", "free_memory"):
-        monkeypatch.setattr(f"compressit.machine.{name}", lambda: 10**12)
+        monkeypatch.setattr(f"compressit.machine.{name}", lambda *device: 10**12)
     again = compressit.apply(file, output=tmp_path / "enough")
     assert len(seen) == 3
     values = [[reading.value for reading in one.artifacts[0].readings] for one in (found, again)]

@@ -6,16 +6,15 @@ import pytest
 import torch
 
 from compressit import model as models
-from compressit import recipe, steps, store
+from compressit import recipe, store
 from compressit.anatomy import keep_blocks
 from compressit.errors import IntegrityError, RecipeError, StepError
 from compressit.progress import Silent
-from compressit.report import StepRecord, layers
+from compressit.report import layers
 from compressit.serving import sensitivity, swapping
 from compressit.serving.finished import Finished
 from compressit.serving.sensitivity import Wanted
-from compressit.steps import StepContext
-from tests import tiny
+from tests import stepping, tiny
 from tests.conftest import sentences
 from tests.report.test_html import shown
 
@@ -49,13 +48,8 @@ def run(tmp_path, original):
     """Change a model by steps or by hand, save it as the checkpoint of a run, and give that."""
 
     def made(*done, by_hand=None, source=original, task="text-classification", rows=None):
-        model, records = models.load(source, task), []
-        for name, fields in done:
-            context = StepContext(train=None, calibration=None, teacher=None, device="cpu", seed=0, progress=Silent(),
-                                  scratch=tmp_path / name)  # fmt: skip
-            module = steps.load(name)
-            notes = module.run(model, module.Config(step=name, **fields), context)
-            records.append(StepRecord(step=name, config={}, notes=dict(notes), seconds=0, parameters=1))
+        model = models.load(source, task)
+        records = stepping.done(model, done, tmp_path)
         if by_hand:
             by_hand(model.module)
         model.save(tmp_path / "run" / "checkpoint")
@@ -258,7 +252,7 @@ def test_an_output_head_goes_with_the_embeddings_it_shares(storyteller, run, tmp
 
 def test_it_refuses_what_it_cannot_measure(run, monkeypatch, tmp_path):
     done = run(("cast", {"dtype": "bfloat16"}))
-    monkeypatch.setattr("compressit.machine.free_memory", lambda: 1000)
+    monkeypatch.setattr("compressit.machine.free_memory", lambda device: 1000)
     with pytest.raises(StepError, match=r"take .* of memory, 1 kB are free"):
         measured(done)
     monkeypatch.undo()

@@ -1,7 +1,5 @@
 """What a user gains by the options of the steps that walk: on a model that has learned, on text it has not seen."""
 
-import math
-
 import pytest
 import torch
 from pydantic import ValidationError
@@ -34,7 +32,7 @@ def loss_after(storyteller, tmp_path):
 
 
 def test_refitted_weights_lose_less_than_those_of_the_sweep(loss_after):
-    swept, refitted = (loss_after("prune_sparsegpt", sparsity=0.7, refit=rounds) for rounds in (0, 10))
+    swept, refitted = (loss_after("prune_sparsegpt", sparsity=0.7, refit=rounds) for rounds in (0, 6))
     assert refitted < 0.9 * swept
     assert loss_after("prune_sparsegpt", sparsity=0.7) == refitted
 
@@ -47,6 +45,6 @@ def test_a_refit_does_not_go_with_bits():
 
 def test_weights_looked_at_again_lose_less_at_few_bits(loss_after):
     once, again = (loss_after("quantize_gptq", bits=2, group_size=16, passes=passes) for passes in (0, 3))
-    assert again < once < math.inf
+    assert again < once
     assert loss_after("quantize_gptq", bits=2, group_size=16) == again
     assert loss_after("quantize_gptq", bits=4) == loss_after("quantize_gptq", bits=4, passes=0)
