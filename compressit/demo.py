@@ -75,4 +75,4 @@ def _place(path: str, demo: ModuleType) -> Path:
     made_by = [inspect.getsource(demo), platform.python_version()]
     made_by += [importlib.metadata.version(name) for name in ("torch", "transformers", "tokenizers")]
     key = hashlib.sha256("\0".join(made_by).encode()).hexdigest()
-    return store.cache() / "demos" / f"{path.removeprefix('demo:')}-{key[:16]}"
+    return store.home() / "demos" / f"{path.removeprefix('demo:')}-{key[:16]}"

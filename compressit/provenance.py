@@ -7,7 +7,7 @@ import os
 import platform
 from pathlib import Path
 
-from compressit import store
+from compressit import machine, store
 from compressit.errors import RecipeError
 
 LIBRARIES = (
@@ -53,6 +53,15 @@ def device(wanted: str) -> str:
     if wanted == "cuda" and not gpu:
         raise RecipeError("--device cuda: torch sees no GPU here", hint="use --device cpu, or install torch for CUDA")
     return wanted
+
+
+def device_class(device: str) -> str:
+    """Name what else of a kind may compute the very same: a GPU's model, or a processor's way with bfloat16."""
+    if device.startswith("cuda"):
+        import torch
+
+        return f"cuda {torch.cuda.get_device_name(device)}"
+    return "cpu with bfloat16" if machine.has_bfloat16() else "cpu"
 
 
 def model(source: str, folder: Path) -> dict[str, str]:

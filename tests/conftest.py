@@ -177,6 +177,20 @@ def save_storyteller(folder: Path, text: str, layers: int = 4) -> None:
     tokens.save_pretrained(folder)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory):
+    """Keep steps' checkpoints apart from the user's, so that each is made by the code under test; demos are shared."""
+    from compressit import store
+
+    own = tmp_path_factory.mktemp("cache")
+    demos = store.home() / "demos"
+    demos.mkdir(parents=True, exist_ok=True)
+    (own / "demos").symlink_to(demos)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COMPRESSIT_CACHE", str(own))
+        yield
+
+
 @pytest.fixture
 def write(tmp_path):
     """Write a recipe file from text; give its path."""

@@ -12,6 +12,7 @@ import typer
 from compressit.cli import (
     apply,
     bench,
+    cache,
     catalog,
     check,
     compare,
@@ -45,6 +46,7 @@ app.command("report")(report.report)
 app.command("predict")(predict.predict)
 app.command("check")(check.check)
 app.command("bench")(bench.bench)
+app.add_typer(cache.verbs, name="cache")
 for room in catalog.ROOMS:
     app.add_typer(catalog.verbs(room), name=room)
 app.command("schema")(schema.schema)

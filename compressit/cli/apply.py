@@ -21,6 +21,9 @@ def apply(
     set_: Set = None,
     device: Device = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start over: use no finished step, nor what a killed run left.")
+    ] = False,
     trust_remote_code: Trust = False,
     waterfall: Annotated[
         bool, typer.Option("--waterfall/--no-waterfall", help="Measure after each step, too, to say what each gained.")
@@ -44,6 +47,7 @@ def apply(
             target,
             device=device,
             overwrite=overwrite,
+            fresh=fresh,
             trust_remote_code=trust_remote_code,
             waterfall=waterfall,
             progress=followed,

@@ -33,7 +33,7 @@ def doctor() -> None:
 
         gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
         say(f"devices   cpu ({os.cpu_count()} cores)" + "".join(f", cuda:{i} {name}" for i, name in enumerate(gpus)))
-    for what, place in (("here", os.getcwd()), ("cache", _nearest(str(store.cache())))):
+    for what, place in (("here", os.getcwd()), ("cache", _nearest(str(store.home())))):
         say(f"disk      {what}: {shutil.disk_usage(place).free / 1e9:.1f} GB free ({place})")
     say(f"hub       token {'present' if os.environ.get('HF_TOKEN') else 'not set'}, "
         f"offline mode {'on' if os.environ.get('HF_HUB_OFFLINE') else 'off'}")  # fmt: skip

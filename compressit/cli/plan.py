@@ -9,29 +9,36 @@ from compressit.cli.options import Json, RecipeFile, Set
 
 if TYPE_CHECKING:
     from compressit.plan import Plan
+    from compressit.runner.foreseeing import Foreseen
 
 
 def plan(recipe: RecipeFile, set_: Set = None, json: Json = False) -> None:
     """Show the steps in order, what each needs, and the estimated size, memory and disk. Loads no weights."""
     from compressit import plan as plans
     from compressit import recipe as recipes
+    from compressit.cli import cache
     from compressit.cli.console import say, table
+    from compressit.runner.foreseeing import foresee
 
     found = plans.plan(recipes.load(recipe, tuple(set_ or ())))
+    kept = foresee(found)
     if json:
         from json import dumps
 
-        say(dumps(summary(found), indent=1))
+        say(dumps(summary(found, kept), indent=1))
         return
     spec = found.written.recipe
     say(f"{spec.name}: {spec.model.path}, {spec.task}")
-    rows = [["0", "the original", "", *_size(found.before)]]
-    for number, step in enumerate(found.steps, 1):
+    rows = [["0", "the original", "", *_size(found.before), ""]]
+    for number, (step, each) in enumerate(zip(found.steps, kept, strict=True), 1):
         needs = ", ".join(sorted(step.config.needs())) or "nothing"
-        rows.append([str(number), step.config.step, needs, *_size(step.after)])
+        rows.append([str(number), step.config.step, needs, *_size(step.after), "kept" if each.kept else ""])
     for number, export in enumerate(spec.exports, len(rows)):
-        rows.append([str(number), f"export {export.artifact}", "evaluation data", "", ""])
-    table(rows, ["", "step", "needs", "parameters", "size"])
+        rows.append([str(number), f"export {export.artifact}", "evaluation data", "", "", ""])
+    table(rows, ["", "step", "needs", "parameters", "size", "done before"])
+    for line, each in zip(cache.told(found, kept), kept, strict=True):
+        if each.why:
+            say(line)
     say("measures  " + ", ".join(config.key for config in found.metrics))
     say("targets   " + ("; ".join(_target(target) for target in spec.targets) or "none"))
     if found.before is None:
@@ -49,7 +56,7 @@ def plan(recipe: RecipeFile, set_: Set = None, json: Json = False) -> None:
             say(f"time      about {minutes} min for walks through the blocks, on this processor{less}")
 
 
-def summary(found: Plan) -> dict[str, Any]:
+def summary(found: Plan, kept: list[Foreseen]) -> dict[str, Any]:
     """Give a plan as plain values."""
     steps = [
         {
@@ -57,8 +64,10 @@ def summary(found: Plan) -> dict[str, Any]:
             "needs": sorted(step.config.needs()),
             "parameters": step.after.parameters if step.after else None,
             "bytes": step.after.bytes if step.after else None,
+            "kept": each.kept,
+            "why_not_kept": list(each.why),
         }
-        for step in found.steps
+        for step, each in zip(found.steps, kept, strict=True)
     ]
     return {
         "name": found.written.recipe.name,

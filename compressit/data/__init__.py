@@ -27,6 +27,7 @@ __all__ = [
     "batched",
     "batches",
     "by_length",
+    "digest",
     "fingerprints",
     "identities",
     "questions",
@@ -146,6 +147,11 @@ def fingerprints(rows: Dataset) -> NDArray[np.uint64]:
     import numpy as np
 
     return np.fromiter((_fingerprint(row) for row in rows), dtype=np.uint64, count=len(rows))
+
+
+def digest(rows: Dataset) -> str:
+    """SHA-256 over the content of all rows, in their order."""
+    return hashlib.sha256(fingerprints(rows).tobytes()).hexdigest()
 
 
 def identities(prepared: Dataset, rows: Dataset) -> NDArray[np.uint64]:

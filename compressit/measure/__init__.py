@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,11 +37,16 @@ QUIET = {
 
 @dataclass(frozen=True)
 class Subject:
-    """An artifact on disk, the runtime that runs it, and on which device."""
+    """An artifact on disk, the runtime that runs it, and on which device.
+
+    Attributes:
+        content: SHA-256 of its files; empty where nobody looks it up.
+    """
 
     folder: str
     runtime: str
     device: str = "cpu"
+    content: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,7 @@ class Setting:
         rows: Folder of the evaluation rows, saved with role names and the model's label ids; None without a data set.
         fields: Fields of the data set that the task's `prepare` takes besides.
         on_disk: A folder for weights that are laid out anew, where weights stay on disk; None where memory holds them.
+        kept: A folder in which what was measured outlives a killed run, on this machine; None where it needn't.
     """
 
     task: str
@@ -58,6 +67,7 @@ class Setting:
     trust_remote_code: bool = False
     fields: Mapping[str, str | int] = field(default_factory=dict)
     on_disk: str | None = None
+    kept: str | None = None
 
 
 @dataclass(frozen=True)
@@ -122,13 +132,48 @@ def measure(
     }
     if setting.on_disk:
         Path(setting.on_disk).mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="compressit-", dir=setting.on_disk) as scratch:
-        said = in_process(job, scratch, f"measuring {subject.folder} on {subject.runtime}")
+    with _place(setting, job) as scratch:
+        said = _kept(scratch) or in_process(job, scratch, f"measuring {subject.folder} on {subject.runtime}")
         with np.load(Path(scratch) / "arrays.npz") as arrays:
             kind = tasks.load(setting.task).OUTPUT
             predictions = kind(**{name: arrays[name] for name in said["output"]}) if setting.rows else kind.empty()
             timings = {size: _timings(size, arrays) for size in sizes}
     return Outcome(Facts(**said["facts"]), predictions, said["memory"], timings, said["protocol"])
+
+
+@contextlib.contextmanager
+def _place(setting: Setting, job: Mapping[str, Any]) -> Iterator[str]:
+    """Give a folder for what a process finds out: one that outlives a killed run, or one that goes at the end."""
+    if setting.kept is None:
+        with tempfile.TemporaryDirectory(prefix="compressit-", dir=setting.on_disk) as scratch:
+            yield scratch
+        return
+    place = Path(setting.kept) / _key(job)
+    place.mkdir(parents=True, exist_ok=True)
+    try:
+        yield str(place)
+    finally:
+        for left in place.glob("weights-*"):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _key(job: Mapping[str, Any]) -> str:
+    """Name what is measured by what the artifacts hold, wherever they lie."""
+
+    def held(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            left_out = ("folder", "rows", "on_disk", "kept")
+            return {name: held(inner) for name, inner in value.items() if name not in left_out}
+        return value
+
+    return hashlib.sha256(json.dumps(held(job), sort_keys=True).encode()).hexdigest()
+
+
+def _kept(scratch: str) -> dict[str, Any] | None:
+    """Read what a process found out before this one was killed, if it came to its end."""
+    answer = Path(scratch) / "answer.json"
+    said: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8")) if answer.is_file() else {"error": ""}
+    return None if "error" in said else said
 
 
 def _timings(size: int, arrays: Mapping[str, Any]) -> Timings:

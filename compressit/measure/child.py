@@ -31,7 +31,9 @@ def main(scratch: Path) -> None:
         answer = {"measure": measure, "time": time}[job["do"]](job, scratch)
     except CompressitError as error:
         answer = {"error": error.message, "hint": error.hint, "exit_code": int(error.exit_code)}
-    (scratch / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
+    half = scratch / "answer.half"
+    half.write_text(json.dumps(answer), encoding="utf-8")
+    half.replace(scratch / "answer.json")
 
 
 def measure(job: Mapping[str, Any], scratch: Path) -> dict[str, Any]:

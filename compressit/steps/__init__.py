@@ -57,6 +57,8 @@ class StepConfig(Spec):
     """Whether it needs no more than one part of the model in memory at a time."""
     tasks: ClassVar[frozenset[str]] = frozenset()
     """Tasks whose models it can change; empty: every one."""
+    refers_to: ClassVar[tuple[str, ...]] = ()
+    """Fields that name other models, by id, folder or demo."""
     renumbers: ClassVar[bool] = False
     """Whether the model reads and writes other tokens afterwards."""
 
@@ -66,6 +68,18 @@ class StepConfig(Spec):
     def needs(self) -> frozenset[Need]:
         """Say what the recipe must provide for these settings."""
         return frozenset()
+
+    def looks_at(self) -> frozenset[Need]:
+        """Say what of it these settings look at where it is there; a step is given nothing else."""
+        return self.needs()
+
+    def models(self) -> tuple[str, ...]:
+        """Name the other models that these settings name."""
+        named: list[str] = []
+        for field in self.refers_to:
+            value = getattr(self, field)
+            named += () if value is None else (value,) if isinstance(value, str) else value
+        return tuple(named)
 
     def unfit(self, task: str) -> str | None:
         """Say which of these settings means nothing to a task's models; None where all do."""

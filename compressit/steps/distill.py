@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 
 class Config(InsideConfig):
     """Fields of the step."""
+
+    refers_to: ClassVar[tuple[str, ...]] = ("teacher",)
 
     teacher: Location | tuple[Location, ...] | None = None
     """Hub id, folder or demo:NAME of the teacher, or several (default: the model as the recipe found it)."""

@@ -34,6 +34,7 @@ class Config(StepConfig):
     tasks: ClassVar[frozenset[str]] = frozenset(
         {"image-classification", "question-answering", "text-classification", "token-classification"}
     )
+    refers_to: ClassVar[tuple[str, ...]] = ("model",)
 
     model: Location
     """Hub id, folder or demo:NAME of the student."""

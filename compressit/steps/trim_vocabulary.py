@@ -83,6 +83,10 @@ class Config(StepConfig):
         asked = {Need.TRAINING: self.corpus == "train", Need.CALIBRATION: measured}
         return frozenset(need for need, wanted in asked.items() if wanted)
 
+    def looks_at(self) -> frozenset[Need]:
+        """Look at the calibration split, too."""
+        return self.needs() | {Need.CALIBRATION}
+
     @model_validator(mode="after")
     def _counted(self) -> Self:
         if self.others == "nearest":

@@ -18,12 +18,13 @@ FLOORS = [
     {"cli"},
     {"compare"},
     {"runner", "serving", "tracking"},
+    {"cache"},
     {"plan", "report", "store", "measure", "demo", "provenance", "estimates"},
     {"rules", "recipe"},
     {"steps", "exports"},
     {"trackers", "runtimes", "metrics", "tasks", "data", "model", "checkpoint", "weights", "anatomy"},
     {"outputs"},
-    {"algorithms", "errors", "registry", "spec", "progress", "machine"},
+    {"algorithms", "errors", "registry", "spec", "progress", "machine", "sharing"},
 ]
 # Neighbours on one floor that are layered among themselves, lower one last.
 MAY = {

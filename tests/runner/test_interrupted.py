@@ -47,7 +47,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(sentiment, tmp_path):
     file.write_text(LONG.format(model=sentiment / "model", data=sentiment))
     cache = tmp_path / "cache"
     with start(file, tmp_path / "out", cache) as killed:
-        until(lambda: len([*cache.glob("unfinished/*/step-1/checkpoint-*/trainer_state.json")]) > 0)
+        until(lambda: len([*cache.glob("unfinished/*/checkpoint-*/trainer_state.json")]) > 0)
         killed.send_signal(signal.SIGKILL)
     assert not (tmp_path / "out").exists()
     with start(file, tmp_path / "out", cache) as again:

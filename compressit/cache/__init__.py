@@ -1,0 +1,15 @@
+"""The checkpoints of finished steps, each under the SHA-256 of all that made it.
+
+No name and no time is part of a key. So two recipes with the same first steps share them, wherever they lie, and what
+differs in the least is made anew.
+"""
+
+from __future__ import annotations
+
+from compressit.cache.entries import Entry, collect, entries, find, place, put
+from compressit.cache.keys import Made, Seen, chain, key
+from compressit.cache.why import differences, nearest
+
+__all__ = [
+    "Entry", "Made", "Seen", "chain", "collect", "differences", "entries", "find", "key", "nearest", "place", "put",
+]  # fmt: skip

@@ -1,0 +1,62 @@
+"""Plan -> Report, the one straight line: load, measure, change step by step, save, export, measure, judge, write."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from compressit import recipe, store
+from compressit.plan import Plan
+from compressit.progress import Progress, Silent, quiet
+from compressit.report import Report, expected
+from compressit.runner.beginning import begin
+from compressit.runner.reporting import write
+from compressit.runner.stepping import passed
+
+__all__ = ["run"]
+
+
+def run(
+    plan: Plan,
+    output: Path,
+    *,
+    device: str = "auto",
+    overwrite: bool = False,
+    fresh: bool = False,
+    trust_remote_code: bool = False,
+    waterfall: bool = True,
+    progress: Progress | None = None,
+) -> Report:
+    """Do what the plan says and publish the result at `output`.
+
+    Args:
+        plan: A checked recipe.
+        output: Folder of the result; it appears there whole or not at all.
+        device: "auto", "cpu" or "cuda".
+        overwrite: Replace an earlier result.
+        fresh: Use nothing that an earlier run has left: no checkpoint of a finished step, and no notes of a killed one.
+        trust_remote_code: Run Python code that the model's repository holds.
+        waterfall: Measure after each step, too, to say what each did.
+        progress: Told how far the work is.
+
+    Raises:
+        CompressitError: see `compressit.errors`; nothing is published then.
+    """
+    about: dict[str, Any] = {"recipe_sha256": recipe.digest(plan.written.recipe)}
+    with ExitStack() as stack:
+        folder = stack.enter_context(store.staged(output, overwrite=overwrite, about=about))
+        stack.enter_context(quiet())
+        work = begin(plan, folder, device, trust_remote_code, fresh, progress or Silent(), stack)
+
+        originals = work.measure_originals()
+        expected.check(work.recipe.expect, work.configs, originals.own)
+        done = []
+        for reached in passed(work):
+            stage = work.stage(reached, originals) if waterfall and reached.number < len(plan.steps) else None
+            if reached.record is not None:
+                done.append((reached.record, stage))
+        subjects, notes = work.save(reached)
+        work.check_claims()
+        pairs = {name: work.measure(name, subject, originals) for name, subject in subjects.items()}
+        return write(work, done, originals, subjects, notes, pairs)

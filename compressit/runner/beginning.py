@@ -1,0 +1,71 @@
+"""What must be there before any work is done: the model, the rows, and what an earlier run has left."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from compressit import cache, data, metrics, provenance, recipe, store, weights
+from compressit import model as models
+from compressit.plan import Plan, refuse_quantized
+from compressit.progress import Progress
+from compressit.runner import leaks
+from compressit.runner.fetching import fetched
+from compressit.runner.work import EVALUATION, SPLITS, Work
+
+
+def begin(
+    plan: Plan, folder: Path, device: str, trust: bool, fresh: bool, progress: Progress, stack: ExitStack
+) -> Work:
+    """Fetch the models and read the splits, so that what is missing shows before any work is done."""
+    started = time.monotonic()
+    spec = plan.written.recipe.dataset
+    chosen = provenance.device(device)
+    source = fetched(plan.model, plan.written.recipe.model.revision, trust, progress)
+    refuse_quantized(weights.read(source), plan.model)
+    rows = {}
+    labels = models.labels(source, trust_remote_code=trust) if spec is not None else {}
+    if spec is not None:
+        for use in SPLITS:
+            split = getattr(spec, use)
+            if split is not None:
+                progress.say(f"read {use} data: {spec.path} {split}")
+                task, base = plan.written.recipe.task, plan.written.base
+                rows[use] = data.rows(spec, split, task, labels, base, labelled=use == EVALUATION)
+        rows[EVALUATION].save_to_disk(str(folder / ".work" / "rows"))
+        leaks.tell(rows, spec, progress)
+    for config in plan.metrics:
+        metrics.fits(config, rows[EVALUATION].column_names if spec else (), labels)
+        getattr(metrics.load(config.metric), "ready", lambda config: None)(config)
+    content = store.content_key(source)
+    digests = {use: data.digest(part) for use, part in rows.items()}
+    others = {
+        path: fetched(recipe.located(path, plan.written.base), None, trust, progress)
+        for step in plan.steps
+        for path in step.config.models()
+    }
+    seen = cache.Seen(
+        source=content,
+        splits={use: digest for use, digest in digests.items() if use != EVALUATION},
+        content=lambda path: store.content_key(others[path]),
+        task=plan.written.recipe.task,
+        fields=spec.task_fields() if spec else {},
+        max_length=spec.max_length if spec else None,
+        seed=plan.written.recipe.seed,
+        device=provenance.device_class(chosen),
+    )
+    made = cache.chain([(step.config, step.module) for step in plan.steps], seen)
+    unfinished = stack.enter_context(store.unfinished(_key(plan, content, digests, chosen), fresh=fresh))
+    return Work(plan, folder, source, chosen, trust, fresh, progress, rows, others, tuple(made), unfinished, started)
+
+
+def _key(plan: Plan, content: str, digests: dict[str, str], device: str) -> str:
+    """Name what a run's notes depend on, its measurements included: recipe, model, data, versions, machine."""
+    whole = hashlib.sha256(recipe.digest(plan.written.recipe).encode())
+    parts = [content, str(plan.written.base), *digests.values()]
+    parts += [str(item) for item in (provenance.versions() | provenance.hardware(device)).items()]
+    for part in (device, *parts):
+        whole.update(part.encode() + b"\0")
+    return whole.hexdigest()

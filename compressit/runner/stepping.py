@@ -1,0 +1,168 @@
+"""One step after the other: taken up where its checkpoint is kept, done and kept where it isn't."""
+
+from __future__ import annotations
+
+import functools
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from compressit import cache, steps, store
+from compressit.errors import CompressitError
+from compressit.model import Model, snapshot
+from compressit.plan import PlannedStep
+from compressit.report import StepRecord
+from compressit.runner.work import CALIBRATION, TRAINING, Reached, Work
+from compressit.sharing import share
+from compressit.steps import Fact, Need
+
+RECORDS = "steps.json"
+
+
+def passed(work: Work) -> Iterator[Reached]:
+    """Go through the steps and say what each has made, those first whose checkpoint an earlier run has left."""
+    records, folder = _last_kept(work)
+    for number, record in enumerate(records, 1):
+        work.progress.say(f"{_title(work, number)}: kept from before")
+        last = number == len(records)
+        yield _reached(work, number, record, folder if last else _fetch(work, number))
+    if len(records) < len(work.plan.steps) or not records:
+        yield from _done(work, records, work.take_up(folder) if folder else work.load())
+
+
+def _done(work: Work, records: list[StepRecord], model: Model) -> Iterator[Reached]:
+    """Do the steps that are left, each unless another process has done it in the meantime."""
+    if not work.plan.steps:
+        yield Reached(0, None, None, lambda: model)
+    for number, step in enumerate(work.plan.steps[len(records) :], len(records) + 1):
+        made = work.made[number - 1]
+        work.progress.say(_title(work, number) + _why(work, made))
+        store.wait(cache.key(made), work.progress.say)
+        folder = None if work.fresh else _fetch(work, number)
+        if folder is not None:
+            records, model = _records(work, folder), work.take_up(folder)
+        else:
+            with store.unfinished(cache.key(made), fresh=work.fresh) as scratch:
+                records = [*records, _run(work, number, step, model, scratch)]
+                folder = _keep(work, number, records, model)
+        checkpoint = snapshot.checkpoint(folder)
+        yield Reached(number, records[-1], checkpoint, functools.partial(_given, model))
+
+
+def _run(work: Work, number: int, step: PlannedStep, model: Model, scratch: Path) -> StepRecord:
+    """Do a step."""
+    import transformers
+
+    config = step.config
+    transformers.set_seed(work.recipe.seed)
+    begun = time.monotonic()
+    seen = config.looks_at()
+    context = steps.StepContext(
+        train=work.rows.get(TRAINING) if Need.TRAINING in seen else None,
+        calibration=work.rows.get(CALIBRATION) if Need.CALIBRATION in seen else None,
+        teacher=work.teacher,
+        student=work.student,
+        device=work.device,
+        seed=work.recipe.seed,
+        progress=work.progress,
+        scratch=scratch,
+        max_length=work.setting.max_length,
+        curve=functools.partial(work.progress.curve, work.label(number)),
+    )
+    try:
+        notes = step.module.run(model, config, context)
+    except CompressitError as error:
+        error.message = f"step {number} ({config.step}): {error.message}"
+        raise
+    if Fact.RANGES not in config.keeps | config.made():
+        model.ranges.clear()
+    return StepRecord(
+        step=config.step,
+        config=config.model_dump(mode="json"),
+        notes=dict(notes),
+        seconds=round(time.monotonic() - begun, 2),
+        parameters=model.module.num_parameters(),
+    )
+
+
+def _keep(work: Work, number: int, records: list[StepRecord], model: Model) -> Path:
+    """Keep what a step has made: for this run, whatever becomes of the cache, and for others."""
+    own = _emptied(_place(work, number))
+    own.mkdir()
+    snapshot.keep(model, own)
+    said = [record.model_dump(mode="json") for record in records]
+    (own / RECORDS).write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+    snapshot.moved(model, own)
+
+    def write(folder: Path) -> None:
+        for file in sorted(own.iterdir()):
+            share(file, folder / file.name)
+
+    cache.put(work.made[number - 1], write)
+    return own
+
+
+def _last_kept(work: Work) -> tuple[list[StepRecord], Path | None]:
+    """Find the last step whose checkpoint is kept: the records up to it, and a folder of our own."""
+    for number in range(len(work.plan.steps), 0, -1):
+        folder = None if work.fresh else _fetch(work, number)
+        if folder is not None:
+            return _records(work, folder), folder
+    return [], None
+
+
+def _fetch(work: Work, number: int) -> Path | None:
+    """Give a step's checkpoint, if it is kept, a second name that nobody else removes."""
+    found = cache.find(work.made[number - 1], work.progress.say)
+    own = _emptied(_place(work, number))
+    if found is None:
+        return None
+    try:
+        share(found, own)
+    except FileNotFoundError:
+        # Somebody let it go this very moment.
+        _emptied(own)
+        return None
+    return own
+
+
+def _reached(work: Work, number: int, record: StepRecord, folder: Path | None) -> Reached:
+    if folder is None:
+        return Reached(number, record, None, None)
+    return Reached(number, record, snapshot.checkpoint(folder), functools.cache(lambda: work.take_up(folder)))
+
+
+def _records(work: Work, folder: Path) -> list[StepRecord]:
+    """Read what is known of the steps up to a checkpoint; names in their settings are those of this recipe."""
+    said = json.loads((folder / RECORDS).read_text(encoding="utf-8"))
+    return [
+        StepRecord.model_validate(record | {"config": step.config.model_dump(mode="json")})
+        for record, step in zip(said, work.plan.steps, strict=False)
+    ]
+
+
+def _why(work: Work, made: cache.Made) -> str:
+    """Say what differs from the nearest checkpoint that is kept."""
+    near = None if work.fresh else cache.nearest(made, cache.entries())
+    if near is None:
+        return ""
+    return f" (one is kept of which this differs: {'; '.join(cache.differences(made, near.made)[:3])})"
+
+
+def _title(work: Work, number: int) -> str:
+    return f"step {number} of {len(work.plan.steps)}: {work.plan.steps[number - 1].config.step}"
+
+
+def _place(work: Work, number: int) -> Path:
+    return work.unfinished / f"kept-{number}"
+
+
+def _emptied(place: Path) -> Path:
+    shutil.rmtree(place, ignore_errors=True)
+    return place
+
+
+def _given(model: Model) -> Model:
+    return model

@@ -1,0 +1,227 @@
+"""What every part of a run needs to know and to do: open models, save, export, measure."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compressit import cache, data, exports, metrics, recipe, runtimes, store
+from compressit import model as models
+from compressit.checkpoint import multiplications
+from compressit.errors import StepError
+from compressit.measure import Setting, Subject, evidence
+from compressit.measure.evidence import ORIGINAL_RUNTIME, Originals, Pair
+from compressit.model import Model, snapshot
+from compressit.plan import Plan
+from compressit.progress import Progress
+from compressit.report import StepRecord
+from compressit.report.waterfall import Stage
+from compressit.rules import CHECKPOINT
+from compressit.sharing import share
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+SPLITS = EVALUATION, TRAINING, CALIBRATION = "evaluation", "train", "calibration"
+CHECKED = 40
+"""Evaluation examples on which an export is checked against the checkpoint."""
+
+
+@dataclass(frozen=True)
+class Reached:
+    """What has come of the model after so many steps.
+
+    Attributes:
+        number: Steps so far.
+        record: Of the last of them; None before the first.
+        checkpoint: Folder of the checkpoint that would be saved; None where `model` first has to save it.
+        model: Opens it, or gives what is open; None where nothing of it is left but the record.
+    """
+
+    number: int
+    record: StepRecord | None
+    checkpoint: Path | None
+    model: Callable[[], Model] | None
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every part of a run needs to know.
+
+    Attributes:
+        folder: Where the result is put together.
+        source: Folder of the model that the recipe names.
+        rows: By use: those of the evaluation, training and calibration splits.
+        others: Folders of other models that steps name, by id, folder or demo name.
+        made: What makes each step's checkpoint.
+        unfinished: A folder for what a killed run can go on from.
+        fresh: Use nothing that an earlier run has left.
+    """
+
+    plan: Plan
+    folder: Path
+    source: Path
+    device: str
+    trust: bool
+    fresh: bool
+    progress: Progress
+    rows: dict[str, Dataset]
+    others: dict[str, Path]
+    made: tuple[cache.Made, ...]
+    unfinished: Path
+    started: float
+
+    @property
+    def recipe(self) -> recipe.Recipe:
+        """The recipe, checked."""
+        return self.plan.written.recipe
+
+    @property
+    def configs(self) -> dict[str, metrics.MetricConfig]:
+        """Metrics of the run by the name that the recipe calls them."""
+        return {config.key: config for config in self.plan.metrics}
+
+    @property
+    def scratch(self) -> Path:
+        """A folder that goes with the run."""
+        return self.folder / ".work"
+
+    @property
+    def setting(self) -> Setting:
+        """What all measurements share."""
+        spec = self.recipe.dataset
+        return Setting(
+            task=self.recipe.task,
+            rows=str(self.scratch / "rows") if spec else None,
+            seed=self.recipe.seed,
+            max_length=spec.max_length if spec else None,
+            trust_remote_code=self.trust,
+            fields=spec.task_fields() if spec else {},
+            on_disk=str(self.scratch / "weights") if self.plan.on_disk else None,
+            kept=str(self.unfinished / "measured"),
+        )
+
+    def subject(self, folder: Path, runtime: str) -> Subject:
+        """Name an artifact to be measured."""
+        return Subject(str(folder), runtime, runtimes.load(runtime).place(self.device), store.content_key(folder))
+
+    def load(self) -> Model:
+        """Open the model; its weights stay on disk where no step and no export needs all of them in memory."""
+        self.progress.say(f"load {self.plan.model}")
+        scratch = self.unfinished / "weights" if self.plan.streams else None
+        return models.load(
+            self.source, self.recipe.task, device=self.device, trust_remote_code=self.trust, scratch=scratch
+        )
+
+    def take_up(self, kept: Path) -> Model:
+        """Open the model as a step has left it."""
+        scratch = self.unfinished / f"weights-{kept.name}" if self.plan.streams else None
+        return snapshot.take_up(
+            kept, self.source, self.recipe.task, device=self.device, trust_remote_code=self.trust, scratch=scratch
+        )
+
+    def measure_originals(self) -> Originals:
+        """Measure the original on each runtime that something will run on, exported to it where it must be."""
+        subjects = {ORIGINAL_RUNTIME: self.subject(self.source, ORIGINAL_RUNTIME)}
+        for export in self.recipe.exports:
+            runtime = type(export).runtime
+            if runtime not in subjects:
+                subjects[runtime] = self.subject(self.plain_export(export.export), runtime)
+        where = ", weights left on disk" if self.plan.on_disk else ""
+        self.progress.say(f"measure the original on {' and '.join(subjects)}{where}")
+        return evidence.originals(subjects, self.setting)
+
+    def plain_export(self, name: str) -> Path:
+        """Give the original's uncompressed export, made now or by a run that was killed later on."""
+        place, half = self.unfinished / f"original-{name}", self.unfinished / f"half-{name}"
+        if not place.exists():
+            self.progress.say(f"export the original to {name}, uncompressed, to compare with")
+            shutil.rmtree(half, ignore_errors=True)
+            self.export(self.load(), exports.load(name).Config(export=name), half)
+            half.rename(place)
+        return place
+
+    def label(self, number: int) -> str:
+        """Call a step by its name, and by its number, too, where there are others of that name."""
+        names = [step.config.step for step in self.plan.steps]
+        name = names[number - 1]
+        return name if names.count(name) == 1 else f"{number} {name}"
+
+    def stage(self, reached: Reached, originals: Originals) -> Stage | None:
+        """Measure what a step has made, as it would be saved."""
+        if reached.checkpoint is not None:
+            return self._stage(reached.number, reached.checkpoint, originals)
+        if reached.model is None:
+            return None
+        self.scratch.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.scratch) as place:
+            reached.model().save(Path(place))
+            return self._stage(reached.number, Path(place), originals)
+
+    def _stage(self, number: int, place: Path, originals: Originals) -> Stage:
+        pair = self.measure(f"what step {number} made", self.subject(place, ORIGINAL_RUNTIME), originals)
+        return Stage(pair.artifact, pair.original, self.left(place))
+
+    def left(self, checkpoint: Path) -> float | None:
+        """Give the multiplications of a checkpoint, as a share of the original's."""
+        before, after = multiplications(self.source), multiplications(checkpoint)
+        return after / before if before and after else None
+
+    def teacher(self, path: str | None) -> Model:
+        """Open a teacher: the model as the recipe found it for None."""
+        folder = self.source if path is None else self.others[path]
+        return models.load(folder, self.recipe.task, device=self.device, trust_remote_code=self.trust)
+
+    def student(self, path: str, labels: Mapping[int, str]) -> tuple[Model, list[str]]:
+        """Open a model that is to be trained for these labels, and name what of it has learned nothing."""
+        task, trust = self.recipe.task, self.trust
+        return models.beginner(self.others[path], task, labels, device=self.device, trust_remote_code=trust)
+
+    def save(self, reached: Reached) -> tuple[dict[str, Subject], dict[str, Any]]:
+        """Put the checkpoint and the exports into the result."""
+        self.progress.say("save the checkpoint")
+        target = self.folder / CHECKPOINT
+        assert reached.model is not None, "the last that was kept is there"
+        if reached.checkpoint is not None:
+            share(reached.checkpoint, target)
+        else:
+            reached.model().save(target)
+        subjects = {CHECKPOINT: self.subject(target, ORIGINAL_RUNTIME)}
+        notes: dict[str, Any] = {CHECKPOINT: {}}
+        for config in self.recipe.exports:
+            name = config.artifact
+            self.progress.say(f"export {name}")
+            notes[name] = self.export(reached.model(), config, self.folder / name)
+            subjects[name] = self.subject(self.folder / name, type(config).runtime)
+        return subjects, notes
+
+    def export(self, model: Model, config: Any, place: Path) -> Any:
+        """Export a model, checked on a few evaluation examples."""
+        place.mkdir(parents=True)
+        evaluation = self.rows[EVALUATION]
+        some = evaluation.select(range(min(CHECKED, len(evaluation))))
+        examples = [
+            batch
+            for rows, size in ((some.select([0]), 1), (some, 8))
+            for _, batch in data.batches(rows, model, size, self.setting.max_length)
+        ]
+        rows, length = self.rows.get(CALIBRATION), self.setting.max_length
+        singles = None if rows is None else lambda count: data.singles(rows, model, count, length)
+        return exports.load(config.export).run(model, config, place, examples, singles)
+
+    def check_claims(self) -> None:
+        """Hold each step to what it promises of the file that was saved."""
+        for number, step in enumerate(self.plan.steps, 1):
+            claim = getattr(step.module, "claim", None)
+            broken = claim(self.folder / CHECKPOINT, step.config) if claim else None
+            if broken:
+                raise StepError(f"step {number} ({step.config.step}) did not keep its promise: {broken}")
+
+    def measure(self, name: str, subject: Subject, originals: Originals) -> Pair:
+        """Measure an artifact next to the original."""
+        self.progress.say(f"measure {name} as saved, on {subject.runtime}, next to the original")
+        return evidence.pair(subject, originals, self.setting, self.plan.metrics)

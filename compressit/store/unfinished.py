@@ -1,0 +1,117 @@
+"""What a killed run can go on from.
+
+Whose it is stands in a folder's name, and is changed by a rename, which only one of two can do; no lock is taken, so
+none can lie or be left behind. Where two begin at the very same time both may work: that costs time and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from compressit.store import owners
+from compressit.store.places import home
+
+
+@dataclass(frozen=True)
+class Left:
+    """What a killed run can go on from, which no live one has.
+
+    Attributes:
+        used: When it was written to last, in seconds since 1970; only tells which to let go first.
+    """
+
+    folder: Path
+    bytes: int
+    used: float
+
+
+PAUSE = 0.5
+"""Seconds between two looks at what another process does."""
+
+
+@contextlib.contextmanager
+def unfinished(key: str, *, fresh: bool = False) -> Iterator[Path]:
+    """Give a folder for what a killed run can go on from; it is found again under the same key, and removed at the end.
+
+    A second process with the same key at the same time gets a folder of its own. `fresh` empties what is found.
+    """
+    place = home() / "unfinished"
+    place.mkdir(parents=True, exist_ok=True)
+    free, own = place / key, place / f"{key}.{owners.mine()}"
+    _sweep(place)
+    if own.exists() or not _claimed(free, own):
+        with tempfile.TemporaryDirectory(prefix=f".{owners.mine()}.", dir=place) as another:
+            yield Path(another)
+        return
+    if fresh:
+        shutil.rmtree(own)
+        own.mkdir()
+    try:
+        yield own
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.rename(own, free)
+        raise
+    shutil.rmtree(own, ignore_errors=True)
+
+
+def wait(key: str, say: Callable[[str], None]) -> None:
+    """Wait as long as another process of this host has the folder of a key, and say for whom."""
+    told = False
+    while (owner := _busy(home() / "unfinished" / key)) is not None:
+        if not told:
+            say(f"{owners.shown(owner)} is at the very same work; waiting for what it makes")
+        told = True
+        time.sleep(PAUSE)
+
+
+def left() -> list[Left]:
+    """List what killed runs can go on from."""
+    found = []
+    for folder in (home() / "unfinished").glob("[0-9a-f]*"):
+        owner = folder.name.partition(".")[2]
+        if owner and owners.alive(owner):
+            continue
+        with contextlib.suppress(OSError):
+            stats = [file.stat() for file in folder.rglob("*") if file.is_file()]
+            used = max((stat.st_mtime for stat in stats), default=folder.stat().st_mtime)
+            found.append(Left(folder, sum(stat.st_size for stat in stats), used))
+    return found
+
+
+def _busy(free: Path) -> str | None:
+    """Name the live process of this host that has a folder, if one has it."""
+    found = (path.name.removeprefix(f"{free.name}.") for path in free.parent.glob(f"{free.name}.*"))
+    mine = owners.mine()
+    others = [owner for owner in found if owner != mine and not owners.elsewhere(owner)]
+    return next(filter(owners.alive, others), None)
+
+
+def _claimed(free: Path, own: Path) -> bool:
+    """Make a folder ours: a new one, or what nobody has or a dead process had; False if a live one has it."""
+    held = sorted(free.parent.glob(f"{free.name}.*"))
+    if any(owners.alive(path.name.removeprefix(f"{free.name}.")) for path in held):
+        return False
+    if not held:
+        free.mkdir(exist_ok=True)
+    for found in (free, *held):
+        try:
+            os.rename(found, own)
+        except OSError:
+            continue
+        return True
+    return False
+
+
+def _sweep(place: Path) -> None:
+    """Remove what dead processes had beside folders that others held."""
+    for left in place.glob(".*"):
+        if not owners.alive(left.name.removeprefix(".").rpartition(".")[0]):
+            shutil.rmtree(left, ignore_errors=True)
