@@ -190,3 +190,21 @@ def _whole(
             rows = torch.Size((shape[0], beside["weight_scale"].shape[-1]))
             point = unpack_from_int32(point, bits, rows, packed_dim=0)
     return stored, point
+
+
+def broken(folder: Path) -> list[str]:
+    """Name the tensors of a checkpoint's files that hold NaN, or infinity where a weight or a bias should be."""
+    from safetensors import safe_open
+
+    found = []
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as opened:
+            names = opened.keys()
+            for name in names:
+                tensor = opened.get_tensor(name)
+                if not tensor.is_floating_point():
+                    continue
+                learned = name.endswith(("weight", "bias", "weight_scale"))
+                sound = tensor.isfinite() if learned else ~tensor.isnan()
+                found += [] if bool(sound.all()) else [name]
+    return found

@@ -9,7 +9,7 @@
     │   └── MissingExtra     5   an optional dependency is not installed
     ├── IntegrityError       6   a file is not what its manifest or its report says, or two results don't compare
     ├── UnsafeError          7   refused: it would run a stranger's code or write where it must not
-    └── RetryableError      75   try again later: the hub or a tracker is out of reach, the output is in use
+    └── RetryableError      75   try again later: the hub is out of reach, the output is in use, a scheduler warned
 
 A message says what is wrong, where, and what to do next.
 """
@@ -44,7 +44,7 @@ MEANING = {
     ExitCode.FAILED: "A step, an export or a measurement failed, and would fail again.",
     ExitCode.INTEGRITY: "A saved file is not what its manifest says, or two results can't be compared.",
     ExitCode.UNSAFE: "Refused as unsafe.",
-    ExitCode.RETRY: "Try again later: the hub or a tracker is out of reach, or the output is in use.",
+    ExitCode.RETRY: "Try again: the hub is out of reach, the output is in use, or a scheduler warned (SIGUSR1).",
     ExitCode.INTERRUPTED: "Interrupted (Ctrl-C).",
     ExitCode.TERMINATED: "Terminated (SIGTERM).",
 }
@@ -102,6 +102,6 @@ class UnsafeError(CompressitError):
 
 
 class RetryableError(CompressitError):
-    """Try again later: the hub or a tracker is out of reach, or the output is in use."""
+    """Try again later: the hub is out of reach, or the output is in use."""
 
     exit_code = ExitCode.RETRY

@@ -26,19 +26,40 @@ FASTER = 2.5
 
 
 @dataclass(frozen=True)
+class Disk:
+    """Bytes on disk at the peak.
+
+    Attributes:
+        result: Where the result is put together, what goes along with that included.
+        steps: What is kept of each step, in the cache.
+        scratch: What else lies in the cache for as long as the run takes.
+        shared: Of the result, what shares its bytes with what is kept of the last step, where both are on one disk.
+    """
+
+    result: int
+    steps: tuple[int, ...]
+    scratch: int
+    shared: int
+
+    @property
+    def bytes(self) -> int:
+        """All in all."""
+        return self.result + sum(self.steps) + self.scratch - self.shared
+
+
+@dataclass(frozen=True)
 class Cost:
     """Estimates.
 
     Attributes:
         memory: Bytes at the peak.
-        disk: Bytes on disk at the peak.
         seconds: Of walks; None without any.
         whole: Bytes that measuring takes with all weights in memory.
         on_disk: That many are not free, so weights stay on disk while they are measured.
     """
 
     memory: int
-    disk: int
+    disk: Disk
     seconds: int | None
     whole: int
     on_disk: bool
@@ -69,14 +90,31 @@ def of(recipe: Recipe, before: Weights, after: Sequence[Weights | None], *, stre
     on_disk = not recipe.exports and whole > machine.free_memory()
     peaks.append(beside + 2 * 4 * _blocks(before)[0] if on_disk else whole - LIBRARIES)
     exported = 4 * final.parameters * len(recipe.exports)
-    disk = final.bytes + exported + (4 * before.parameters + 4 * final.parameters if exported else 0)
-    disk += unpacked if on_disk and final.bytes < unpacked else 0
-    disk += sum(table.bytes for step, table in zip(recipe.steps, tables, strict=False) if step.streams)
-    # What a step made is saved for as long as it is measured.
-    disk += max((table.bytes for table in tables[1:-1]), default=0)
+    kept = tuple(_kept(table, before, streams=streams) for table in tables[1:])
+    disk = Disk(
+        # What a step made is saved for as long as it is measured, where what is kept of it can't be.
+        result=final.bytes + exported + (unpacked if on_disk and final.bytes < unpacked else 0)
+        + max((table.bytes for table in tables[1:-1] if streams or table.quantized), default=0),
+        steps=kept,
+        scratch=4 * before.parameters * bool(exported) + max(map(_scratch, recipe.steps, kept, tables), default=0),
+        shared=0 if streams or final.quantized or not kept else final.bytes,
+    )  # fmt: skip
     walked = [step for step in recipe.steps if step.walks()]
     seconds = round(sum(_seconds(recipe, step, before) for step in walked)) if walked else None
     return Cost(LIBRARIES + max(peaks), disk, seconds, whole, on_disk)
+
+
+def _kept(table: Weights, before: Weights, *, streams: bool) -> int:
+    """Count what is kept of a step: in memory floats, and integers besides; of weights on disk what was changed."""
+    floats = round(table.parameters * before.bytes / max(1, before.parameters))
+    if not table.quantized:
+        return table.bytes
+    return table.parameters + (0 if streams else floats)
+
+
+def _scratch(step: StepConfig, kept: int, table: Weights) -> int:
+    """Count what a step can go on from: of a training two checkpoints with AdamW's moments; else what is kept."""
+    return 2 * 3 * 4 * table.parameters if Need.TRAINING in step.needs() else kept
 
 
 def _opened(recipe: Recipe, original: int, unpacked: int) -> int:

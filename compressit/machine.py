@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -25,6 +26,11 @@ def free_memory(device: str = "cpu") -> int:
             if line.startswith("MemAvailable"):
                 return int(line.split()[1]) * 1024
     return memory() // 2
+
+
+def free_disk(folder: Path) -> int:
+    """Bytes that can be written to a folder's disk."""
+    return shutil.disk_usage(folder).free
 
 
 def spares(size: int, device: str = "cpu") -> bool:

@@ -40,7 +40,7 @@ class Plan:
         before: The model's weights; None where their headers can't be read without a download or a training.
         why_not: Why `before` is None.
         memory: Bytes of main memory at the peak; None if unknown.
-        disk: Bytes on disk at the peak, the result included; None if unknown.
+        disk: Bytes on disk at the peak, by where they lie; None if unknown.
         on_disk: Weights stay on disk while they are measured, too: memory can't hold what is open then.
         seconds: About how long walks through the blocks take on this machine's processor; None without any.
     """
@@ -52,7 +52,7 @@ class Plan:
     before: Weights | None
     why_not: str
     memory: int | None
-    disk: int | None
+    disk: estimates.Disk | None
     seconds: int | None = None
     on_disk: bool = False
 

@@ -6,10 +6,11 @@ differs in the least is made anew.
 
 from __future__ import annotations
 
-from compressit.cache.entries import Entry, collect, entries, find, place, put
+from compressit.cache.entries import Entry, collect, entries, find, kept, place, put
 from compressit.cache.keys import Made, Seen, chain, key
 from compressit.cache.why import differences, nearest
 
 __all__ = [
-    "Entry", "Made", "Seen", "chain", "collect", "differences", "entries", "find", "key", "nearest", "place", "put",
+    "Entry", "Made", "Seen", "chain", "collect", "differences", "entries", "find", "kept", "key",
+    "nearest", "place", "put",
 ]  # fmt: skip

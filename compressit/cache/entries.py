@@ -74,6 +74,11 @@ def put(made: Made, write: Callable[[Path], None]) -> Path | None:
     return target
 
 
+def kept(made: Made) -> bool:
+    """Tell whether a checkpoint is there; `find` looks whether it is as it was."""
+    return (place() / key(made) / store.MANIFEST).is_file()
+
+
 def find(made: Made, say: Callable[[str], None]) -> Path | None:
     """Give the folder of a checkpoint if it is kept, and as it was when it was put there.
 

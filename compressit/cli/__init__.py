@@ -73,6 +73,8 @@ def _root(
 def main() -> None:
     """Run a command; every way to end has its exit code."""
     signal.signal(signal.SIGTERM, _terminate)
+    if hasattr(signal, "SIGUSR1"):
+        signal.signal(signal.SIGUSR1, _warn)
     try:
         code = app(standalone_mode=False)
     except CompressitError as error:
@@ -95,3 +97,9 @@ def main() -> None:
 def _terminate(number: int, frame: FrameType | None) -> None:
     sys.stderr.write("terminated; nothing was published. Run the same command again to go on\n")
     sys.exit(int(ExitCode.TERMINATED))
+
+
+def _warn(number: int, frame: FrameType | None) -> None:
+    """Stop before a scheduler takes the machine away, in time to say so."""
+    sys.stderr.write("stopped by SIGUSR1; nothing was published. Run the same command again to go on\n")
+    sys.exit(int(ExitCode.RETRY))

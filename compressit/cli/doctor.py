@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 
 def doctor() -> None:
     """Show versions, devices, disk and which optional parts are installed. Exit code 5 if a required one is missing."""
     import platform
-    import shutil
     from importlib.metadata import PackageNotFoundError, requires, version
 
-    from compressit import __version__, store
+    from compressit import __version__, machine, store
     from compressit.cli.console import say, table
     from compressit.errors import StepError
 
@@ -33,8 +33,8 @@ def doctor() -> None:
 
         gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
         say(f"devices   cpu ({os.cpu_count()} cores)" + "".join(f", cuda:{i} {name}" for i, name in enumerate(gpus)))
-    for what, place in (("here", os.getcwd()), ("cache", _nearest(str(store.home())))):
-        say(f"disk      {what}: {shutil.disk_usage(place).free / 1e9:.1f} GB free ({place})")
+    for what, place in (("here", Path.cwd()), ("cache", store.nearest(store.home()))):
+        say(f"disk      {what}: {machine.free_disk(place) / 1e9:.1f} GB free ({place})")
     say(f"hub       token {'present' if os.environ.get('HF_TOKEN') else 'not set'}, "
         f"offline mode {'on' if os.environ.get('HF_HUB_OFFLINE') else 'off'}")  # fmt: skip
     if missing:
@@ -47,9 +47,3 @@ def _parse(requirement: str) -> tuple[str, str | None]:
     name = re.split(r"[\s<>=!~;\[]", requirement, maxsplit=1)[0]
     extra = re.search(r"extra\s*==\s*['\"]([^'\"]+)", requirement)
     return name, extra.group(1) if extra else None
-
-
-def _nearest(path: str) -> str:
-    while not os.path.isdir(path):
-        path = os.path.dirname(path)
-    return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressit import estimates
@@ -18,10 +19,12 @@ def plan(recipe: RecipeFile, set_: Set = None, json: Json = False) -> None:
     from compressit import recipe as recipes
     from compressit.cli import cache
     from compressit.cli.console import say, table
+    from compressit.runner import room
     from compressit.runner.foreseeing import foresee
 
     found = plans.plan(recipes.load(recipe, tuple(set_ or ())))
     kept = foresee(found)
+    room.check(found, [each.kept for each in kept], Path("runs"))
     if json:
         from json import dumps
 
@@ -46,7 +49,9 @@ def plan(recipe: RecipeFile, set_: Set = None, json: Json = False) -> None:
     else:
         where = "weights stay on disk" if found.streams else "all weights in memory"
         say(f"memory    about {_bytes(found.memory)} at the peak ({where})")
-        say(f"disk      about {_bytes(found.disk)} at the peak")
+        assert found.disk is not None, "estimated with the memory"
+        kept_of_steps = _bytes(sum(found.disk.steps))
+        say(f"disk      about {_bytes(found.disk.bytes)} at the peak, {kept_of_steps} of it kept of steps")
         if found.on_disk:
             say("measuring reads weights from disk, once a batch where the system can't keep them")
         if found.seconds is not None:
@@ -76,7 +81,7 @@ def summary(found: Plan, kept: list[Foreseen]) -> dict[str, Any]:
         "exports": [export.artifact for export in found.written.recipe.exports],
         "metrics": [config.key for config in found.metrics],
         "memory_bytes": found.memory,
-        "disk_bytes": found.disk,
+        "disk_bytes": found.disk.bytes if found.disk else None,
         "walk_seconds": found.seconds,
         "weights_stay_on_disk": found.streams,
         "measured_from_disk": found.on_disk,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compressit import anatomy
+from compressit import anatomy, machine
 from compressit.errors import StepError
 
 if TYPE_CHECKING:
@@ -109,11 +109,18 @@ def write(file: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str
             os.fsync(stream.fileno())
         os.replace(partial, file)
     except SafetensorError as error:
-        raise StepError(
-            f"writing {file} failed: {' '.join(str(error).split())[:200]}", hint="is the disk full?"
-        ) from error
+        raise unwritten(file, error) from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def unwritten(path: Path, error: Exception) -> StepError:
+    """Say why safetensors could not write something."""
+    free = machine.free_disk(path.parent)
+    return StepError(
+        f"writing {path} failed: {' '.join(str(error).split())[:200]} ({free:,} bytes free)",
+        hint="earlier results are untouched; free some space, or choose a folder on another disk",
+    )
 
 
 def fill(module: Any, tensors: Mapping[str, torch.Tensor]) -> Callable[[], None]:

@@ -37,8 +37,7 @@ def save(model: Model, folder: Path) -> None:
         try:
             model.module.save_pretrained(folder)
         except SafetensorError as error:
-            line = " ".join(str(error).split())[:200]
-            raise StepError(f"writing {folder} failed: {line}", hint="is the disk full?") from error
+            raise disk.unwritten(folder, error) from error
         return
     scheme, names = _write_weights(model, folder)
     module = model.module

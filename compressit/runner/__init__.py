@@ -10,7 +10,7 @@ from compressit import recipe, store
 from compressit.plan import Plan
 from compressit.progress import Progress, Silent, quiet
 from compressit.report import Report, expected
-from compressit.runner.beginning import begin
+from compressit.runner.beginning import begin, refuse_own_input
 from compressit.runner.reporting import write
 from compressit.runner.stepping import passed
 
@@ -44,6 +44,7 @@ def run(
         CompressitError: see `compressit.errors`; nothing is published then.
     """
     about: dict[str, Any] = {"recipe_sha256": recipe.digest(plan.written.recipe)}
+    refuse_own_input(plan, output)
     with ExitStack() as stack:
         folder = stack.enter_context(store.staged(output, overwrite=overwrite, about=about))
         stack.enter_context(quiet())
@@ -57,6 +58,6 @@ def run(
             if reached.record is not None:
                 done.append((reached.record, stage))
         subjects, notes = work.save(reached)
-        work.check_claims()
+        work.check_saved()
         pairs = {name: work.measure(name, subject, originals) for name, subject in subjects.items()}
         return write(work, done, originals, subjects, notes, pairs)

@@ -9,11 +9,25 @@ from pathlib import Path
 
 from compressit import cache, data, metrics, provenance, recipe, store, weights
 from compressit import model as models
+from compressit.checkpoint import broken
+from compressit.errors import IntegrityError, RecipeError
 from compressit.plan import Plan, refuse_quantized
 from compressit.progress import Progress
-from compressit.runner import leaks
+from compressit.runner import leaks, room
 from compressit.runner.fetching import fetched
 from compressit.runner.work import EVALUATION, SPLITS, Work
+
+
+def refuse_own_input(plan: Plan, output: Path) -> None:
+    """Refuse to replace what the run reads by what it writes."""
+    written = plan.written
+    read = [("the model", plan.model)]
+    read += [(f"a model of {step.config.step}", path) for step in plan.steps for path in step.config.models()]
+    read += [("the data", written.recipe.dataset.path)] if written.recipe.dataset else []
+    for what, path in read:
+        found = Path(recipe.located(path, written.base))
+        if found.exists() and found.resolve().is_relative_to(output.resolve()):
+            raise RecipeError(f"{what}, {found}, lies in {output}, where the result goes", hint="choose another -o")
 
 
 def begin(
@@ -39,6 +53,8 @@ def begin(
     for config in plan.metrics:
         metrics.fits(config, rows[EVALUATION].column_names if spec else (), labels)
         getattr(metrics.load(config.metric), "ready", lambda config: None)(config)
+    if names := broken(source):
+        raise IntegrityError(f"{plan.model} holds NaN or infinity, in {', '.join(names[:3])}", hint="it can't be used")
     content = store.content_key(source)
     digests = {use: data.digest(part) for use, part in rows.items()}
     others = {
@@ -57,8 +73,23 @@ def begin(
         device=provenance.device_class(chosen),
     )
     made = cache.chain([(step.config, step.module) for step in plan.steps], seen)
+    room.check(plan, [not fresh and cache.kept(each) for each in made], folder)
     unfinished = stack.enter_context(store.unfinished(_key(plan, content, digests, chosen), fresh=fresh))
-    return Work(plan, folder, source, chosen, trust, fresh, progress, rows, others, tuple(made), unfinished, started)
+    return Work(
+        plan=plan,
+        folder=folder,
+        source=source,
+        content=content,
+        device=chosen,
+        trust=trust,
+        fresh=fresh,
+        progress=progress,
+        rows=rows,
+        others=others,
+        made=tuple(made),
+        unfinished=unfinished,
+        started=started,
+    )
 
 
 def _key(plan: Plan, content: str, digests: dict[str, str], device: str) -> str:

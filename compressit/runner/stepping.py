@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from compressit import cache, steps, store
-from compressit.errors import CompressitError
+from compressit.errors import CompressitError, StepError
 from compressit.model import Model, snapshot
 from compressit.plan import PlannedStep
 from compressit.report import StepRecord
@@ -76,6 +76,13 @@ def _run(work: Work, number: int, step: PlannedStep, model: Model, scratch: Path
     except CompressitError as error:
         error.message = f"step {number} ({config.step}): {error.message}"
         raise
+    except (MemoryError, RuntimeError) as error:
+        if not _of_memory(error):
+            raise
+        raise StepError(
+            f"step {number} ({config.step}) ran out of memory on {work.device}: {str(error).splitlines()[0][:200]}",
+            hint="what was done before is kept; use a smaller batch_size or max_length, or a larger machine",
+        ) from error
     if Fact.RANGES not in config.keeps | config.made():
         model.ranges.clear()
     return StepRecord(
@@ -85,6 +92,13 @@ def _run(work: Work, number: int, step: PlannedStep, model: Model, scratch: Path
         seconds=round(time.monotonic() - begun, 2),
         parameters=model.module.num_parameters(),
     )
+
+
+def _of_memory(error: Exception) -> bool:
+    """Tell whether memory ran out: Python's, a GPU's, or the processor's, for which torch has no kind of its own."""
+    import torch
+
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _keep(work: Work, number: int, records: list[StepRecord], model: Model) -> Path:

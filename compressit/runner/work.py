@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from compressit import cache, data, exports, metrics, recipe, runtimes, store
 from compressit import model as models
-from compressit.checkpoint import multiplications
-from compressit.errors import StepError
+from compressit.checkpoint import broken, multiplications
+from compressit.errors import IntegrityError, StepError
 from compressit.measure import Setting, Subject, evidence
 from compressit.measure.evidence import ORIGINAL_RUNTIME, Originals, Pair
 from compressit.model import Model, snapshot
@@ -55,6 +55,7 @@ class Work:
     Attributes:
         folder: Where the result is put together.
         source: Folder of the model that the recipe names.
+        content: SHA-256 of its files.
         rows: By use: those of the evaluation, training and calibration splits.
         others: Folders of other models that steps name, by id, folder or demo name.
         made: What makes each step's checkpoint.
@@ -65,6 +66,7 @@ class Work:
     plan: Plan
     folder: Path
     source: Path
+    content: str
     device: str
     trust: bool
     fresh: bool
@@ -213,13 +215,22 @@ class Work:
         singles = None if rows is None else lambda count: data.singles(rows, model, count, length)
         return exports.load(config.export).run(model, config, place, examples, singles)
 
-    def check_claims(self) -> None:
-        """Hold each step to what it promises of the file that was saved."""
+    def check_saved(self) -> None:
+        """Hold what was saved to what each step promises, and to be numbers; and the model to be what it was."""
         for number, step in enumerate(self.plan.steps, 1):
             claim = getattr(step.module, "claim", None)
-            broken = claim(self.folder / CHECKPOINT, step.config) if claim else None
-            if broken:
-                raise StepError(f"step {number} ({step.config.step}) did not keep its promise: {broken}")
+            unkept = claim(self.folder / CHECKPOINT, step.config) if claim else None
+            if unkept:
+                raise StepError(f"step {number} ({step.config.step}) did not keep its promise: {unkept}")
+        if names := broken(self.folder / CHECKPOINT):
+            raise IntegrityError(
+                f"what was saved holds NaN or infinity, in {', '.join(names[:3])}: nothing is published",
+                hint="a training that came apart leaves such: try a smaller learning_rate",
+            )
+        if store.content_key(self.source) != self.content:
+            raise IntegrityError(
+                f"{self.source} was changed while it was compressed: nothing is published", hint="run it again"
+            )
 
     def measure(self, name: str, subject: Subject, originals: Originals) -> Pair:
         """Measure an artifact next to the original."""

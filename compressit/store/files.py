@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import shutil
 from pathlib import Path
 
+from compressit import machine
 from compressit.errors import StepError
 
 
@@ -31,11 +31,16 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def nearest(path: Path) -> Path:
+    """Give the folder that a path will lie in, as far as it is there."""
+    return next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.is_dir())
+
+
 def explained(error: OSError, target: Path) -> StepError:
     """Say why something could not be written."""
     if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO):
         return StepError(f"the run to {target} failed: {error}")
-    free = shutil.disk_usage(target.parent).free
+    free = machine.free_disk(nearest(target))
     return StepError(
         f"writing {error.filename or target} failed: {error.strerror or error} ({free:,} bytes free)",
         hint="earlier results are untouched; free some space, or choose another folder with -o",

@@ -147,9 +147,10 @@ def commit(folder: Path, target: Path, about: dict[str, Any], *, overwrite: bool
     try:
         os.rename(folder, target)
     except OSError as error:
-        if old.exists():
+        taken = target.exists()
+        if old.exists() and not taken:
             os.rename(old, target)
-        if target.exists():
+        if taken:
             raise RetryableError(f"another run published {target} in the meantime") from error
         raise
     files.sync(target.parent)
