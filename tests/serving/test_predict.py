@@ -16,6 +16,7 @@ from compressit.report import Artifact, Provenance, Report
 from compressit.serving import finished, predict, reading
 from compressit.serving.finished import Finished
 from compressit.serving.predict import Wanted
+from compressit.store import owners
 from tests import questions, tagged, tiny
 from tests.conftest import sentences
 
@@ -265,7 +266,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
         stream.write("half")
         raise KeyError
     assert list(tmp_path.iterdir()) == []
-    (tmp_path / f".out.jsonl.tmp-{store._host()}-99999999-0").write_text("of a process that was killed")
+    (tmp_path / f".out.jsonl.tmp-{owners.host()}-99999999-0").write_text("of a process that was killed")
     with store.written(target) as stream:
         stream.write("whole")
         assert not target.exists()
