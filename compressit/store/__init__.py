@@ -7,11 +7,11 @@ can't be taken for a result, and the next run on the same host removes it.
 
 from __future__ import annotations
 
+from compressit.store.claims import Left, left, unfinished, wait
 from compressit.store.files import nearest
 from compressit.store.manifests import MANIFEST, amend, check, content_key, manifest, verify
 from compressit.store.places import home
 from compressit.store.publishing import check_file, check_target, staged, written
-from compressit.store.unfinished import Left, left, unfinished, wait
 
 __all__ = [
     "MANIFEST", "Left", "amend", "check", "check_file", "check_target", "content_key", "home", "left",

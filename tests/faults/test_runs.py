@@ -8,12 +8,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
 import compressit
 from compressit import cache, plan, recipe, runner, steps, store
 from compressit.errors import IntegrityError, RecipeError, StepError
+from compressit.store import claims
 
 RECIPE = """\
 name: faulty
@@ -135,6 +137,27 @@ def test_one_step_is_waited_for_while_another_process_is_at_it(here):
     assert re.fullmatch(rf"process {other.pid} on .* is at the very same work; waiting for what it makes", said[0])
     store.wait("ab" * 32, said.append)
     assert len(said) == 1
+
+
+def test_of_another_host_is_waited_for_as_long_as_it_gives_signs_of_life(here, monkeypatch):
+    monkeypatch.setattr(claims, "PAUSE", 0.05)
+    monkeypatch.setattr(claims, "PATIENCE", 0.5)
+    monkeypatch.setattr(claims, "BEAT", 0.1)
+    key, said = "ef" * 32, []
+    far = here / "unfinished" / f"{key}.far-away-17-4"
+    far.mkdir(parents=True)
+    (far / "half").write_text("half")
+    with claims._touched(far):
+        thread = threading.Thread(target=store.wait, args=(key, said.append))
+        thread.start()
+        thread.join(1.5)
+        assert thread.is_alive(), "it still works"
+    thread.join(10)
+    assert not thread.is_alive()
+    assert [line.partition(" is ")[0] for line in said] == ["process 17 on far-away"] * 2
+    assert "silent" in said[1]
+    with store.unfinished(key) as own:
+        assert (own / "half").read_text() == "half"
 
 
 def test_where_nobody_sees_another_both_work_and_both_are_right(here, tmp_path, monkeypatch):

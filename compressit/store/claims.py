@@ -10,6 +10,7 @@ import contextlib
 import os
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -34,6 +35,10 @@ class Left:
 
 PAUSE = 0.5
 """Seconds between two looks at what another process does."""
+BEAT = 10
+"""Seconds after which whoever has a folder touches it."""
+PATIENCE = 180
+"""Seconds of this machine's clock without a touch after which a process of another host is held to be dead."""
 
 
 @contextlib.contextmanager
@@ -54,7 +59,8 @@ def unfinished(key: str, *, fresh: bool = False) -> Iterator[Path]:
         shutil.rmtree(own)
         own.mkdir()
     try:
-        yield own
+        with _touched(own):
+            yield own
     except BaseException:
         with contextlib.suppress(OSError):
             os.rename(own, free)
@@ -63,13 +69,22 @@ def unfinished(key: str, *, fresh: bool = False) -> Iterator[Path]:
 
 
 def wait(key: str, say: Callable[[str], None]) -> None:
-    """Wait as long as another process of this host has the folder of a key, and say for whom."""
-    told = False
-    while (owner := _busy(home() / "unfinished" / key)) is not None:
+    """Wait as long as another live process has the folder of a key, and say for whom.
+
+    Of this host it is known who lives. One of another host lives as long as it touches its folder; then its folder is
+    taken from it. Should it wake up after all, it fails for want of it, and harms nothing.
+    """
+    free, told = home() / "unfinished" / key, False
+    touched: dict[str, tuple[int, float]] = {}
+    while owner := next((each for each in _holders(free) if _lives(free, each, touched)), None):
         if not told:
             say(f"{owners.shown(owner)} is at the very same work; waiting for what it makes")
         told = True
         time.sleep(PAUSE)
+    for owner in filter(owners.elsewhere, _holders(free)):
+        say(f"{owners.shown(owner)} is silent; going on from what it left")
+        with contextlib.suppress(OSError):
+            os.rename(free.with_name(f"{key}.{owner}"), free)
 
 
 def left() -> list[Left]:
@@ -86,12 +101,42 @@ def left() -> list[Left]:
     return found
 
 
-def _busy(free: Path) -> str | None:
-    """Name the live process of this host that has a folder, if one has it."""
-    found = (path.name.removeprefix(f"{free.name}.") for path in free.parent.glob(f"{free.name}.*"))
-    mine = owners.mine()
-    others = [owner for owner in found if owner != mine and not owners.elsewhere(owner)]
-    return next(filter(owners.alive, others), None)
+def _holders(free: Path) -> list[str]:
+    """Name the other processes that have a folder."""
+    found = (path.name.removeprefix(f"{free.name}.") for path in sorted(free.parent.glob(f"{free.name}.*")))
+    return [owner for owner in found if owner != owners.mine()]
+
+
+def _lives(free: Path, owner: str, touched: dict[str, tuple[int, float]]) -> bool:
+    """Tell whether a process lives; `touched` remembers when each folder was seen to change, by our own clock."""
+    if not owners.elsewhere(owner):
+        return owners.alive(owner)
+    try:
+        time_there = free.with_name(f"{free.name}.{owner}").stat().st_mtime_ns
+    except OSError:
+        return False
+    if touched.get(owner, (None,))[0] != time_there:
+        touched[owner] = time_there, time.monotonic()
+    return time.monotonic() - touched[owner][1] < PATIENCE
+
+
+@contextlib.contextmanager
+def _touched(folder: Path) -> Iterator[None]:
+    """Touch a folder again and again, so that other hosts see that somebody is at it."""
+    end = threading.Event()
+
+    def touch() -> None:
+        while not end.wait(BEAT):
+            with contextlib.suppress(OSError):
+                os.utime(folder)
+
+    thread = threading.Thread(target=touch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join()
 
 
 def _claimed(free: Path, own: Path) -> bool:
