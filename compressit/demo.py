@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import inspect
 import platform
-import tempfile
+import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,6 +20,8 @@ from compressit.progress import Progress
 from compressit.steps import StepContext
 
 SEED = 0
+PAUSE = 1
+"""Seconds between two looks at what another process does."""
 
 
 def cached(path: str) -> Path | None:
@@ -36,32 +39,34 @@ def folder(path: str, progress: Progress) -> Path:
     demo = _module(path)
     target = _place(path, demo)
     progress.say(f"{path}: training its model (once, kept in {target.parent})")
-    try:
-        with store.staged(target) as temporary:
-            _train(path, demo, temporary, progress)
-    except RetryableError:
-        if cached(path) is None:
-            raise
+    while cached(path) is None:
+        store.wait(target.name, progress.say)
+        # Where another process is at it unseen, it is asked for again and again until that one is done.
+        with contextlib.suppress(RetryableError), store.unfinished(target.name) as scratch:
+            if cached(path) is None:
+                with store.staged(target) as temporary:
+                    _train(path, demo, temporary, scratch, progress)
+            continue
+        time.sleep(PAUSE)
     return target
 
 
-def _train(path: str, demo: ModuleType, target: Path, progress: Progress) -> None:
+def _train(path: str, demo: ModuleType, target: Path, scratch: Path, progress: Progress) -> None:
     module, processor = demo.untrained(demo.splits()["train"], SEED)
     model = Model(module, processor, demo.TASK, path)
     spec = DatasetSpec(path=path, evaluation="test", columns=demo.COLUMNS)
     step: Any = steps.load("finetune")
     config = step.Config.model_validate({"step": "finetune", **demo.TRAINING})
-    with tempfile.TemporaryDirectory(prefix="compressit-") as scratch:
-        context = StepContext(
-            train=rows(spec, "train", demo.TASK, module.config.id2label, Path()),
-            calibration=None,
-            teacher=lambda _: model,
-            device="cpu",
-            seed=SEED,
-            progress=progress,
-            scratch=Path(scratch),
-        )
-        step.run(model, config, context)
+    context = StepContext(
+        train=rows(spec, "train", demo.TASK, module.config.id2label, Path()),
+        calibration=None,
+        teacher=lambda _: model,
+        device="cpu",
+        seed=SEED,
+        progress=progress,
+        scratch=scratch,
+    )
+    step.run(model, config, context)
     model.save(target)
 
 

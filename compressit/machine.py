@@ -28,6 +28,17 @@ def free_memory(device: str = "cpu") -> int:
     return memory() // 2
 
 
+def peak(device: str = "cpu") -> int:
+    """Bytes of a device's memory that this process had at most."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.max_memory_allocated(device))
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
 def free_disk(folder: Path) -> int:
     """Bytes that can be written to a folder's disk."""
     return shutil.disk_usage(folder).free

@@ -9,10 +9,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from compressit import cache, steps, store
+from compressit import cache, machine, steps, store
 from compressit.errors import CompressitError, StepError
 from compressit.model import Model, snapshot
 from compressit.plan import PlannedStep
+from compressit.recipe import quantities
 from compressit.report import StepRecord
 from compressit.runner.work import CALIBRATION, TRAINING, Reached, Work
 from compressit.sharing import share
@@ -79,8 +80,10 @@ def _run(work: Work, number: int, step: PlannedStep, model: Model, scratch: Path
     except (MemoryError, RuntimeError) as error:
         if not _of_memory(error):
             raise
+        peak = quantities.show(machine.peak(work.device), "bytes")
         raise StepError(
-            f"step {number} ({config.step}) ran out of memory on {work.device}: {str(error).splitlines()[0][:200]}",
+            f"step {number} ({config.step}) ran out of memory on {work.device}, {peak} at the peak: "
+            f"{str(error).splitlines()[0][:200]}",
             hint="what was done before is kept; use a smaller batch_size or max_length, or a larger machine",
         ) from error
     if Fact.RANGES not in config.keeps | config.made():

@@ -193,9 +193,39 @@ def test_a_step_without_memory_is_named_with_a_remedy(error, file, here, tmp_pat
         raise error
 
     monkeypatch.setattr(steps.load("finetune"), "run", fail)
-    with pytest.raises(StepError, match=r"step 2 \(finetune\) ran out of memory on cpu") as told:
+    with pytest.raises(StepError, match=r"step 2 \(finetune\) ran out of memory on cpu, .*B at the peak") as told:
         compressit.apply(file, tmp_path / "out")
     assert "smaller batch_size" in told.value.hint
+
+
+def test_a_report_that_cannot_be_written_costs_no_step(file, here, tmp_path, monkeypatch, undisturbed):
+    from compressit.report import files
+
+    def fail(*arguments):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write", fail)
+        with pytest.raises(StepError, match="No space left"):
+            compressit.apply(file, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setattr(steps.load("finetune"), "run", None)
+    compressit.apply(file, tmp_path / "out")
+    assert weights(tmp_path / "out") == undisturbed
+
+
+def test_a_checkpoint_that_is_let_go_while_it_is_read_is_made_again(file, here, tmp_path, monkeypatch, undisturbed):
+    compressit.apply(file, tmp_path / "first")
+    check = store.check
+
+    def checked(folder, names=None):
+        check(folder, names)
+        if here in folder.parents:
+            shutil.rmtree(folder)
+
+    monkeypatch.setattr(store, "check", checked)
+    compressit.apply(file, tmp_path / "second")
+    assert weights(tmp_path / "second") == undisturbed
 
 
 def test_a_step_that_makes_nan_publishes_nothing(file, here, tmp_path, monkeypatch):
