@@ -19,6 +19,7 @@ def apply(
     overrides: tuple[str, ...] = (),
     device: str = "auto",
     overwrite: bool = False,
+    fresh: bool = False,
     trust_remote_code: bool = False,
     waterfall: bool = True,
 ) -> Report:
@@ -30,6 +31,7 @@ def apply(
         overrides: Like `--set`: "path.to.field=value".
         device: "auto", "cpu" or "cuda".
         overwrite: Replace an earlier result.
+        fresh: Use no step that is kept from before, nor what a killed run has left.
         trust_remote_code: Run Python code that the model's repository holds.
         waterfall: Measure after each step, too, to say what each gained.
 
@@ -49,6 +51,7 @@ def apply(
         target,
         device=device,
         overwrite=overwrite,
+        fresh=fresh,
         trust_remote_code=trust_remote_code,
         waterfall=waterfall,
     )

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from compressit.cache.entries import Entry, collect, entries, find, kept, place, put
 from compressit.cache.keys import Made, Seen, chain, key
-from compressit.cache.why import differences, nearest
+from compressit.cache.why import began_alike, differences, nearest
 
 __all__ = [
-    "Entry", "Made", "Seen", "chain", "collect", "differences", "entries", "find", "kept", "key",
+    "Entry", "Made", "Seen", "began_alike", "chain", "collect", "differences", "entries", "find", "kept", "key",
     "nearest", "place", "put",
 ]  # fmt: skip

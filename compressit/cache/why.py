@@ -15,6 +15,11 @@ def nearest(made: Made, kept: Sequence[Entry]) -> Entry | None:
     return min(same, key=lambda entry: (len(differences(made, entry.made)), -entry.used), default=None)
 
 
+def began_alike(made: Made, other: Made) -> bool:
+    """Tell whether both were made of the very same model."""
+    return bool(_flat(made)["before"] == _flat(other)["before"])
+
+
 def differences(made: Made, other: Made) -> list[str]:
     """Say field by field how one differs from another, the other's value first.
 

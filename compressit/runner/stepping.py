@@ -161,8 +161,9 @@ def _records(work: Work, folder: Path) -> list[StepRecord]:
 
 
 def _why(work: Work, made: cache.Made) -> str:
-    """Say what differs from the nearest checkpoint that is kept."""
-    near = None if work.fresh else cache.nearest(made, cache.entries())
+    """Say what differs from the nearest checkpoint that was made of the same model, for one who changed a recipe."""
+    alike = [] if work.fresh else [entry for entry in cache.entries() if cache.began_alike(made, entry.made)]
+    near = cache.nearest(made, alike)
     if near is None:
         return ""
     return f" (one is kept of which this differs: {'; '.join(cache.differences(made, near.made)[:3])})"
