@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from types import FrameType
@@ -75,6 +76,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     if hasattr(signal, "SIGUSR1"):
         signal.signal(signal.SIGUSR1, _warn)
+    _stand_in()
     try:
         code = app(standalone_mode=False)
     except CompressitError as error:
@@ -92,6 +94,15 @@ def main() -> None:
     if code == ExitCode.INTERRUPTED:  # which typer may have made of the interrupt by itself
         sys.stderr.write("interrupted; nothing was published. Run the same command again to go on\n")
     sys.exit(int(code or 0))
+
+
+def _stand_in() -> None:
+    """Open what was closed before the start, so that no file of ours gets its number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            os.set_inheritable(number, True)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from compressit.errors import CompressitError
+import typer
+
+from compressit.errors import CompressitError, StepError
 from compressit.progress import Advance, Progress, Silent
 from compressit.recipe.problems import RecipeProblems, clean
+
+COMMAND = re.compile(r"^\s*::|##\[", re.MULTILINE)
+"""What the runner of a GitHub job looks for in a log: at the start of a line, or anywhere."""
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,22 +43,57 @@ def out(*, stderr: bool = False) -> Console:
 
 def say(text: str) -> None:
     """Print a line of a result."""
-    _write(clean(text) + "\n")
+    _write(shown(text) + "\n")
 
 
-def _write(text: str) -> None:
+def data(line: str) -> None:
+    """Print a line of JSON as it stands: what a terminal or GitHub would act on is written as JSON escapes it.
+
+    Raises:
+        typer.Exit: the reader has gone, so that nobody waits for the next line.
+    """
+    # Only a text holds any of these, and control characters below a space are escaped by whoever writes JSON.
+    safe = re.sub("[\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", line).replace("##[", "\\u0023#[")
+    if not _write(safe + "\n"):
+        raise typer.Exit
+
+
+def shown(text: str) -> str:
+    """Take out of a text what a terminal acts on, and what the log of a GitHub job takes for a command."""
+    return COMMAND.sub(lambda found: f"{found[0][:-1]} {found[0][-1]}", clean(text))
+
+
+def tell(line: str) -> None:
+    """Print a line on standard error, as it stands; whether anyone reads it changes no result."""
+    try:
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
+def _write(text: str) -> bool:
+    """Write to standard output; tell whether anyone reads it.
+
+    Raises:
+        StepError: it can't be written.
+    """
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader has gone: the rest goes nowhere, and the exit code still tells.
+        return True
+    except OSError as error:
+        # The rest goes nowhere; where the reader has just gone, the exit code still tells.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            return False
+        raise StepError(f"standard output can't be written: {error.strerror or error}") from error
 
 
 def complain(error: CompressitError) -> None:
     """Print an error a user can act on; a recipe's problems each say for themselves that they are errors."""
     told = "" if isinstance(error, RecipeProblems) else "error: "
-    sys.stderr.write(f"{told}{clean(str(error))}\n")
+    tell(f"{told}{shown(str(error))}")
 
 
 def table(rows: Sequence[Sequence[str]], head: Sequence[str] | None = None, title: str | None = None) -> None:
@@ -60,7 +101,7 @@ def table(rows: Sequence[Sequence[str]], head: Sequence[str] | None = None, titl
     console = out()
     with console.capture() as drawn:
         console.print(grid(rows, head, title))
-    _write(drawn.get())
+    _write(COMMAND.sub(lambda found: f"{found[0][:-1]} {found[0][-1]}", drawn.get()))
 
 
 def grid(rows: Sequence[Sequence[str]], head: Sequence[str] | None = None, title: str | None = None) -> Table:
@@ -70,9 +111,15 @@ def grid(rows: Sequence[Sequence[str]], head: Sequence[str] | None = None, title
     from rich.text import Text
 
     styles = {"pass": "green", "FAIL": "bold red", "can't tell": "yellow"}
-    made = Table(box=box.SIMPLE_HEAD, show_header=head is not None, title=title, title_justify="left", pad_edge=False)
+    made = Table(
+        box=box.SIMPLE_HEAD,
+        show_header=head is not None,
+        title=clean(title or "") or None,
+        title_justify="left",
+        pad_edge=False,
+    )
     for name in head or [""] * len(rows[0]):
-        made.add_column(Text(name), overflow="fold")
+        made.add_column(Text(clean(name)), overflow="fold")
     for row in rows:
         made.add_row(*(Text(clean(cell), style=styles.get(cell, "")) for cell in row))
     return made
@@ -83,8 +130,7 @@ class _Lines:
 
     def say(self, text: str) -> None:
         """Print a line."""
-        sys.stderr.write(f"{time.strftime('%H:%M:%S')} {clean(text)}\n")
-        sys.stderr.flush()
+        tell(f"{time.strftime('%H:%M:%S')} {shown(text)}")
 
     @contextmanager
     def bar(self, label: str, total: int) -> Iterator[Advance]:
