@@ -72,6 +72,8 @@ def compare(
     from compressit.compare import runs as opened
     from compressit.errors import RecipeError
 
+    made = [file for file in (html, markdown, junit, write_baseline) if file is not None]
+    _check_outputs(made, applied=any(_is_recipe(path) for path in runs))
     asked = bounds.load(gates) if gates else None
     if len(runs) + (baseline is not None) < 2 and write_baseline is None:
         raise RecipeError(
@@ -102,10 +104,27 @@ def compare(
         _put(markdown, document(comparison, _targets(candidates)))
     _write(comparison, candidates, cases, junit, github, inconclusive)
     if json:
-        console.say(comparison.model_dump_json())
+        console.data(comparison.model_dump_json())
     elif not quiet:
         show(comparison, candidates)
     return _exit(comparison, cases, inconclusive, quiet=quiet or json)
+
+
+def _is_recipe(path: Path) -> bool:
+    return path.suffix.lower() in (".yaml", ".yml") and not path.is_dir()
+
+
+def _check_outputs(files: Sequence[Path], *, applied: bool) -> None:
+    """Refuse before any work what can't be written after it; where a recipe is applied first, that makes folders."""
+    from compressit.errors import RecipeError
+    from compressit.serving import finished
+
+    for file in files:
+        if file.is_dir():
+            raise RecipeError(f"can't write {file}: it is a folder", hint="name a file")
+        if not (applied or file.parent.is_dir()):
+            raise RecipeError(f"can't write {file}: there is no folder {file.parent}")
+        finished.check_outside(file)
 
 
 def _applied(path: Path, device: str, overwrite: bool, track: Sequence[str], progress: Progress) -> Path:
@@ -113,7 +132,7 @@ def _applied(path: Path, device: str, overwrite: bool, track: Sequence[str], pro
     from compressit import plan, runner, store, tracking
     from compressit import recipe as recipes
 
-    if path.is_dir() or path.suffix.lower() not in (".yaml", ".yml"):
+    if not _is_recipe(path):
         return path
     written = recipes.load(path)
     folder = Path("runs") / written.recipe.name
@@ -177,8 +196,8 @@ def _write(
 ) -> None:
     """Write what was asked for besides the tables."""
     import os
-    import sys
 
+    from compressit.cli import console
     from compressit.compare import markdown
     from compressit.report import github as workflow
     from compressit.report import junit as xml
@@ -188,12 +207,16 @@ def _write(
     if github:
         summary = os.environ.get("GITHUB_STEP_SUMMARY")
         if summary:
-            written = Path(summary).stat().st_size if Path(summary).exists() else 0
             text = markdown.document(comparison, _targets(candidates))
-            with Path(summary).open("a", encoding="utf-8") as file:
-                file.write(markdown.within(text, max(0, markdown.SUMMARY_BYTES - written)))
-        # Standard output may hold JSON; GitHub reads commands from both.
-        sys.stderr.writelines(f"{line}\n" for line in workflow.commands(cases))
+            try:
+                written = Path(summary).stat().st_size if Path(summary).exists() else 0
+                with Path(summary).open("a", encoding="utf-8") as file:
+                    file.write(markdown.within(text, max(0, markdown.SUMMARY_BYTES - written)))
+            except OSError as error:
+                console.tell(f"warning: the job's summary can't be written: {error.strerror or error}")
+        for line in workflow.commands(cases):
+            # Standard output may hold JSON; GitHub reads commands from both.
+            console.tell(line)
 
 
 def _put(file: Path, text: str) -> None:

@@ -36,12 +36,15 @@ def predict(
     wanted = Wanted(artifact, named(columns), batch_size, device, vectors, trust_remote_code)
     progress = console.progress(quiet=quiet)
     if output == "-":
-        predicted(finished.opened(folder), input, wanted, lambda line: console.say(line.removesuffix("\n")), progress)
+        predicted(finished.opened(folder), input, wanted, lambda line: console.data(line.removesuffix("\n")), progress)
         return
     target = Path(output)
     if target.suffix.lower() not in (".jsonl", ".ndjson", ".json"):
         raise RecipeError(f"--output {output}: predictions are written as JSON lines", hint="name a .jsonl file")
+    if target.exists() and input.exists() and target.samefile(input):
+        raise RecipeError(f"--output {output} is the input itself", hint="name another file; its rows would be lost")
     store.check_file(target, overwrite=overwrite)
+    finished.check_outside(target)
     run = finished.opened(folder)
     with store.written(target, overwrite=overwrite) as stream:
         count = predicted(run, input, wanted, stream.write, progress)

@@ -45,9 +45,12 @@ def report(
     from compressit.progress import quiet as silently
     from compressit.report import FILE, files
     from compressit.report.html import page
+    from compressit.serving import finished
 
     if not folder.is_dir():
         raise RecipeError(f"there is no folder {folder}")
+    if html is not None:
+        finished.check_outside(html)
     store.check(folder, files.sources(folder))
     with silently():
         shown = files.read(folder)

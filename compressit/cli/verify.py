@@ -10,13 +10,15 @@ def verify(folder: Folder) -> None:
     from compressit import report, store
     from compressit.cli.console import say
     from compressit.errors import IntegrityError, RecipeError
-    from compressit.runtimes import load
+    from compressit.runtimes import load, missing
 
     if not folder.is_dir():
         raise RecipeError(f"there is no folder {folder}")
     store.check(folder)
     found = report.read(folder)
     for artifact in found.artifacts:
+        if lacks := missing(artifact.runtime):
+            raise lacks
         facts = load(artifact.runtime).inspect(folder / artifact.path)
         for name in ("bytes", "parameters", "nonzero"):
             said, is_ = getattr(artifact, name), getattr(facts, name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from compressit.algorithms import answers as judging
 from compressit.outputs.output import Arrays, Asked, Change, Output
@@ -29,6 +29,8 @@ class Answers(Output):
         answerable: (examples,), whether there is a true answer.
         examples: (examples,), a hash of each example's content.
     """
+
+    TEXTS: ClassVar[frozenset[str]] = frozenset({"answers"})
 
     answers: NDArray[np.str_]
     exact: NDArray[np.float64]

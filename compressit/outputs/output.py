@@ -52,9 +52,11 @@ class Output:
 
     Attributes:
         PAIRED: Whether closeness to the original is found batch by batch, with both models' logits at hand.
+        TEXTS: Names of the arrays that hold text rather than numbers.
     """
 
     PAIRED: ClassVar[bool] = False
+    TEXTS: ClassVar[frozenset[str]] = frozenset()
 
     @staticmethod
     def reduce(
@@ -163,6 +165,20 @@ class Output:
     def arrays(self) -> Arrays:
         """Give the arrays by name, to be saved."""
         return {field.name: held for field in fields(self) if (held := getattr(self, field.name)) is not None}
+
+    def unsound(self) -> str:
+        """Say what is wrong with arrays that were read from a file; empty where nothing is."""
+        for name, held in self.arrays().items():
+            axes, kinds = (2 if name == "logits" else 1), ("U" if name in self.TEXTS else "biuf")
+            if held.ndim != axes or (held.size and held.dtype.kind not in kinds):
+                return f"{name} holds {held.dtype} in {held.ndim} axes"
+            if len(held) != self.rows(name):
+                return f"{name} holds {len(held):,} rows, {self.rows(name):,} expected"
+        return ""
+
+    def rows(self, name: str) -> int:
+        """How long an array is: as long as there are examples."""
+        return len(self)
 
     def __len__(self) -> int:
         """How many examples there are."""

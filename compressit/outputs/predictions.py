@@ -67,6 +67,12 @@ class Predictions(Output):
             for best, scores in zip(shares.argmax(-1), found, strict=True)
         ]
 
+    def unsound(self) -> str:
+        """Look for labels beyond the classes too."""
+        wrong = super().unsound()
+        beyond = not wrong and bool(len(self)) and bool((self.labels >= self.logits.shape[1]).any())
+        return "labels go beyond the classes" if beyond else wrong
+
     @property
     def choices(self) -> NDArray[np.int64]:
         """The class chosen for each example."""

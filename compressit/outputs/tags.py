@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from compressit.algorithms import entities
 from compressit.algorithms.writing import spaced
@@ -36,6 +36,8 @@ class Tags(Output):
         names: (classes,), what the classes are called.
         examples: (examples,), a hash of each example's content.
     """
+
+    TEXTS: ClassVar[frozenset[str]] = frozenset({"names"})
 
     logits: NDArray[np.float32]
     labels: NDArray[np.int64]
@@ -85,6 +87,20 @@ class Tags(Output):
             ]
             spoken.append({"tags": tags, "entities": parts})
         return spoken
+
+    def unsound(self) -> str:
+        """Look for labels beyond the classes too, and for examples of fewer words than none."""
+        wrong = super().unsound()
+        if not wrong and (self.counts < 0).any():
+            return "an example has fewer words than none"
+        beyond = not wrong and bool((self.labels >= self.logits.shape[1]).any())
+        return "labels go beyond the classes" if beyond else wrong
+
+    def rows(self, name: str) -> int:
+        """How long an array is: as long as there are words, for logits and labels."""
+        if name == "names":
+            return int(self.logits.shape[1])
+        return len(self.counts) if name in ("counts", "examples") else int(self.counts.sum())
 
     @property
     def choices(self) -> NDArray[np.int64]:

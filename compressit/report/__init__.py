@@ -5,18 +5,25 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from compressit.errors import ExitCode, IntegrityError
+from compressit import tasks
+from compressit.errors import ExitCode, IntegrityError, UnsafeError
 
 FILE = "report.json"
 SCHEMA_VERSION = 1
+PLAIN = re.compile(r"[a-z][a-z0-9_-]{0,40}")
+"""Names of artifacts, and of their folders."""
+
+Whole = TypeVar("Whole", bound="Part")
 
 
 class Part(BaseModel):
@@ -249,12 +256,62 @@ def read(folder: Path) -> Report:
     """Read report.json of a run folder.
 
     Raises:
-        IntegrityError: there is none, or this version can't read it.
+        IntegrityError: there is none, this version can't read it, or it contradicts itself.
+        UnsafeError: it leads out of the folder.
     """
     file = folder / FILE
     if not file.is_file():
         raise IntegrityError(f"{folder} holds no {FILE}: not a finished result of compressit")
+    found = parsed(Report, file.read_bytes(), file, SCHEMA_VERSION)
+    _check(found, file)
+    return found
+
+
+def parsed(kind: type[Whole], held: bytes, file: Path, version: int) -> Whole:
+    """Make a part out of the JSON of a file.
+
+    Raises:
+        IntegrityError: it is no JSON, another version of compressit wrote it, or a field is not as expected; the
+            message names the file and the first such field.
+    """
     try:
-        return Report.model_validate_json(file.read_text(encoding="utf-8"))
+        tree = json.loads(held, parse_constant=_number, parse_float=_number)
+    except (ValueError, RecursionError) as error:
+        raise IntegrityError(f"{file} can't be read: {error}") from error
+    said = tree.get("schema_version") if isinstance(tree, dict) else version
+    if said != version:
+        hint = "install the compressit that wrote it, or make it again with this one"
+        raise IntegrityError(f"{file} has version {said}; this compressit reads {version}", hint=hint)
+    try:
+        return kind.model_validate(tree)
     except ValidationError as error:
-        raise IntegrityError(f"{file} can't be read: {error.error_count()} fields are not as expected") from error
+        first, *more = error.errors(include_url=False, include_context=False)
+        where = ".".join(str(part) for part in first["loc"]) or "the whole"
+        rest = f", and {len(more):,} more like it" if more else ""
+        raise IntegrityError(f"{file} is not as expected: {where}: {first['msg']}{rest}") from error
+
+
+def _number(text: str) -> float:
+    """Read a number as JSON has it: neither NaN nor infinite."""
+    found = float(text)
+    if not math.isfinite(found):
+        raise ValueError(f"{text} is no number that JSON holds")
+    return found
+
+
+def _check(report: Report, file: Path) -> None:
+    """Refuse a report that what is made of it would stumble over, or that would have strangers' files opened."""
+    if not report.artifacts:
+        raise IntegrityError(f"{file} tells of no artifact")
+    if report.task not in tasks.names():
+        raise IntegrityError(
+            f"{file} is about the task {report.task!r}, which this compressit doesn't know",
+            hint="install the package that adds it, or the compressit that wrote the report",
+        )
+    order = [reading.metric for reading in report.original.readings]
+    for artifact in report.artifacts:
+        if not (PLAIN.fullmatch(artifact.name) and PLAIN.fullmatch(artifact.path)):
+            what = f"artifact {artifact.name!r} in {artifact.path!r}"
+            raise UnsafeError(f"{file}: {what} is no folder of this result; it won't be opened")
+        if [reading.metric for reading in artifact.readings] != order:
+            raise IntegrityError(f"{file}: {artifact.name} and the original were not measured by the same metrics")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from compressit import data, recipe
 from compressit import report as reports
-from compressit.errors import CompressitError, IntegrityError
+from compressit.errors import CompressitError
 from compressit.report import Report, flips, html, kept, markdown
 from compressit.report.shown import Shown
 
@@ -44,8 +44,6 @@ def read(folder: Path, name: str | None = None) -> Shown:
         RecipeError: the recipe can't be read.
     """
     found = reports.read(folder)
-    if not found.artifacts:
-        raise IntegrityError(f"{folder / reports.FILE} tells of no artifact")
     document = recipe.read(folder / found.artifacts[0].path / RECIPE)
     model = document.tree.get("model") if isinstance(document.tree, dict) else None
     path = model.get("path") if isinstance(model, dict) else model

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -36,11 +38,17 @@ def said(folder: Path, task: str, name: str) -> Output:
     if not there(folder):
         return kind.empty()
     file = _file(folder, name)
+    if not file.is_file():
+        raise IntegrityError(f"{folder} holds no {EXAMPLES}/{file.name}: what {name} said of the examples is lost")
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            return kind(**dict(arrays))
-    except (OSError, ValueError, TypeError) as error:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            found = kind(**dict(arrays))
+        wrong = found.unsound()
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise IntegrityError(f"{file} can't be read: {error}") from error
+    if wrong:
+        raise IntegrityError(f"{file} is not as compressit writes it: {wrong}")
+    return found
 
 
 def _file(folder: Path, name: str) -> Path:

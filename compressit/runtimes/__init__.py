@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from compressit import registry
-from compressit.errors import MissingExtra
+from compressit.errors import MissingExtra, StepError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,10 +59,12 @@ def load(name: str) -> ModuleType:
     return registry.load(__name__, name)
 
 
-def missing(name: str) -> MissingExtra | None:
-    """Say what a runtime lacks to run here; None where it is ready."""
+def missing(name: str) -> StepError | None:
+    """Say what a runtime lacks to run here, such as itself; None where it is ready."""
     try:
         getattr(load(name), "ready", lambda: None)()
     except MissingExtra as error:
         return error
+    except LookupError as error:
+        return StepError(f"{error.args[0]}", hint="install the package that adds it to compressit")
     return None

@@ -6,9 +6,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from compressit import recipe, runtimes, store
+from compressit import recipe, rules, runtimes, store
 from compressit import report as reports
-from compressit.errors import RecipeError
+from compressit.errors import IntegrityError, RecipeError
 from compressit.measure import Subject
 from compressit.recipe import Recipe
 from compressit.registry import suggest
@@ -70,9 +70,33 @@ def opened(folder: Path, names: Collection[str] | None = None) -> Finished:
 
     Raises:
         RecipeError: there is no such folder.
-        IntegrityError: it is not a result of compressit, or its files changed.
+        IntegrityError: it is not a result of compressit, or its files changed or don't belong together.
+        UnsafeError: its report leads out of the folder.
     """
     if not folder.is_dir():
         raise RecipeError(f"there is no folder {folder}")
     store.check(folder, names)
-    return Finished(folder, reports.read(folder), recipe.load(folder / RECIPE).recipe)
+    found = reports.read(folder)
+    if not (folder / RECIPE).is_file():
+        raise IntegrityError(f"{folder} holds no {RECIPE}: not a whole result of compressit")
+    run = recipe.load(folder / RECIPE).recipe
+    measured = {reading.metric for artifact in found.artifacts for reading in artifact.readings}
+    strange = sorted(measured - {config.key for config in rules.measured(run)})
+    if strange or run.task != found.task:
+        what = f"measures {', '.join(strange)}" if strange else f"is about {found.task}"
+        raise IntegrityError(f"{folder / reports.FILE} {what}, and {RECIPE} beside it does not")
+    return Finished(folder, found, run)
+
+
+def check_outside(file: Path) -> None:
+    """Refuse to write a file of somebody's own into a result, which it would spoil: `verify` knows all of its files.
+
+    Raises:
+        RecipeError: the file would lie in one.
+    """
+    for folder in file.resolve().parents:
+        try:
+            store.manifest(folder)
+        except (IntegrityError, OSError):
+            continue
+        raise RecipeError(f"{file} would lie in {folder}, a result, whose files are all known", hint="write elsewhere")

@@ -24,7 +24,7 @@ def manifest(folder: Path) -> dict[str, Any]:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
         version, listed = found["format"], found["files"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise IntegrityError(f"{file} can't be read: {error}") from error
     entries = listed.values() if isinstance(listed, dict) else [None]
     if not all(isinstance(entry, dict) and {"size", "sha256"} <= entry.keys() for entry in entries):
