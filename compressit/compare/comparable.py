@@ -39,8 +39,9 @@ def measuring(run: Run, key: str) -> Mapping[str, Any]:
 
 def refuse(names: tuple[str, str], base: Facts, candidate: Facts) -> None:
     """Raise IntegrityError where two results were not judged on the same examples in the same way."""
+    said = {**base, **candidate}
     differing = [
-        f"{name}: {base[name]} and {candidate.get(name)}" for name in base if base[name] != candidate.get(name)
+        f"{name}: {base.get(name)} and {candidate.get(name)}" for name in said if base.get(name) != candidate.get(name)
     ]
     if differing:
         raise IntegrityError(

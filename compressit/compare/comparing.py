@@ -73,9 +73,9 @@ def with_baseline(base: Baseline, candidates: Sequence[Run], asked: gates.Writte
     for candidate in candidates:
         names = (base.side.name, candidate.name)
         comparable.refuse(names, base.judged, comparable.facts(candidate))
-        shared, notes = _shared(names, {key: figure.measuring for key, figure in base.figures.items()}, candidate)
+        shared, unlike = _shared(names, {key: figure.measuring for key, figure in base.figures.items()}, candidate)
         if asked is not None:
-            gates.check(asked, shared)
+            gates.check(asked, shared, unlike)
         evidence = candidate.evidence()
         found.append(
             Compared(
@@ -85,27 +85,26 @@ def with_baseline(base: Baseline, candidates: Sequence[Run], asked: gates.Writte
                     judging.against(gate, shared[gate.metric], candidate.artifact.name, evidence, base)
                     for gate in (asked.gates if asked else ())
                 ),
-                notes=(*notes, *_untimed(shared, judging.NOT_TIMED)),
+                notes=(*unlike.values(), *_untimed(shared, judging.NOT_TIMED)),
             )
         )
-    count = int(base.judged.get("examples") or 0)
-    return Comparison(base=base.side, candidates=tuple(found), examples=count, gates=_named(asked))
+    return Comparison(base=base.side, candidates=tuple(found), examples=base.examples, gates=_named(asked))
 
 
 def _checked(base: Run, candidate: Run, asked: gates.Written | None) -> tuple[dict[str, MetricConfig], tuple[str, ...]]:
     names = (base.name, candidate.name)
     comparable.refuse(names, comparable.facts(base), comparable.facts(candidate))
-    found = _shared(names, {key: comparable.measuring(base, key) for key in base.metrics}, candidate)
+    shared, unlike = _shared(names, {key: comparable.measuring(base, key) for key in base.metrics}, candidate)
     if asked is not None:
-        gates.check(asked, found[0])
-    return found
+        gates.check(asked, shared, unlike)
+    return shared, tuple(unlike.values())
 
 
 def _shared(
     names: tuple[str, str], base: Mapping[str, Mapping[str, object]], candidate: Run
-) -> tuple[dict[str, MetricConfig], tuple[str, ...]]:
-    """Give the metrics that both have, measured in the same way, and say what became of the others."""
-    shared, notes = {}, []
+) -> tuple[dict[str, MetricConfig], dict[str, str]]:
+    """Give the metrics that both have, measured in the same way, and say of others that both have why not."""
+    shared, unlike = {}, {}
     for key, config in candidate.metrics.items():
         if key not in base:
             continue
@@ -113,13 +112,13 @@ def _shared(
         if why is None:
             shared[key] = config
         else:
-            notes.append(why)
+            unlike[key] = why
     if not shared:
         raise IntegrityError(
             f"{names[0]} and {names[1]} share no metric",
-            hint="; ".join(notes) or "name the same metrics in both recipes",
+            hint="; ".join(unlike.values()) or "name the same metrics in both recipes",
         )
-    return shared, tuple(notes)
+    return shared, unlike
 
 
 def _timed(before: Evidence, after: Evidence, timings: Mapping[int, Timings]) -> tuple[Evidence, Evidence]:

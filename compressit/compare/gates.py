@@ -20,6 +20,7 @@ from pathlib import Path
 from pydantic import Field
 
 from compressit import metrics, rules
+from compressit.errors import IntegrityError, RecipeError
 from compressit.metrics import Kind, MetricConfig
 from compressit.recipe import Problem, RecipeProblems, Target
 from compressit.recipe.document import Document, read
@@ -50,10 +51,15 @@ def load(file: Path) -> Written:
         RecipeError: the file can't be read, or is not guarded YAML.
         RecipeProblems: it is wrong; every error at once, each with its place.
     """
+    if not file.exists():
+        raise RecipeError(f"{file}: no such file", hint="gates: [{metric: accuracy, max_drop: 0.01}] is a gates file")
     document = read(file)
     problems: list[Problem] = []
     if not isinstance(document.tree, dict):
         raise RecipeProblems([document.problem((), "a gates file is a mapping with one field, `gates`")])
+    if document.tree.get("gates", "none") in ([], None):
+        hint = "write one, such as - {metric: accuracy, max_drop: 0.01}, or leave --gates out"
+        raise RecipeProblems([document.problem(("gates",), "there is no gate", hint)])
     found: Gates | None = build(Gates, document.tree, (), document, problems)
     if found is not None:
         for index, gate in enumerate(found.gates):
@@ -90,11 +96,22 @@ def check_with_file(written: Written, held: Mapping[str, str]) -> None:
         raise RecipeProblems(problems)
 
 
-def check(written: Written, shared: Mapping[str, MetricConfig]) -> None:
-    """Raise RecipeProblems where a gate is on a metric that the runs don't share, or its bound makes no sense there."""
+def check(written: Written, shared: Mapping[str, MetricConfig], unlike: Mapping[str, str]) -> None:
+    """Raise RecipeProblems where a gate is on a metric that the runs don't share, or its bound makes no sense there.
+
+    Args:
+        written: The gates.
+        shared: What the runs share, by the name that gates call it.
+        unlike: Why others that both have are not the same, likewise; IntegrityError where a gate is on one.
+    """
     problems = []
     for index, gate in enumerate(written.gates):
         where = ("gates", index)
+        if gate.metric in unlike:
+            raise IntegrityError(
+                f"{written.document.place((*where, 'metric'))}: {unlike[gate.metric]}",
+                hint="set it alike in both recipes, and apply again, or write the baseline again, what is older",
+            )
         if gate.metric not in shared:
             message = f"the runs don't share a metric {gate.metric!r}{suggest(gate.metric, list(shared))}"
             hint = f"they share {', '.join(shared)}; add it to the recipes' metrics and apply them again"

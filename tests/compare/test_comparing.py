@@ -1,7 +1,10 @@
 """Two runs on the same examples: what differs for sure, what the gates say, and what can't be compared."""
 
+import base64
 import json
+import math
 import shutil
+import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -112,7 +115,7 @@ def test_a_metric_set_differently_is_not_compared(opened, monkeypatch):
     assert any("average: macro" in note and "average: micro" in note for note in found.notes)
 
 
-def test_a_metric_of_another_version_is_not_compared(opened):
+def test_a_metric_of_another_version_is_not_compared(opened, gated):
     three, same = opened("three", "same")
     report = same.finished.report
     newer = report.provenance.model_copy(update={"metrics": {**report.provenance.metrics, "accuracy": 2}})
@@ -121,6 +124,11 @@ def test_a_metric_of_another_version_is_not_compared(opened):
     found = comparing.runs(three, [other]).candidates[0]
     assert "accuracy" not in by_metric(found)
     assert any("version: 1" in note and "version: 2" in note for note in found.notes)
+    for compare in (lambda: comparing.runs(three, [other], gated("{metric: accuracy, max_drop: 0.1}")),
+                    lambda: comparing.with_baseline(baseline.of(three), [other],
+                                                    gated("{metric: accuracy, max_drop: 0.1}"))):  # fmt: skip
+        with pytest.raises(IntegrityError, match=r"gates\.yaml:2:\d+: accuracy .* version: 1 .* version: 2"):
+            compare()
 
 
 def test_a_run_whose_files_changed_is_refused(finished, tmp_path):
@@ -151,7 +159,7 @@ def test_a_gate_that_makes_no_sense_is_named_with_its_place(opened, gated, line,
     ("text", "said"),
     [
         ("gate: []", "unknown key 'gate'; did you mean 'gates'"),
-        ("gates: []", "at least 1"),
+        ("gates: []", "there is no gate"),
         ("[1]", "mapping"),
         ("gates: [{metric: accuracy}]", "exactly one of"),
         ("gates: [{metric: accuracy, max_drop: 0.1, artifact: onnx}]", "names no artifact"),
@@ -163,7 +171,12 @@ def test_a_wrong_gates_file_is_an_error_with_its_place(write, text, said):
     with pytest.raises(RecipeProblems) as problem:
         gates.load(write(text, "gates.yaml"))
     assert said in str(problem.value)
-    assert ("at least 1 item" in str(problem.value)) == (text == "gates: []")
+
+
+def test_a_gates_file_that_is_not_there_is_no_recipe(tmp_path):
+    with pytest.raises(RecipeError, match="no such file") as caught:
+        gates.load(tmp_path / "none.yaml")
+    assert "is a gates file" in caught.value.hint
 
 
 def test_names(finished, tmp_path):
@@ -239,15 +252,35 @@ def test_a_baseline_that_was_tampered_with_is_refused(opened, tmp_path):
     for change, said in (
         ({"schema_version": 9}, "version 9"),
         ({"figures": {"x": {**tree["figures"]["size"], "measuring": {"metric": "x"}}}}, "no metric"),
-        ({"more": 1}, "can't be read"),
+        ({"more": 1}, "not as expected: more: Extra inputs"),
+        ({"figures": {}}, "holds no figure"),
     ):
         file.write_text(json.dumps({**tree, **change}))
         with pytest.raises(IntegrityError, match=said):
             baseline.read(file)
-    tree["figures"]["accuracy"]["right"] = "%%%"
-    file.write_text(json.dumps(tree))
-    with pytest.raises(IntegrityError, match="can't be read"):
-        comparing.with_baseline(baseline.read(file), [three])
+    packed, size = tree["figures"]["accuracy"]["right"], tree["figures"]["size"]
+    for metric, change, said in (
+        ("accuracy", {"right": "%%%"}, "can't be read"),
+        ("accuracy", {"right": packed[:12]}, "not those of its figure"),
+        ("accuracy", {"right": base64.b64encode(zlib.compress(b"\xff" * 38)).decode()}, "not those of its figure"),
+        ("accuracy", {"right": base64.b64encode(zlib.compress(b"\xff" * 10_000_000)).decode()}, "not those of its"),
+        ("accuracy", {"value": None}, "not those of its figure"),
+        ("accuracy", {"low": 0.9, "high": 0.1}, "lower bound of accuracy is above"),
+        ("size", {"value": math.nan}, "NaN is no number"),
+        ("size", {"value": math.inf}, "Infinity is no number"),
+    ):
+        figures = {**tree["figures"], metric: {**tree["figures"][metric], **change}}
+        file.write_text(json.dumps({**tree, "figures": figures}))
+        with pytest.raises(IntegrityError, match=said):
+            baseline.read(file)
+    for text in ("", json.dumps(tree)[:400], "[" * 100_000):
+        file.write_text(text)
+        with pytest.raises(IntegrityError, match="can't be read"):
+            baseline.read(file)
+    for judged in ({}, {**tree["judged"], "examples": "many"}, {**tree["judged"], "examples": -1}):
+        file.write_text(json.dumps({**tree, "judged": judged, "figures": {"size": size}}))
+        with pytest.raises(IntegrityError, match="can't be compared"):
+            comparing.with_baseline(baseline.read(file), [three])
 
 
 def test_what_a_comparison_says_of_itself_is_whole(opened):
