@@ -54,7 +54,7 @@ def apply(
         )
         followed.report(report)
     if json:
-        console.say(report.model_dump_json())
+        console.data(report.model_dump_json())
     elif not quiet:
         show(report, target)
     return int(report.exit_code)

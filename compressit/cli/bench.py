@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,9 @@ from compressit.cli.options import Device, Folders, Json, Quiet, Trust
 
 if TYPE_CHECKING:
     from compressit.serving.bench import Benchmark, Speed
+
+MOST = 1_000_000
+"""Examples or tokens that nobody times at once."""
 
 
 def bench(
@@ -35,10 +39,13 @@ def bench(
 ) -> None:
     """Time artifacts on random inputs, one right after the other in random order, each on its own runtime."""
     from compressit.cli import console
+    from compressit.errors import RecipeError
     from compressit.serving import finished
     from compressit.serving.bench import Wanted
     from compressit.serving.bench import bench as timed
 
+    if not isfinite(seconds):
+        raise RecipeError("--seconds: expected a number, not infinity")
     wanted = Wanted(
         artifacts=tuple(artifact or ()),
         original=original,
@@ -51,7 +58,7 @@ def bench(
     runs = [finished.opened(folder) for folder in folders]
     found = timed(runs, wanted, console.progress(quiet=quiet))
     if json:
-        console.say(found.model_dump_json())
+        console.data(found.model_dump_json())
     elif not quiet:
         show(found)
 
@@ -106,6 +113,9 @@ def _numbers(text: str, option: str) -> tuple[int, ...]:
     from compressit.errors import RecipeError
 
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise RecipeError(f"{option} {text!r}: expected whole numbers above 0 with commas between them, such as 1,32")
+    if not all(part.isdecimal() and len(part) <= len(str(MOST)) and 0 < int(part) <= MOST for part in parts):
+        raise RecipeError(
+            f"{option} {text!r}: expected whole numbers above 0 with commas between them, such as 1,32, "
+            f"none above {MOST:,}"
+        )
     return tuple(dict.fromkeys(int(part) for part in parts))

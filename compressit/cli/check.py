@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -31,8 +32,11 @@ def check(
 ) -> int:
     """Measure a saved artifact on fresh data: exit code 0 if it surely holds, 3 if it surely lost more, 4 else."""
     from compressit.cli import console
+    from compressit.errors import RecipeError
     from compressit.serving import drift, finished
 
+    if not (isfinite(max_drop) and isfinite(max_ratio)):
+        raise RecipeError("--max-drop and --max-ratio: expected a number, not infinity")
     wanted = drift.Wanted(
         data=data,
         artifact=artifact,
@@ -46,7 +50,7 @@ def check(
     )
     found = drift.check(finished.opened(folder), wanted, console.progress(quiet=quiet))
     if json:
-        console.say(found.model_dump_json())
+        console.data(found.model_dump_json())
     elif not quiet:
         show(found)
     return int(found.exit_code)

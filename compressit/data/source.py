@@ -26,6 +26,9 @@ TEXT = ".txt"
 FILES = (*READERS, TEXT)
 PEEKED = 1000
 """Lines looked at for the columns of JSON lines, which need not all have the same."""
+LINES = (".jsonl", ".ndjson")
+DEEPEST = 500
+"""Levels that a row of JSON may have."""
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z")
 
 
@@ -139,9 +142,41 @@ def _file(file: Path) -> Dataset:
 
     options = {"sep": "\t"} if file.suffix.lower() == ".tsv" else {}
     try:
+        if kind == "json":
+            _refuse_deep(file)
         return datasets.load_dataset(kind, data_files={"train": str(file)}, split="train", **options)
     except (OSError, ValueError, StopIteration, datasets.exceptions.DatasetGenerationError) as error:
-        raise DataError(f"{file} can't be read: {_first(error)}") from error
+        wrong = _line(file) if file.suffix.lower() in LINES else ""
+        raise DataError(f"{file} can't be read: {wrong or _first(error)}") from error
+
+
+def _refuse_deep(file: Path) -> None:
+    """Refuse JSON so deep that the library that reads it would run out of stack, and the process end with it."""
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            opened = line.count(b"[") + line.count(b"{")
+            if opened > DEEPEST and _depth(line) > DEEPEST:
+                raise DataError(f"line {number} of {file} is nested more than {DEEPEST} levels deep")
+
+
+def _depth(line: bytes) -> int:
+    """Count how deep brackets lie in each other, those in texts included."""
+    steps = (1 if byte in b"[{" else -1 for byte in line if byte in b"[]{}")
+    return max(itertools.accumulate(steps), default=0)
+
+
+def _line(file: Path) -> str:
+    """Name the first of JSON lines that is no JSON; empty where there is none."""
+    try:
+        with file.open(encoding="utf-8-sig") as lines:
+            for number, line in enumerate(lines, 1):
+                try:
+                    json.loads(line.strip() or "{}")
+                except ValueError as error:
+                    return f"line {number} is not JSON: {error}"
+    except (OSError, ValueError):
+        return ""
+    return ""
 
 
 def _open(path: str, spec: DatasetSpec, split: str) -> Dataset:
@@ -177,7 +212,8 @@ def _unreachable(path: str) -> RetryableError:
 def _first(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
-    return " ".join(str(error).split())[:300] or "it holds no rows"
+    text = " ".join(str(error).split())[:300]
+    return "it holds no rows" if not text or "corresponds to no data" in text else text
 
 
 def position(text: str | None, total: int, default: int) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from compressit import data, machine, runtimes
-from compressit.errors import CompressitError
+from compressit.errors import CompressitError, ExitCode
 from compressit.measure.drawing import Drawn
 from compressit.measure.examples import Examples, affordable
 from compressit.measure.interleaving import interleave
@@ -31,6 +31,9 @@ def main(scratch: Path) -> None:
         answer = {"measure": measure, "time": time}[job["do"]](job, scratch)
     except CompressitError as error:
         answer = {"error": error.message, "hint": error.hint, "exit_code": int(error.exit_code)}
+    except MemoryError as error:
+        hint = "fewer or shorter examples at once need less"
+        answer = {"error": f"memory doesn't suffice: {error}", "hint": hint, "exit_code": int(ExitCode.FAILED)}
     half = scratch / "answer.half"
     half.write_text(json.dumps(answer), encoding="utf-8")
     half.replace(scratch / "answer.json")

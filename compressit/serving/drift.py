@@ -25,6 +25,7 @@ from compressit.metrics import Evidence, Kind, MetricConfig, Output, Predictions
 from compressit.progress import Progress, quiet
 from compressit.recipe import Target, located
 from compressit.recipe.quantities import show
+from compressit.registry import suggest
 from compressit.report import Artifact, Outcome, Part, Verdict, bounds, exit_code, finite, kept, statistics, verdicts
 from compressit.report.statistics import Interval
 from compressit.serving import overlap
@@ -189,6 +190,10 @@ def _spec(run: Finished, wanted: Wanted) -> DatasetSpec:
     own = run.recipe.dataset
     if own is None:
         raise RecipeError(f"{run.folder} was made without data: there is nothing to hold fresh data against")
+    roles = list(tasks.load(run.report.task).ROLES)
+    for role in wanted.columns:
+        if role not in roles:
+            raise RecipeError(f"--columns {role}=...: not a role of {run.report.task}{suggest(role, roles)}")
     if not SPLIT.fullmatch(wanted.split):
         raise RecipeError(f"--split {wanted.split!r}: write it like train, train[:512] or test.jsonl")
     path = located(wanted.data, Path.cwd())
@@ -218,7 +223,9 @@ def _rows(run: Finished, spec: DatasetSpec, names: Mapping[int, str], wanted: Ma
         return data.rows(spec, spec.evaluation, task, names, Path(), labelled=labelled), "" if labelled else why
     except DataError as error:
         # There is no recipe to write it in.
-        error.hint = re.sub(r" in the recipe(?:'s dataset)?: (columns|labels): \{(.*?)\}", _as_option, error.hint or "")
+        error.hint = re.sub(
+            r" in the recipe(?:'s dataset)?: (columns|labels): \{(.*?)\}", _as_option, error.hint or "", flags=re.DOTALL
+        )
         raise
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from compressit import data, model, provenance, runtimes, tasks
-from compressit.errors import DataError, RecipeError
+from compressit.errors import DataError, RecipeError, StepError
 from compressit.measure.examples import affordable
 from compressit.outputs import Asked
 from compressit.progress import Progress, quiet
@@ -62,6 +63,7 @@ def predict(run: Finished, file: Path, wanted: Wanted, write: Callable[[str], ob
     Raises:
         RecipeError: the task has no such predictions, or there is no such artifact.
         DataError: a column is missing or a row is wrong; the message names its line.
+        StepError: what the artifact says of a row is not a number.
     """
     task = tasks.load(run.report.task)
     if hasattr(task, "ELSEWHERE"):
@@ -80,7 +82,7 @@ def predict(run: Finished, file: Path, wanted: Wanted, write: Callable[[str], ob
         with progress.bar("predict", count) as advance:
             for rows in answerer.chunks():
                 for row, said in zip(rows, answerer.said(rows, session), strict=True):
-                    write(json.dumps({**row.values, SAID: said}, ensure_ascii=False, default=_plain) + "\n")
+                    write(_line(row, said, file))
                 advance(len(rows))
     return count
 
@@ -154,6 +156,30 @@ class _Answerer:
 def _arrays(batch: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
     arrays = {name: value.numpy() for name, value in batch.items()}
     return arrays, arrays.pop("labels")
+
+
+def _line(row: Row, said: Mapping[str, Any], file: Path) -> str:
+    """Write a row with what is said of it; a number of the row that JSON doesn't have, such as NaN, as null."""
+    try:
+        spoken = json.dumps(said, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise StepError(
+            f"what the model says of {row.where} of {file} is not a number",
+            hint="its weights or their precision overflow on this row: try another artifact with --artifact",
+        ) from error
+    try:
+        own = json.dumps(row.values, ensure_ascii=False, allow_nan=False, default=_plain)
+    except ValueError:
+        own = json.dumps(_finite(row.values), ensure_ascii=False, default=_plain)
+    return f"{own[:-1]}, {json.dumps(SAID)}: {spoken}}}\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _plain(value: Any) -> str:

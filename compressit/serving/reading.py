@@ -138,7 +138,18 @@ def _json(file: Path) -> Iterator[Row]:
             if not isinstance(values, dict):
                 hint = "write one object a line, as JSON lines"
                 raise DataError(f"line {number} of {file} is not an object", hint=hint)
+            if "\\ud" in line.lower() and not _written(values):
+                raise DataError(f"line {number} of {file} holds half a character: \\ud... without its other half")
             yield Row(f"line {number}", values)
+
+
+def _written(values: dict[str, Any]) -> bool:
+    """Tell whether what was read can be written again, as half of a surrogate pair can't."""
+    try:
+        json.dumps(values, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _csv(file: Path) -> Iterator[Row]:
@@ -146,6 +157,10 @@ def _csv(file: Path) -> Iterator[Row]:
     with file.open(encoding="utf-8-sig", newline="") as lines:
         reader = csv.DictReader(lines, delimiter="\t" if file.suffix.lower() == ".tsv" else ",", strict=True)
         try:
+            names = list(reader.fieldnames or ())
+            twice = next((name for name in names if names.count(name) > 1), None)
+            if twice is not None:
+                raise DataError(f"{file} has two columns {twice!r}", hint="give one of them another name")
             for values in reader:
                 if None in values:
                     raise DataError(f"line {reader.line_num} of {file} has more cells than the header")

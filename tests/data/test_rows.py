@@ -162,6 +162,27 @@ def test_a_broken_file_is_an_error_that_names_it(tmp_path, text):
         read(tmp_path, path="a.jsonl")
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"text": "a", "label": 0}\n\n{"text": "b", "label"', "line 3 is not JSON"),
+        ("\n\n", "it holds no rows"),
+        ('{"text": "a", "label": 0, "more": ' + "[" * 100_000 + "]" * 100_000 + "}", "line 1 of .* 500 levels deep"),
+    ],
+    ids=["cut", "blank", "deep"],
+)
+def test_what_is_wrong_with_json_lines_is_said_by_line(tmp_path, text, said):
+    (tmp_path / "a.jsonl").write_text(text)
+    with pytest.raises(DataError, match=said):
+        read(tmp_path, path="a.jsonl")
+
+
+def test_a_table_without_rows_says_so(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\n")
+    with pytest.raises(DataError, match="it holds no rows"):
+        read(tmp_path, path="a.csv")
+
+
 def test_a_single_file_has_one_split(files):
     with pytest.raises(DataError, match="only split is train; there is no 'test'"):
         read(files, "test", path="a.csv")

@@ -59,6 +59,12 @@ def test_numbers_are_read_strictly(done, cli):
     made = cli("bench", done, "--batch", "1,x")
     assert made.returncode == 2
     assert "--batch '1,x': expected whole numbers" in made.stderr
+    made = cli("bench", done, "--batch", "9" * 20)
+    assert made.returncode == 2
+    assert "none above 1,000,000" in made.stderr
+    made = cli("bench", done, "--seconds", "inf")
+    assert made.returncode == 2
+    assert "expected a number, not infinity" in made.stderr
 
 
 def test_runs_of_unlike_tasks_are_not_timed_together(done):

@@ -153,6 +153,18 @@ def test_what_does_not_fit_is_named(checked, rows, message):
     assert "recipe" not in str(caught.value)
 
 
+def test_a_role_that_the_task_does_not_have_is_named(checked):
+    with pytest.raises(RecipeError, match=r"--columns texd=.*: not a role of text-classification; did you mean 'text'"):
+        checked([{"sentence": "x", "label": 1}], columns={"texd": "sentence"})
+
+
+def test_limits_are_numbers(done, sentiment, cli):
+    for option in ("--max-drop", "--max-ratio"):
+        made = cli("check", done, "--data", sentiment / "test.jsonl", option, "inf")
+        assert made.returncode == 2
+        assert "expected a number, not infinity" in made.stderr
+
+
 def test_a_split_is_written_as_in_recipes(checked):
     assert checked(sentences(60, 9), split="train[:20]").examples == 20
     with pytest.raises(RecipeError, match="--split 'train"):

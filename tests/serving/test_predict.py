@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from compressit import model as models
-from compressit import store
-from compressit.errors import DataError, IntegrityError, RecipeError
+from compressit import runtimes, store
+from compressit.errors import DataError, IntegrityError, RecipeError, StepError
 from compressit.progress import Silent
 from compressit.recipe import Recipe
 from compressit.report import Artifact, Provenance, Report
@@ -88,6 +88,37 @@ def test_standard_output_takes_the_lines_alone(done, cli, tmp_path):
     assert {*row} == {"sentence", "id", "prediction"}
 
 
+def test_what_comes_out_is_json_whatever_went_in(done, cli, tmp_path):
+    file = tmp_path / "in.jsonl"
+    text = "great \x85 film \x7f ##[error]no \n::error::no \u2028"
+    file.write_text(
+        json.dumps({"sentence": text}, ensure_ascii=False) + '\n{"sentence": "a", "x": NaN, "y": [1e999]}\n'
+    )
+    made = cli("predict", done, "--input", file, "--output", "-", "--artifact", "checkpoint")
+    assert made.returncode == 0, made.stderr
+    first, second = (json.loads(line, parse_constant=pytest.fail) for line in made.stdout.split("\n")[:2])
+    assert first["sentence"] == text, "as it stands, but nothing that a terminal or a job's log acts on"
+    assert not any(each in made.stdout for each in ("\x85", "\x7f", "##["))
+    assert (second["x"], second["y"]) == (None, [None])
+
+
+def test_an_answer_that_is_no_number_is_none(done, tmp_path, monkeypatch):
+    file, runtime = put(tmp_path / "in.jsonl", [{"sentence": "great film"}]), runtimes.load("torch")
+    whole = runtime.open
+    monkeypatch.setattr(runtime, "open", lambda *given: lambda batch: whole(*given)(batch) * torch.nan)
+    with pytest.raises(StepError, match=r"what the model says of line 1 of .* is not a number"):
+        said(finished.opened(done), file, artifact="checkpoint")
+
+
+def test_a_file_is_not_read_and_written_at_once(done, cli, tmp_path):
+    file = put(tmp_path / "in.jsonl", [{"sentence": "the film is great"}])
+    before = file.read_text()
+    made = cli("predict", done, "--input", file, "--output", file, "--overwrite")
+    assert made.returncode == 2
+    assert "is the input itself" in made.stderr
+    assert file.read_text() == before
+
+
 def test_csv_and_parquet_rows_come_back_as_they_stand(done, tmp_path):
     import datetime
 
@@ -119,6 +150,7 @@ GOOD = {"sentence": "the film is great"}
         ([{**GOOD, "prediction": 1}], "line 1 of .* has 'prediction' already"),
         ([], "holds no rows"),
         ("[1]", "line 1 of .* is not an object"),
+        ('{"sentence": "a"}\n{"sentence": "b \\ud800"}', "line 2 of .* holds half a character"),
         ('{"sentence": "a"}\n{"sentence"', "line 2 of .* is not JSON"),
         ('[\n{"sentence": "a"}\n]', "line 1 of .* is not JSON"),
     ],
@@ -133,6 +165,9 @@ def test_a_wrong_row_is_named_before_any_work(done, tmp_path, rows, message):
 def test_wrong_csv_lines_and_files_are_named(tmp_path):
     (tmp_path / "a.csv").write_text("text\none,two\n")
     with pytest.raises(DataError, match=r"line 2 of .* has more cells than the header"):
+        list(reading.rows(tmp_path / "a.csv"))
+    (tmp_path / "a.csv").write_text("text,id,text\none,1,two\n")
+    with pytest.raises(DataError, match="has two columns 'text'"):
         list(reading.rows(tmp_path / "a.csv"))
     (tmp_path / "a.jsonl").write_bytes(b'{"text": "\xff"}')
     with pytest.raises(DataError, match="is not UTF-8"):
