@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 SCHEMA_VERSION = 1
+FEWEST = 10
+"""Fresh examples below which a bound fails more often than its 5%: with three, of a true loss of just what is allowed,
+up to 20% are called a sure one."""
 MAX_DROP, MAX_RATIO = 0.02, 1.05
 """What may be lost where nobody says: of a score, and of a figure without end such as perplexity, as a factor."""
 
@@ -301,6 +304,9 @@ def _against(
         needed = _needed_for_ratio(now, then, count, math.log(wanted.max_ratio), higher=higher)
         found = verdicts.verdict(Target.model_validate({"metric": config.key, **limit}), config, name, ratio, bound)
         why = f"{shown}: {found.why}"
+    if count < FEWEST:
+        few = f"{why}; of fewer than {FEWEST} examples no bound holds"
+        return found.model_copy(update={"outcome": Outcome.INCONCLUSIVE, "why": few, "needed": FEWEST})
     if found.outcome is not Outcome.INCONCLUSIVE:
         return found.model_copy(update={"why": why})
     if needed is None and math.isfinite(bound.low) and math.isfinite(bound.high):

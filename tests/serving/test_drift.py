@@ -69,6 +69,14 @@ def test_few_rows_cannot_tell_and_how_many_would_is_said(checked, done):
     assert "the report's own error is too large" in near.why
 
 
+def test_of_a_handful_nothing_is_sure(checked):
+    """Bounds on so few examples are wrong too often, for either verdict."""
+    verdict = checked(flipped(sentences(9, 9), 1)).verdicts[0]
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert verdict.needed == 10
+    assert "of fewer than 10 examples no bound holds" in verdict.why
+
+
 def test_the_runs_own_examples_are_counted(checked, sentiment):
     own = [json.loads(line) for line in (sentiment / "test.jsonl").read_text().splitlines()]
     found = checked([*own[:50], *sentences(30, 9)])
