@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressit import anatomy
+from compressit.intake import described
 from compressit.weights import Weight, Weights
 
 if TYPE_CHECKING:
@@ -97,12 +97,6 @@ def multiplications(folder: Path) -> int:
     tensors = tuple(Weight(name, shape, 0) for name, shape in shapes(folder).items())
     table = Weights(str(described(folder).get("model_type")), tensors)
     return sum(found.elements for name, found in table.linears().items() if table.inside_blocks(name))
-
-
-def described(folder: Path) -> dict[str, Any]:
-    """Read config.json."""
-    found: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return found
 
 
 def _shapes(file: Path, model_type: str) -> dict[str, tuple[int, ...]]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from compressit import demo, estimates, machine, metrics, rules, steps, weights
+from compressit import demo, estimates, intake, machine, metrics, rules, steps, weights
+from compressit import model as models
 from compressit.errors import CompressitError, RecipeError
 from compressit.metrics import Kind, MetricConfig
 from compressit.recipe import Problem, RecipeProblems, Written, located
@@ -135,9 +135,11 @@ def _weights(model: str, revision: str | None) -> tuple[Weights | None, str]:
     if model.startswith("demo:"):
         folder = demo.cached(model)
         return (weights.read(folder), "") if folder else (None, f"{model} is trained on this machine at its first use")
+    if Path(model).is_dir():
+        # Whether its code is trusted, the run is told.
+        models.check_safe(Path(model), trust_remote_code=True)
+        return weights.read(Path(model)), ""
     try:
-        if Path(model).is_dir():
-            return weights.read(Path(model)), ""
         return _from_hub(model, revision)
     except (OSError, ValueError, KeyError, CompressitError) as error:
         return None, f"the headers of {model} can't be read: {str(error).splitlines()[0][:200]}"
@@ -163,4 +165,4 @@ def _from_hub(model: str, revision: str | None) -> tuple[Weights | None, str]:
         for file in found.files_metadata.values()
     )
 
-    return weights.table(json.loads(Path(config).read_text(encoding="utf-8")), headers), ""
+    return weights.table(intake.described(Path(config).parent), headers), ""

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
-import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from compressit import anatomy
-from compressit.errors import IntegrityError, StepError
+from compressit.errors import StepError
+from compressit.intake import BITS, described, header
 
-BITS = {
-    "F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U8": 8, "BOOL": 8,
-    "U16": 16, "U32": 32, "U64": 64, "F8_E4M3": 8, "F8_E5M2": 8,
-}  # fmt: skip
-MAX_HEADER = 100_000_000
+__all__ = ["BITS", "Weight", "Weights", "header", "read", "table"]
 
 
 @dataclass(frozen=True)
@@ -102,15 +97,19 @@ class Weights:
 
 
 def read(folder: Path) -> Weights:
-    """Read the table of a local checkpoint from config.json and the safetensors headers."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StepError(f"{folder} holds no config.json that can be read: not a transformers model") from error
-    if not isinstance(config, dict):
-        raise StepError(f"{folder}/config.json is not a mapping: not a transformers model")
+    """Read the table of a local checkpoint from config.json and the safetensors headers.
+
+    Raises:
+        StepError: it is not a transformers model.
+        IntegrityError: a safetensors file is not what its header says.
+        UnsafeError: config.json or a header says what no model's does.
+    """
+    config = described(folder)
     files = sorted(folder.glob("*.safetensors"))
-    return table(config, (header(file) for file in files))
+    try:
+        return table(config, (header(file) for file in files))
+    except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise StepError(f"{folder}/config.json says of the model what can't be: {error}") from error
 
 
 def table(config: Mapping[str, Any], headers: Iterable[Mapping[str, Any]]) -> Weights:
@@ -142,20 +141,3 @@ def _width(model_type: str, tensors: Iterable[Weight]) -> int | None:
         if tensor.name.endswith(".weight") and anatomy.head_axis(model_type, tensor.name) == inputs:
             return tensor.shape[1 - inputs]
     return None
-
-
-def header(file: Path) -> dict[str, Any]:
-    """Read the JSON header of a safetensors file."""
-    with file.open("rb") as stream:
-        start = stream.read(8)
-        (length,) = struct.unpack("<Q", start) if len(start) == 8 else (0,)
-        if not 2 <= length <= MAX_HEADER:
-            raise IntegrityError(f"{file} is not a safetensors file: its header length is {length}")
-        try:
-            found = json.loads(stream.read(length))
-        except ValueError as error:
-            raise IntegrityError(f"{file} is not a safetensors file: {error}") from error
-    tensors = [entry for name, entry in found.items() if name != "__metadata__"] if isinstance(found, dict) else [None]
-    if not all(isinstance(entry, dict) and entry.get("dtype") in BITS and "shape" in entry for entry in tensors):
-        raise IntegrityError(f"{file} is not a safetensors file: its header doesn't say what each tensor is")
-    return dict(found)

@@ -6,24 +6,32 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from compressit.errors import RetryableError, StepError, UnsafeError
+from compressit import intake
+from compressit.errors import CompressitError, RetryableError, StepError, UnsafeError
 
 FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 """What is fetched from the hub; code only where the user trusts it."""
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 
 
 def fetch(path: str, revision: str | None = None, *, trust_remote_code: bool = False) -> Path:
     """Give the local folder of a model: the folder itself, or a hub snapshot, downloaded where it must be.
 
     Raises:
-        UnsafeError: the weights come as pickle only.
-        RetryableError: the hub is out of reach and its cache does not hold the model.
+        UnsafeError: the weights come as pickle only, or the folder is not what `check_safe` lets pass.
+        IntegrityError: a file of its weights is missing, cut short, or not what the index says.
+        RetryableError: the hub is out of reach and its cache does not hold the model, or only a part of it.
     """
     folder = Path(path)
-    if not folder.is_dir():
-        folder = _snapshot(path, revision, trust_remote_code)
-    check_safe(folder)
+    if folder.is_dir():
+        check_safe(folder, trust_remote_code=trust_remote_code)
+        return folder
+    folder = _snapshot(path, revision, trust_remote_code)
+    if lacking := intake.lacking(folder):
+        raise RetryableError(
+            f"{folder} holds {path} only in part: {lacking} is missing",
+            hint="run the same command again where the hub can be reached; pickled weights alone are not opened",
+        )
+    check_safe(folder, trust_remote_code=trust_remote_code)
     return folder
 
 
@@ -37,18 +45,24 @@ def here(path: str, revision: str | None = None) -> Path | None:
         folder = Path(huggingface_hub.snapshot_download(path, revision=revision, local_files_only=True))
     except (OSError, ValueError):
         return None
-    return folder if any(folder.glob("*.safetensors")) else None
+    return None if intake.lacking(folder) else folder
 
 
-def check_safe(folder: Path) -> None:
-    """Refuse a folder that holds pickled weights only."""
-    if not folder.is_dir() or any(folder.glob("*.safetensors")):
+def check_safe(folder: Path, *, trust_remote_code: bool = False) -> None:
+    """Look at what a folder holds before a library opens it; see `compressit.intake`.
+
+    Raises:
+        UnsafeError: it would run or fetch code, leads out of the folder, or says what could only exhaust the machine.
+        IntegrityError: a file of its weights is missing, cut short, or not what the index says.
+    """
+    if not folder.is_dir():
         return
-    if any(next(folder.glob(pattern), None) for pattern in PICKLES):
-        raise UnsafeError(
-            f"{folder} holds pickled weights only, which can run code when they are opened",
-            hint="where you trust them, write them as safetensors: AutoModel.from_pretrained(...).save_pretrained(...)",
-        )
+    intake.check_places(folder)
+    if not trust_remote_code:
+        intake.check_code(folder)
+    heads = intake.check_shards(folder)
+    if (folder / "config.json").is_file():
+        intake.check_counts(folder, heads.values())
 
 
 def _snapshot(path: str, revision: str | None, trust_remote_code: bool) -> Path:
@@ -72,13 +86,16 @@ def explained(folder: Path) -> Iterator[None]:
     """Turn whatever a library raises while a folder is opened into an error with its place."""
     try:
         yield
+    except CompressitError:
+        raise
     except Exception as error:  # transformers, safetensors and the hub client raise many kinds
         if "trust_remote_code" in str(error):
             hint = "read that code, then pass --trust-remote-code"
             raise UnsafeError(f"{folder} needs code of its own to be opened", hint=hint) from error
         shapes = "ignore_mismatched_sizes" in str(error)
         what = "its weights have other shapes than its config.json says" if shapes else line(error)
-        raise StepError(f"{folder} can't be opened: {what}") from error
+        hint = "see whether transformers opens it by itself: AutoModel.from_pretrained(...)"
+        raise StepError(f"{folder} can't be opened: {what}", hint=hint) from error
 
 
 def line(error: Exception) -> str:

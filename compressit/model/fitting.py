@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from compressit import anatomy, checkpoint
+from compressit import anatomy, checkpoint, intake, weights
+from compressit.errors import UnsafeError
+
+SPARE, TIMES, CUT_TIMES = 100_000_000, 16, 256
 
 
 def opener(auto_class: Any, folder: Path, *, trust_remote_code: bool = False) -> Any:
@@ -20,7 +23,7 @@ def opener(auto_class: Any, folder: Path, *, trust_remote_code: bool = False) ->
         The auto class itself, or where tensors tell the shapes, the model's class, made to fit them before they are
         read. Pass what it opens to `forget`.
     """
-    if anatomy.settled(checkpoint.described(folder)):
+    if anatomy.settled(intake.described(folder)):
         return auto_class
     import torch
     import transformers
@@ -36,6 +39,28 @@ def opener(auto_class: Any, folder: Path, *, trust_remote_code: bool = False) ->
 
     # transformers goes by names of classes in places.
     return type(plain.__name__, (plain,), {"__init__": build, "__module__": plain.__module__, "fits": plain})
+
+
+def check_size(auto_class: Any, folder: Path) -> None:
+    """Refuse a config.json that makes a model far larger than the weights beside it, before memory is taken for it.
+
+    Raises:
+        UnsafeError: it does.
+    """
+    import torch
+    import transformers
+
+    settled = anatomy.settled(intake.described(folder))
+    with torch.device("meta"):
+        shell = auto_class.from_config(transformers.AutoConfig.from_pretrained(folder))
+    wanted = sum(tensor.numel() for tensor in (*shell.parameters(), *shell.buffers()))
+    held = weights.read(folder).parameters
+    # Integers are packed, tied matrices saved once, and of a model that was cut only the tensors say how small it is.
+    if wanted > SPARE + (TIMES if settled else CUT_TIMES) * held:
+        raise UnsafeError(
+            f"{folder / 'config.json'} describes {wanted:,} numbers, and the weights beside it are {held:,}",
+            hint="take the model's own config.json from where it was first published",
+        )
 
 
 def forget(module: Any) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compressit import checkpoint, machine
+from compressit import intake, machine
 from compressit.model import disk, opening
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def load(folder: Path, task: str, scratch: Path, *, trust_remote_code: bool = Fa
         StepError: the folder doesn't hold such a model, or its head was never trained for the task.
         UnsafeError: the weights come as pickle only, or need code of their own.
     """
-    quantized = checkpoint.described(folder).get("quantization_config")
+    quantized = intake.described(folder).get("quantization_config")
     scratch.mkdir(parents=True, exist_ok=True)
     if quantized is not None and not quantized.get("dequantize"):
         # transformers can't leave integers on disk; but as they are used as they lie, it maps them by itself.

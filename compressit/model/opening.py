@@ -36,12 +36,14 @@ def load(
     """
     import transformers
 
-    check_safe(folder)
+    check_safe(folder, trust_remote_code=trust_remote_code)
     architectures.introduce(folder)
     auto_class = getattr(transformers, tasks.load(task).AUTO_CLASS)
     options = {"use_safetensors": True, "trust_remote_code": trust_remote_code}
     lies = None
     with explained(folder):
+        if not trust_remote_code:
+            fitting.check_size(auto_class, folder)
         opener = fitting.opener(auto_class, folder, trust_remote_code=trust_remote_code)
         if scratch is None:
             module, info = opener.from_pretrained(folder, output_loading_info=True, **options)
@@ -80,7 +82,7 @@ def beginner(
     """
     import transformers
 
-    check_safe(folder)
+    check_safe(folder, trust_remote_code=trust_remote_code)
     architectures.introduce(folder)
     auto_class = getattr(transformers, tasks.load(task).AUTO_CLASS)
     ids = {label: index for index, label in labels.items()}
@@ -143,6 +145,7 @@ def labels(folder: Path, *, trust_remote_code: bool = False) -> dict[int, str]:
     """Read a model's labels by id from its config.json."""
     import transformers
 
+    check_safe(folder, trust_remote_code=trust_remote_code)
     architectures.introduce(folder)
     with explained(folder):
         config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)

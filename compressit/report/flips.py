@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compressit import checkpoint as checkpoints
-from compressit import data, tasks
+from compressit import data, intake, tasks
 from compressit import model as models
 from compressit.data import DatasetSpec
 from compressit.outputs import Change, Output, TokenScores
@@ -139,7 +138,7 @@ def drawn(row: Mapping[str, Any]) -> Picture | None:
 
 def names(folder: Path) -> list[str]:
     """Read the labels of a checkpoint in the order of their ids; those that transformers makes up where it has none."""
-    said = checkpoints.described(folder).get("id2label", {"0": "LABEL_0", "1": "LABEL_1"})
+    said = intake.described(folder).get("id2label", {"0": "LABEL_0", "1": "LABEL_1"})
     return [str(said[key]) for key in sorted(said, key=int)]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compressit import anatomy, checkpoint
+from compressit import anatomy, checkpoint, intake
 from compressit.checkpoint import Matrix
 from compressit.report import Layer, StepRecord
 
@@ -28,7 +28,7 @@ def compared(source: Path, folder: Path, done: Sequence[StepRecord]) -> tuple[La
         folder: Of the checkpoint.
         done: The steps, whose notes say which blocks are left.
     """
-    model_type = str(checkpoint.described(folder).get("model_type", "unknown"))
+    model_type = str(intake.described(folder).get("model_type", "unknown"))
     with checkpoint.matrices(source) as before, checkpoint.matrices(folder) as after:
         origins = {name: _origin(model_type, name, kept(done)) for name in after}
         shapes = checkpoint.shapes(source)

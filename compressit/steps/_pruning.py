@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from pydantic import Field, model_validator
 
-from compressit import checkpoint, model, weights
+from compressit import checkpoint, intake, model, weights
 from compressit.errors import RecipeError
 from compressit.steps import Fact, StepConfig
 from compressit.weights import Weights
@@ -63,7 +63,7 @@ def claim(folder: Path, config: PruningConfig, *, overall: bool = False) -> str 
         config: What was promised.
         overall: Whether layers may differ, as long as the share holds over all of them.
     """
-    model_type = str(checkpoint.described(folder).get("model_type", "unknown"))
+    model_type = str(intake.described(folder).get("model_type", "unknown"))
     shapes = checkpoint.shapes(folder)
     table = Weights(model_type, tuple(weights.Weight(name, shape, 0) for name, shape in shapes.items()))
     picked = _chosen(table, config)

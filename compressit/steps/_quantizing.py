@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from compressit import anatomy, checkpoint, model
+from compressit import anatomy, checkpoint, intake, model
 from compressit.algorithms.gptq import Grid, Rounded
 from compressit.errors import MissingExtra, RecipeError
 from compressit.model.matrices import Matrix
@@ -95,7 +95,7 @@ def foresee(before: Weights, config: QuantizingConfig) -> Weights:
 
 def claim(folder: Path, config: QuantizingConfig) -> str | None:
     """Find out how the saved files hold the layers."""
-    scheme = checkpoint.quantization(checkpoint.described(folder))
+    scheme = checkpoint.quantization(intake.described(folder))
     if scheme is None:
         return "config.json names no quantization"
     if (scheme["input_activations"] is not None) != config.scheme.activations:

@@ -24,15 +24,15 @@ FLOORS = [
     {"steps", "exports"},
     {"trackers", "runtimes", "metrics", "tasks", "data", "model", "checkpoint", "weights", "anatomy"},
     {"outputs"},
-    {"algorithms", "errors", "registry", "spec", "progress", "machine", "sharing"},
+    {"algorithms", "errors", "registry", "spec", "progress", "machine", "sharing", "intake"},
 ]
 # Neighbours on one floor that are layered among themselves, lower one last.
 MAY = {
     ("plan", "demo"), ("plan", "estimates"), ("demo", "store"), ("provenance", "store"), ("rules", "recipe"),
     ("exports", "steps"), ("estimates", "measure"),
     ("checkpoint", "anatomy"), ("checkpoint", "weights"), ("weights", "anatomy"), ("model", "anatomy"),
-    ("model", "tasks"), ("model", "checkpoint"), ("data", "tasks"),
-    ("data", "anatomy"), ("algorithms", "errors"),
+    ("model", "tasks"), ("model", "checkpoint"), ("model", "weights"), ("data", "tasks"),
+    ("data", "anatomy"), ("algorithms", "errors"), ("intake", "errors"),
     ("data", "model"), ("runtimes", "model"), ("runtimes", "checkpoint"), ("runtimes", "tasks"),
     ("metrics", "runtimes"),
 }  # fmt: skip

@@ -81,11 +81,9 @@ def break_config(folder, **changes):
         (lambda folder: break_config(folder, hidden_size="x"), "can't be opened"),
         (lambda folder: break_config(folder, intermediate_size=48), "other shapes than its config.json says"),
         (lambda folder: break_config(folder, model_type="martian"), "can't be opened"),
-        (lambda folder: (folder / "config.json").write_text("[]"), "can't be opened"),
-        (lambda folder: (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-9]),
-         "can't be opened"),
+        (lambda folder: (folder / "config.json").write_text("[]"), "not a transformers model"),
     ],
-)  # fmt: skip
+)
 def test_a_broken_model_is_an_error_that_names_it(copy, harm, said):
     harm(copy)
     with pytest.raises(StepError, match=said):
@@ -115,7 +113,7 @@ def test_a_tokenizer_learns_its_models_limit(copy):
 
 
 def test_what_is_not_a_model_says_so(tmp_path):
-    with pytest.raises(StepError, match="can't be opened"):
+    with pytest.raises(StepError, match=r"holds no config\.json"):
         models.load(tmp_path, TASK)
     with pytest.raises(StepError, match="neither a local folder nor a model on the hub"):
         models.fetch("no such id / at all")

@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from compressit import checkpoint, registry
+from compressit import intake, registry
+from compressit.errors import StepError
 
 PREFIX = "compressit-"
 
@@ -26,8 +27,11 @@ def classes(name: str) -> tuple[Any, Any]:
 
 def introduce(folder: Path) -> None:
     """Make the network that a folder holds known to transformers, where it is one of ours."""
-    found = checkpoint.described(folder) if (folder / "config.json").is_file() else {}
-    # Of a config that is no mapping, transformers says what is wrong.
-    model_type = str(found.get("model_type", "")) if isinstance(found, dict) else ""
-    if model_type.startswith(PREFIX):
-        classes(model_type.removeprefix(PREFIX))
+    found = intake.described(folder) if (folder / "config.json").is_file() else {}
+    model_type = str(found.get("model_type", ""))
+    if not model_type.startswith(PREFIX):
+        return
+    name = model_type.removeprefix(PREFIX)
+    if name not in registry.names(__name__):
+        raise StepError(f"{folder} is a {model_type[:60]!r}, a network that this version of compressit doesn't have")
+    classes(name)
