@@ -7,7 +7,7 @@ TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup quickstart browser test check fix bench clean
+.PHONY: setup quickstart browser test fuzz check fix bench clean
 
 setup: $(READY)
 
@@ -33,6 +33,11 @@ browser:
 
 test: setup browser
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Looks for recipes, manifests, headers and settings that break what reads them, for as long as it is told.
+fuzz: export FUZZ_SECONDS ?= 300
+fuzz: setup
+	$(BIN)/python -m pytest -n 0 tests/hostile/test_fuzz.py
 
 check: setup
 	$(BIN)/ruff check .

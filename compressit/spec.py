@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
+
+SIGNED_IN = re.compile(r"(\b\w{1,20}://)[^/@\s]+@")
+"""The beginning of an address that holds a name or a password; bounded, for text may be long."""
 
 
 class Spec(BaseModel):
@@ -17,6 +21,8 @@ class Spec(BaseModel):
 
 
 def _printable(path: str) -> str:
+    if SIGNED_IN.search(path):
+        raise ValueError("an address with a name or a password in it; results would tell it to whoever reads them")
     if not 0 < len(path) <= 1000 or not path.isprintable():
         raise ValueError(
             f"{path[:40]!r} can't be the name of a place: it is empty, too long or holds control characters"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from compressit.errors import RecipeError
+from compressit.spec import SIGNED_IN
 
 SHOWN = 20
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -34,7 +35,7 @@ class Problem:
     text: str
 
     def __str__(self) -> str:
-        lines = [f"{self.place}: error: {clean(self.message)}", *self.excerpt()]
+        lines = [f"{clean(str(self.place))}: error: {clean(self.message)}", *self.excerpt()]
         if self.hint:
             lines.append(f"  hint: {clean(self.hint)}")
         return "\n".join(lines)
@@ -63,5 +64,5 @@ class RecipeProblems(RecipeError):
 
 
 def clean(text: str) -> str:
-    """Replace control characters, so that a recipe can't steer the terminal."""
-    return CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+    """Replace control characters, so that a recipe can't steer the terminal, and passwords in addresses."""
+    return SIGNED_IN.sub(r"\1***@", CONTROL.sub("\N{REPLACEMENT CHARACTER}", text))

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from compressit import exports, metrics, steps, tasks
 from compressit.recipe.document import Document, TreePath
 from compressit.recipe.models import Recipe
-from compressit.recipe.problems import Problem, RecipeProblems
+from compressit.recipe.problems import Problem, RecipeProblems, clean
 from compressit.registry import suggest
 
 ROOMS: Mapping[str, tuple[str, ModuleType]] = {
@@ -146,7 +146,9 @@ def _say(entry: Any, kind: type[BaseModel], path: TreePath) -> tuple[str, str | 
         return entry["msg"].removeprefix("Value error, "), None
     said = SAYINGS.get(entry["type"])
     text = said(entry) if said else entry["msg"].replace("Input should be", "should be")
-    shown = f", not {json.dumps(value)[:60]}" if value is None or isinstance(value, str | int | float | bool) else ""
+    shown = (
+        f", not {clean(json.dumps(value))[:60]}" if value is None or isinstance(value, str | int | float | bool) else ""
+    )
     hint = "put it in quotes" if entry["type"] == "string_type" and isinstance(value, int | float | bool) else None
     name = ".".join(str(part) for part in path)
     return f"{name}: {text}{shown}" if name else text, hint

@@ -11,14 +11,13 @@ from compressit import recipe as recipes
 from compressit.errors import MEANING
 from compressit.recipe import Recipe
 from compressit.report import Artifact, Report, tables
+from compressit.spec import SIGNED_IN
 
 Plain = str | int | float | bool
 SECRET = re.compile(r"token|key|secret|password|passwd|credential|auth", re.IGNORECASE)
 """Names of environment variables whose values nobody is told."""
 SHORTEST = 8
 """Characters of the shortest value that is taken for a secret; a shorter one may be any word."""
-SIGNED_IN = re.compile(r"(\w+://)[^/@\s]+@")
-"""The beginning of an address that holds a name or a password."""
 
 
 def parameters(recipe: Recipe) -> dict[str, Plain]:
