@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import signal
 import statistics
 import subprocess
@@ -87,11 +88,10 @@ def main() -> None:
     if asked.recipe is None:
         recipe.write_text(RECIPE)
     draw = random.Random(asked.seed)
-    for name in ("calm", "storm"):
-        (work / name).mkdir()
-        subprocess.run([sys.executable, "-c", "from compressit import demo\nfrom compressit.progress import Silent\n"
-                        "demo.folder('demo:stdlib', Silent())"], check=True,
-                       env={**os.environ, "COMPRESSIT_CACHE": str(work / name)})  # fmt: skip
+    train = "from compressit import demo, progress\ndemo.folder('demo:stdlib', progress.Silent())"
+    environment = {**os.environ, "COMPRESSIT_CACHE": str(work / "calm")}
+    subprocess.run([sys.executable, "-c", train], check=True, env=environment)
+    shutil.copytree(work / "calm" / "demos", work / "storm" / "demos")
     calm = Run(recipe, work / "calm-out", work / "calm")
     calm.end(None)
     took, starts, kills, ended = [], [calm.started - calm.begun], 0, False
