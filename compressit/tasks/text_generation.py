@@ -27,6 +27,7 @@ from compressit.algorithms.likelihood import NOT_SCORED
 from compressit.algorithms.writing import spaced
 from compressit.errors import DataError
 from compressit.outputs import TokenScores
+from compressit.tasks import _templates
 
 if TYPE_CHECKING:
     import torch
@@ -167,8 +168,8 @@ def _examples(rows: Dataset, processor: Any, size: int, step: int, packing: str 
         for context, continuation in zip(rows["context"], rows["continuation"], strict=True):
             yield [_continuation(context, continuation, tokens, size)]
     elif how == "conversations":
-        for messages in rows["messages"]:
-            yield list(_cut(_plain(processor, _written(processor, messages)), size, step))
+        for text in _templates.written(processor, rows["messages"]):
+            yield list(_cut(_plain(processor, text), size, step))
     elif how == "documents":
         for text in rows["text"]:
             yield list(_cut(tokens(text), size, step))
@@ -204,16 +205,6 @@ def _continuation(context: str, continuation: str, tokens: Tokenize, size: int) 
     # Of a context that is too long the end counts; a first token has nothing to be predicted from.
     cut = max(0, len(whole) - size)
     return whole[cut:], max(1, given - cut)
-
-
-def _written(processor: Any, messages: Any) -> str:
-    if not getattr(processor, "chat_template", None):
-        raise DataError("the model's tokenizer has no chat template for `messages`", hint="give rows of `text` instead")
-    turns = [{"role": turn["role"], "content": turn["content"]} for turn in messages]
-    try:
-        return str(processor.apply_chat_template(turns, tokenize=False))
-    except Exception as error:  # a template may raise anything
-        raise DataError(f"the chat template refuses a conversation: {' '.join(str(error).split())[:200]}") from error
 
 
 def _tokens(processor: Any) -> Tokenize:
