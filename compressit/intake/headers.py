@@ -54,12 +54,14 @@ AGAIN = "it was cut short or changed: download or copy it again"
 
 def _parsed(file: Path, text: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(text, object_pairs_hook=_once)
+        # As text: of bytes, json would guess at other encodings, which the format doesn't have.
+        found = json.loads(text.decode(), object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise IntegrityError(f"{file} is not a safetensors file: {error}") from error
-    if not isinstance(found, dict) or not isinstance(found.get(METADATA, {}), dict):
+    metadata = found.get(METADATA, {}) if isinstance(found, dict) else None
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise IntegrityError(f"{file} is not a safetensors file: its header doesn't say what each tensor is")
-    return found
+    return dict(found)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

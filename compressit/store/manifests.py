@@ -26,12 +26,17 @@ def manifest(folder: Path) -> dict[str, Any]:
         version, listed = found["format"], found["files"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise IntegrityError(f"{file} can't be read: {error}") from error
-    entries = listed.values() if isinstance(listed, dict) else [None]
-    if not all(isinstance(entry, dict) and {"size", "sha256"} <= entry.keys() for entry in entries):
-        raise IntegrityError(f"{file} can't be read: an entry doesn't say size and SHA-256")
     if version != FORMAT:
-        raise IntegrityError(f"{file} has format {version}; this version reads format {FORMAT}")
+        raise IntegrityError(f"{file} has format {str(version)[:40]}; this version reads format {FORMAT}")
+    if not isinstance(listed, dict) or not all(_is_entry(name, entry) for name, entry in listed.items()):
+        raise IntegrityError(f"{file} can't be read: an entry doesn't say size and SHA-256 of a file")
     return dict(found)
+
+
+def _is_entry(name: str, entry: Any) -> bool:
+    named = name.isprintable() and all(len(os.fsencode(part)) <= 255 for part in Path(name).parts)
+    said = isinstance(entry, dict) and type(entry.get("size")) is int and isinstance(entry.get("sha256"), str)
+    return named and said
 
 
 def amend(folder: Path, texts: Mapping[str, str]) -> None:

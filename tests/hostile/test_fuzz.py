@@ -98,6 +98,8 @@ MANIFEST = json.dumps({"format": 1, "recipe_sha256": "a" * 64, "files": ENTRIES}
 
 
 def test_a_manifest(tmp_path):
+    (tmp_path / "c").touch()
+
     def meets(content):
         (tmp_path / store.MANIFEST).write_bytes(content)
         store.verify(tmp_path)

@@ -264,6 +264,9 @@ def test_none_of_them_takes_time_or_memory(pristine, tmp_path):
         (b'{"a": ' * 10_000, "not a safetensors file"),
         (b'{"a": ' + b"9" * 5000 + b"}", "not a safetensors file"),
         (b"\xff\xfe", "not a safetensors file"),
+        (b"\xef\xbb\xbf{}", "not a safetensors file"),
+        ("{}".encode("utf-16"), "not a safetensors file"),
+        (b'{"__metadata__": {"format": NaN}}', "doesn't say what each tensor is"),
     ],
 )
 def test_a_header_that_lies_is_an_error_that_names_the_file(head, said, tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from compressit import store
-from compressit.errors import CompressitError, RecipeError, StepError, UnsafeError
+from compressit.errors import CompressitError, IntegrityError, RecipeError, StepError, UnsafeError
 
 
 @pytest.mark.parametrize(
@@ -79,3 +79,31 @@ def test_one_bit_of_a_result_that_flips_is_found(tmp_path, ends):
     ended = ends("verify", tmp_path / "out")
     assert ended.code == 6
     assert "w.safetensors: its content changed (SHA-256)" in ended.said
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"a.txt": {"size": "x", "sha256": "0"}},
+        {"a.txt": {"size": 3.5, "sha256": "0"}},
+        {"a.txt": {"size": True, "sha256": "0"}},
+        {"a.txt": {"size": 3, "sha256": ["0"]}},
+        {"x" * 5000: {"size": 3, "sha256": "0"}},
+        {"a\0": {"size": 3, "sha256": "0"}},
+        {"\x1b[31m": {"size": 3, "sha256": "0"}},
+        {"\ud800": {"size": 3, "sha256": "0"}},
+    ],
+)
+def test_a_manifest_whose_entries_are_none_is_an_error_that_names_it(files, tmp_path):
+    with store.staged(tmp_path / "out") as folder:
+        (folder / "a.txt").write_text("one")
+    (tmp_path / "out" / store.MANIFEST).write_text(json.dumps({"format": 1, "files": files}))
+    with pytest.raises(IntegrityError, match=r"manifest\.json can't be read"):
+        store.check(tmp_path / "out")
+
+
+@pytest.mark.parametrize("text", ['{"a": ' * 20_000, "9" * 5000, "[" * 200_000])
+def test_a_manifest_that_no_reader_survives_is_an_error_that_names_it(text, tmp_path):
+    (tmp_path / store.MANIFEST).write_text(text)
+    with pytest.raises(IntegrityError, match=r"manifest\.json can't be read"):
+        store.manifest(tmp_path)
