@@ -35,7 +35,8 @@ def check_places(folder: Path) -> None:
             raise UnsafeError(f"{file} has {file.stat().st_size:,} bytes; no model's is larger than {most:,}")
     if any(folder.glob("*.safetensors")):
         return
-    if any(next(folder.glob(pattern), None) for pattern in PICKLES):
+    # OpenVINO calls its weights .bin, too: plain numbers, which an .xml beside them describes.
+    if any(not file.with_suffix(".xml").is_file() for pattern in PICKLES for file in folder.glob(pattern)):
         raise UnsafeError(
             f"{folder} holds pickled weights only, which can run code when they are opened",
             hint="where you trust them, write them as safetensors: AutoModel.from_pretrained(...).save_pretrained(...)",
