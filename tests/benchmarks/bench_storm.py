@@ -26,9 +26,9 @@ model: demo:stdlib
 dataset: {path: demo:stdlib, train: "train[:3000]", evaluation: "test[:500]"}
 steps:
   - {step: drop_layers, keep: 4}
-  - {step: distill, epochs: 25, learning_rate: 5.0e-4}
+  - {step: distill, epochs: 60, learning_rate: 5.0e-4}
   - {step: prune_magnitude, sparsity: 0.3}
-  - {step: finetune, epochs: 25, learning_rate: 1.0e-4}
+  - {step: finetune, epochs: 60, learning_rate: 1.0e-4}
 exports: [{export: onnx, weights: int8}]
 metrics: [accuracy, size]
 """
