@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.metadata
 import inspect
@@ -41,13 +40,13 @@ def folder(path: str, progress: Progress) -> Path:
     progress.say(f"{path}: training its model (once, kept in {target.parent})")
     while cached(path) is None:
         store.wait(target.name, progress.say)
-        # Where another process is at it unseen, it is asked for again and again until that one is done.
-        with contextlib.suppress(RetryableError), store.unfinished(target.name) as scratch:
-            if cached(path) is None:
-                with store.staged(target) as temporary:
+        if cached(path) is None:
+            try:
+                with store.unfinished(target.name) as scratch, store.staged(target) as temporary:
                     _train(path, demo, temporary, scratch, progress)
-            continue
-        time.sleep(PAUSE)
+            except RetryableError:
+                # Another process is at it, in a cache of its own that leads to the same folder.
+                time.sleep(PAUSE)
     return target
 
 

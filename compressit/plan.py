@@ -136,8 +136,7 @@ def _weights(model: str, revision: str | None) -> tuple[Weights | None, str]:
         folder = demo.cached(model)
         return (weights.read(folder), "") if folder else (None, f"{model} is trained on this machine at its first use")
     if Path(model).is_dir():
-        # Whether its code is trusted, the run is told.
-        models.check_safe(Path(model), trust_remote_code=True)
+        models.check_held(Path(model))
         return weights.read(Path(model)), ""
     try:
         return _from_hub(model, revision)

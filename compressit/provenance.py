@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 
-from compressit import machine, store
+from compressit import machine
 from compressit.errors import RecipeError
 
 LIBRARIES = (
@@ -16,10 +17,10 @@ LIBRARIES = (
 )  # fmt: skip
 
 
-def versions() -> dict[str, str]:
-    """Give the versions of Python and of the libraries that are installed."""
+def versions(libraries: Sequence[str] = LIBRARIES) -> dict[str, str]:
+    """Give the versions of Python and of those of the libraries that are installed."""
     found = {"python": platform.python_version()}
-    for name in LIBRARIES:
+    for name in libraries:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -64,9 +65,9 @@ def device_class(device: str) -> str:
     return "cpu with bfloat16" if machine.has_bfloat16() else "cpu"
 
 
-def model(source: str, folder: Path) -> dict[str, str]:
-    """Identify the original: where it came from, its revision where it has one, and its content."""
-    found = {"source": source, "sha256": store.content_key(folder)}
+def model(source: str, folder: Path, content: str) -> dict[str, str]:
+    """Identify the original: where it came from, its revision where it has one, and the SHA-256 of its content."""
+    found = {"source": source, "sha256": content}
     if folder.parent.name == "snapshots":
         found["revision"] = folder.name
     return found

@@ -6,11 +6,11 @@ differs in the least is made anew.
 
 from __future__ import annotations
 
-from compressit.cache.entries import Entry, collect, entries, find, kept, place, put
-from compressit.cache.keys import Made, Seen, chain, key
+from compressit.cache.entries import Entry, collect, entries, find, kept, place, put, remove
+from compressit.cache.keys import Content, Made, chain, key
 from compressit.cache.why import began_alike, differences, nearest
 
 __all__ = [
-    "Entry", "Made", "Seen", "began_alike", "chain", "collect", "differences", "entries", "find", "kept", "key",
-    "nearest", "place", "put",
+    "Content", "Entry", "Made", "began_alike", "chain", "collect", "differences", "entries", "find", "kept", "key",
+    "nearest", "place", "put", "remove",
 ]  # fmt: skip

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from compressit import store
 from compressit.cache.keys import Made, key
@@ -52,8 +50,8 @@ def entries() -> list[Entry]:
     return sorted(found, key=lambda entry: -entry.used)
 
 
-def put(made: Made, write: Callable[[Path], None]) -> Path | None:
-    """Keep a checkpoint; give its folder, or None where another process is just doing so.
+def put(made: Made, write: Callable[[Path], None]) -> None:
+    """Keep a checkpoint, unless one is kept or another process is just doing so.
 
     Args:
         made: All that made it.
@@ -62,16 +60,12 @@ def put(made: Made, write: Callable[[Path], None]) -> Path | None:
     Raises:
         StepError: the disk is full or can't be written.
     """
+    if kept(made):
+        return
     target = place() / key(made)
-    about: dict[str, Any] = {"made": made}
-    try:
-        if not (target / store.MANIFEST).is_file():
-            with store.staged(target, about=about) as folder:
-                write(folder)
-    except RetryableError:
-        if not (target / store.MANIFEST).is_file():
-            return None
-    return target
+    remove(target)
+    with contextlib.suppress(RetryableError), store.staged(target, about={"made": made}) as folder:
+        write(folder)
 
 
 def kept(made: Made) -> bool:
@@ -103,6 +97,7 @@ def collect(most: int) -> list[Entry | store.Left]:
 
     What killed runs can go on from counts, too; what a live one has does not.
     """
+    store.sweep_all(place())
     every: list[Entry | store.Left] = [*entries(), *store.left()]
     gone: list[Entry | store.Left] = []
     total = 0
@@ -115,8 +110,6 @@ def collect(most: int) -> list[Entry | store.Left]:
 
 
 def remove(folder: Path) -> None:
-    """Take an entry's name away before its files, so that nobody finds half of it."""
-    hidden = folder.with_name(f".{folder.name}.gone-{os.getpid()}")
+    """Take an entry's name away before its files, so that nobody finds half of it; nothing happens without one."""
     with contextlib.suppress(OSError):
-        os.rename(folder, hidden)
-        shutil.rmtree(hidden, ignore_errors=True)
+        store.discard(folder)

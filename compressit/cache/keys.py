@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
-import platform
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from types import ModuleType
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from compressit import provenance
 from compressit.cache import code
-from compressit.steps import Need, StepConfig
+from compressit.plan import Plan
+from compressit.steps import Need
 
 FORMAT = 1
 LIBRARIES = ("torch", "transformers", "tokenizers", "accelerate", "datasets", "numpy", "scipy", "compressed-tensors")
@@ -23,33 +21,45 @@ Made = Mapping[str, Any]
 """All that made a checkpoint, by field."""
 
 
-@dataclass(frozen=True)
-class Seen:
-    """What all steps of a run see.
+Content = Callable[[str], str | None]
+"""Gives the SHA-256 of the model behind an id, folder or demo name; None for one that isn't here yet."""
 
-    Attributes:
-        source: SHA-256 of the model that the run began from.
-        splits: SHA-256 of the rows of each split, by its use; None for one that isn't known yet.
-        content: Gives the SHA-256 of the model behind an id, folder or demo name; None for one that isn't here yet.
-        device: Its class, such as `cuda NVIDIA H100`; None where that isn't known yet.
+
+def chain(
+    plan: Plan, *, source: str | None, splits: Mapping[str, str | None], content: Content, device: str | None
+) -> list[Made]:
+    """Say of each step what makes its checkpoint, the steps before it included.
+
+    Args:
+        plan: With the steps.
+        source: SHA-256 of the model that the run begins from. None, as in the following, for what isn't known yet.
+        splits: SHA-256 of the rows of each split that steps are given, by its use.
+        content: Of other models.
+        device: Its class, such as `cuda NVIDIA H100`.
     """
-
-    source: str | None
-    splits: Mapping[str, str | None]
-    content: Callable[[str], str | None]
-    task: str
-    fields: Mapping[str, str | int]
-    max_length: int | None
-    seed: int
-    device: str | None
-
-
-def chain(steps: Sequence[tuple[StepConfig, ModuleType]], seen: Seen) -> list[Made]:
-    """Say of each step what makes its checkpoint, the steps before it included."""
+    spec, versions = plan.written.recipe.dataset, _versions()
     made: list[Made] = []
-    for config, module in steps:
-        before = {"model": seen.source} if not made else {"after": key(made[-1])}
-        made.append(before | _of(config, module, seen))
+    for step in plan.steps:
+        config = step.config
+        read = {use: splits[use] for use, need in SPLITS.items() if need in config.looks_at() and use in splits}
+        before = {"model": source} if not made else {"after": key(made[-1])}
+        made.append(
+            before
+            | {
+                "format": FORMAT,
+                "step": config.step,
+                "code": code.version(step.module),
+                "config": config.model_dump(mode="json", exclude=set(config.refers_to)),
+                "models": [content(path) for path in config.models()],
+                "data": read,
+                "task": plan.written.recipe.task,
+                "fields": spec.task_fields() if spec and read else {},
+                "max_length": spec.max_length if spec and read else None,
+                "seed": plan.written.recipe.seed,
+                "device": device,
+                "versions": versions,
+            }
+        )
     return made
 
 
@@ -58,30 +68,7 @@ def key(made: Made) -> str:
     return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
 
 
-def _of(config: StepConfig, module: ModuleType, seen: Seen) -> dict[str, Any]:
-    said = config.model_dump(mode="json", exclude=set(config.refers_to))
-    read = {use: seen.splits.get(use) for use, need in SPLITS.items() if need in config.looks_at()}
-    return {
-        "format": FORMAT,
-        "step": config.step,
-        "code": code.version(module),
-        "config": said,
-        "models": [seen.content(path) for path in config.models()],
-        "data": {use: digest for use, digest in read.items() if use in seen.splits},
-        "task": seen.task,
-        "fields": dict(seen.fields) if read else {},
-        "max_length": seen.max_length if read else None,
-        "seed": seen.seed,
-        "device": seen.device,
-        "versions": _versions(),
-    }
-
-
 def _versions() -> dict[str, str]:
-    found = {"python": ".".join(platform.python_version_tuple()[:2])}
-    for name in LIBRARIES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    """Give those that may matter; of Python the patch doesn't."""
+    found = provenance.versions(LIBRARIES)
+    return found | {"python": found["python"].rpartition(".")[0]}

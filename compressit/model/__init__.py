@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from compressit.model.fetching import check_safe, fetch, here
+from compressit.model.fetching import check_held, check_safe, fetch, here
 from compressit.model.opening import beginner, labels, load, positions, processor
 from compressit.model.patterns import matching
 from compressit.model.whole import Model, cast
 from compressit.spec import Location, Spec
 
 __all__ = [
-    "Model", "ModelSpec", "beginner", "cast", "check_safe", "fetch", "here", "labels", "load", "matching", "positions",
-    "processor",
+    "Model", "ModelSpec", "beginner", "cast", "check_held", "check_safe", "fetch", "here", "labels", "load",
+    "matching", "positions", "processor",
 ]  # fmt: skip
 
 

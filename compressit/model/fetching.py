@@ -52,14 +52,24 @@ def check_safe(folder: Path, *, trust_remote_code: bool = False) -> None:
     """Look at what a folder holds before a library opens it; see `compressit.intake`.
 
     Raises:
-        UnsafeError: it would run or fetch code, leads out of the folder, or says what could only exhaust the machine.
+        UnsafeError: it would run or fetch code, or `check_held` says so.
+        IntegrityError: see `check_held`.
+    """
+    check_held(folder)
+    if folder.is_dir() and not trust_remote_code:
+        intake.check_code(folder)
+
+
+def check_held(folder: Path) -> None:
+    """Look at a folder's files and figures, which is enough where nothing opens it: what code it asks for is not told.
+
+    Raises:
+        UnsafeError: it leads out of the folder, holds pickles only, or says what could only exhaust the machine.
         IntegrityError: a file of its weights is missing, cut short, or not what the index says.
     """
     if not folder.is_dir():
         return
     intake.check_places(folder)
-    if not trust_remote_code:
-        intake.check_code(folder)
     heads = intake.check_shards(folder)
     if (folder / "config.json").is_file():
         intake.check_counts(folder, heads.values())

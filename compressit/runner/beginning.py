@@ -62,17 +62,13 @@ def begin(
         for step in plan.steps
         for path in step.config.models()
     }
-    seen = cache.Seen(
+    made = cache.chain(
+        plan,
         source=content,
-        splits={use: digest for use, digest in digests.items() if use != EVALUATION},
+        splits=digests,
         content=lambda path: store.content_key(others[path]),
-        task=plan.written.recipe.task,
-        fields=spec.task_fields() if spec else {},
-        max_length=spec.max_length if spec else None,
-        seed=plan.written.recipe.seed,
         device=provenance.device_class(chosen),
     )
-    made = cache.chain([(step.config, step.module) for step in plan.steps], seen)
     room.check(plan, [not fresh and cache.kept(each) for each in made], folder)
     unfinished = stack.enter_context(store.unfinished(_key(plan, content, digests, chosen), fresh=fresh))
     return Work(
@@ -85,6 +81,7 @@ def begin(
         fresh=fresh,
         progress=progress,
         rows=rows,
+        digests=digests,
         others=others,
         made=tuple(made),
         unfinished=unfinished,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from compressit import cache, data, demo, provenance, recipe, store
 from compressit import model as models
+from compressit.errors import UnsafeError
 from compressit.plan import Plan
-from compressit.runner.work import CALIBRATION, EVALUATION, TRAINING
+from compressit.runner.work import CALIBRATION, TRAINING
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,18 @@ def foresee(plan: Plan) -> list[Foreseen]:
     entries = cache.entries()
     if not entries:
         return [Foreseen(False, ())] * len(plan.steps)
-    made = _chain(plan, {}, None)
-    if any(_but_for_what_is_unknown(each, entries) for each in made):
-        source = _here(plan.model, plan.written.recipe.model.revision)
-        if source is not None:
-            made = _chain(plan, _digests(plan, source), provenance.device_class(provenance.device("auto")))
+    source = _here(plan.model, plan.written.recipe.model.revision)
+    known = functools.partial(cache.chain, plan, source=_content(source), content=functools.cache(_located(plan)))
+    spec = plan.written.recipe.dataset
+    splits = [use for use in (TRAINING, CALIBRATION) if spec and getattr(spec, use) is not None]
+    made = known(splits=dict.fromkeys(splits), device=None)
+    if source is not None and any(_but_for_what_is_unknown(each, entries) for each in made):
+        try:
+            digests = _digests(plan, source, splits)
+        except UnsafeError:
+            untold = "the model needs code of its own, and without it the data can't be read"
+            return [Foreseen(False, (untold,))] * len(plan.steps)
+        made = known(splits=digests, device=provenance.device_class(provenance.device("auto")))
     there = {entry.key for entry in entries}
     found = []
     for each in made:
@@ -47,41 +57,18 @@ def foresee(plan: Plan) -> list[Foreseen]:
     return found
 
 
-def _chain(plan: Plan, splits: dict[str, str], device: str | None) -> list[cache.Made]:
-    """Say what makes each step's checkpoint, as far as that is known without the data."""
-    spec = plan.written.recipe.dataset
-    source = _here(plan.model, plan.written.recipe.model.revision)
-    unknown = {use: None for use in (TRAINING, CALIBRATION) if spec and getattr(spec, use) is not None}
-    seen = cache.Seen(
-        source=store.content_key(source) if source else None,
-        splits={**unknown, **splits},
-        content=lambda path: _content(recipe.located(path, plan.written.base)),
-        task=plan.written.recipe.task,
-        fields=spec.task_fields() if spec else {},
-        max_length=spec.max_length if spec else None,
-        seed=plan.written.recipe.seed,
-        device=device,
-    )
-    return cache.chain([(step.config, step.module) for step in plan.steps], seen)
-
-
 def _but_for_what_is_unknown(made: cache.Made, entries: list[cache.Entry]) -> bool:
     """Tell whether a checkpoint is kept that only data, device or the steps before it may tell from this one."""
     alike = dict(made) | {"after": None, "model": None}
     return any(not cache.differences(alike, entry.made) for entry in entries)
 
 
-def _digests(plan: Plan, source: Path) -> dict[str, str]:
+def _digests(plan: Plan, source: Path, splits: Sequence[str]) -> dict[str, str]:
     spec, task, base = plan.written.recipe.dataset, plan.written.recipe.task, plan.written.base
     if spec is None:
         return {}
     labels = models.labels(source)
-    splits = {use: getattr(spec, use) for use in (TRAINING, CALIBRATION)}
-    return {
-        use: data.digest(data.rows(spec, split, task, labels, base, labelled=use == EVALUATION))
-        for use, split in splits.items()
-        if split is not None
-    }
+    return {use: data.digest(data.rows(spec, getattr(spec, use), task, labels, base, labelled=False)) for use in splits}
 
 
 def _here(path: str, revision: str | None) -> Path | None:
@@ -89,6 +76,9 @@ def _here(path: str, revision: str | None) -> Path | None:
     return demo.cached(path) if path.startswith("demo:") else models.here(path, revision)
 
 
-def _content(path: str) -> str | None:
-    folder = _here(path, None)
+def _located(plan: Plan) -> cache.Content:
+    return lambda path: _content(_here(recipe.located(path, plan.written.base), None))
+
+
+def _content(folder: Path | None) -> str | None:
     return store.content_key(folder) if folder else None

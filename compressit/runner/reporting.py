@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from compressit import data, metrics, provenance, recipe, report
+from compressit import metrics, provenance, recipe, report
 from compressit.measure import Subject
 from compressit.measure.evidence import ORIGINAL_RUNTIME, Originals, Pair
 from compressit.report import Report, StepRecord, files, layers, readings, verdicts
@@ -75,8 +75,8 @@ def _provenance(work: Work, protocol: Mapping[str, str | int]) -> report.Provena
     spec = work.recipe.dataset
     seen: dict[str, str | int] = {}
     if spec is not None:
-        rows = work.rows[EVALUATION]
-        seen = {"source": spec.path, "split": spec.evaluation, "examples": len(rows), "sha256": data.digest(rows)}
+        seen = {"source": spec.path, "split": spec.evaluation}
+        seen |= {"examples": len(work.rows[EVALUATION]), "sha256": work.digests[EVALUATION]}
         seen |= protocol
         seen |= {f"also in {use}": count for use, count in leaks.count(work.rows).items()}
     return report.Provenance(
@@ -86,7 +86,7 @@ def _provenance(work: Work, protocol: Mapping[str, str | int]) -> report.Provena
         overrides=work.plan.written.document.overrides,
         seed=work.recipe.seed,
         device=work.device,
-        model=provenance.model(work.recipe.model.path, work.source),
+        model=provenance.model(work.recipe.model.path, work.source, work.content),
         data=seen,
         versions=provenance.versions(),
         hardware=provenance.hardware(work.device),

@@ -57,6 +57,7 @@ class Work:
         source: Folder of the model that the recipe names.
         content: SHA-256 of its files.
         rows: By use: those of the evaluation, training and calibration splits.
+        digests: SHA-256 of the rows, by use.
         others: Folders of other models that steps name, by id, folder or demo name.
         made: What makes each step's checkpoint.
         unfinished: A folder for what a killed run can go on from.
@@ -72,6 +73,7 @@ class Work:
     fresh: bool
     progress: Progress
     rows: dict[str, Dataset]
+    digests: dict[str, str]
     others: dict[str, Path]
     made: tuple[cache.Made, ...]
     unfinished: Path
@@ -109,7 +111,8 @@ class Work:
 
     def subject(self, folder: Path, runtime: str) -> Subject:
         """Name an artifact to be measured."""
-        return Subject(str(folder), runtime, runtimes.load(runtime).place(self.device), store.content_key(folder))
+        content = self.content if folder == self.source else store.content_key(folder)
+        return Subject(str(folder), runtime, runtimes.load(runtime).place(self.device), content)
 
     def load(self) -> Model:
         """Open the model; its weights stay on disk where no step and no export needs all of them in memory."""

@@ -11,6 +11,8 @@ Recipe::
 
 from __future__ import annotations
 
+from typing import Literal
+
 from compressit.algorithms import masks
 from compressit.data.walking import Block, Group
 from compressit.data.walking.statistics import Norms
@@ -27,10 +29,17 @@ class Config(WalkingConfig, PruningConfig):
 
     sequential: bool = False
     """Let the matrices of a block see what those before them in the block have become: nothing here makes up for it."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the forward passes; `auto` is float32 for weights that are stored so, for a rounded input changes
+    which weights go, and elsewhere bfloat16 where the processor has it. Statistics are float32."""
 
 
 def run(model: Model, config: Config, context: StepContext) -> Notes:
     """Prune block by block."""
+    import torch
+
+    if config.precision == "auto" and model.module.dtype == torch.float32:
+        config = config.model_copy(update={"precision": "float32"})
     chosen = model.matrices(config.include, config.exclude)
     zeros = total = 0
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from compressit.store import owners
 from compressit.store.places import home
+from compressit.store.publishing import sweep_all
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,9 @@ def unfinished(key: str, *, fresh: bool = False) -> Iterator[Path]:
     place = home() / "unfinished"
     place.mkdir(parents=True, exist_ok=True)
     free, own = place / key, place / f"{key}.{owners.mine()}"
-    _sweep(place)
+    sweep_all(place)
     if own.exists() or not _claimed(free, own):
-        with tempfile.TemporaryDirectory(prefix=f".{owners.mine()}.", dir=place) as another:
+        with tempfile.TemporaryDirectory(prefix=f".{key}-", suffix=f".tmp-{owners.mine()}", dir=place) as another:
             yield Path(another)
         return
     if fresh:
@@ -153,10 +154,3 @@ def _claimed(free: Path, own: Path) -> bool:
             continue
         return True
     return False
-
-
-def _sweep(place: Path) -> None:
-    """Remove what dead processes had beside folders that others held."""
-    for left in place.glob(".*"):
-        if not owners.alive(left.name.removeprefix(".").rpartition(".")[0]):
-            shutil.rmtree(left, ignore_errors=True)

@@ -181,3 +181,21 @@ def sweep(target: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
         else:
             left.unlink(missing_ok=True)
+
+
+def sweep_all(place: Path) -> None:
+    """Remove what dead runs on this host left half written, or half removed, beside anything in a folder."""
+    for left in place.glob(".*.tmp-*"):
+        if not owners.alive(left.name.rpartition(".tmp-")[2]):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder, its name first; killed in between, it leaves what `sweep_all` removes.
+
+    Raises:
+        OSError: there is none, or it can't be renamed.
+    """
+    hidden = folder.with_name(f".{folder.name}.tmp-{owners.mine()}")
+    os.rename(folder, hidden)
+    shutil.rmtree(hidden, ignore_errors=True)

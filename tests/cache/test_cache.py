@@ -6,8 +6,9 @@ import os
 import pytest
 
 import compressit
-from compressit import cache, recipe, store
+from compressit import cache, recipe, sharing, store
 from compressit.runner.foreseeing import foresee
+from compressit.store import owners
 
 RECIPE = """\
 name: {name}
@@ -106,19 +107,33 @@ def test_a_checkpoint_that_changed_is_thrown_away_and_made_again(applied, place)
 def test_steps_between_may_have_been_let_go(applied):
     _, _, weights = applied()
     first = next(entry for entry in cache.entries() if entry.made["step"] == "drop_layers")
-    cache.entries.__globals__["remove"](first.folder)
+    cache.remove(first.folder)
     report, said, same = applied()
     assert said.about(2).endswith("kept from before")
     assert same == weights
     assert [step.step for step in report.steps] == ["drop_layers", "finetune"]
 
 
-def test_a_result_shares_its_bytes_with_what_is_kept(applied, place, tmp_path):
+def test_a_result_shares_its_bytes_with_what_is_kept(applied, place, tmp_path, monkeypatch):
+    monkeypatch.setattr(sharing, "_cloned", lambda source, target: False)  # where it can, inodes tell nothing
     applied()
     kept = next(entry for entry in cache.entries() if entry.made["step"] == "finetune").folder / "model"
     inodes = [os.stat(folder / "model.safetensors").st_ino for folder in (kept, tmp_path / "out-0" / "checkpoint")]
-    blocks_are_shared = inodes[0] == inodes[1]
-    assert blocks_are_shared or os.stat(kept).st_dev != os.stat(tmp_path).st_dev
+    assert inodes[0] == inodes[1]
+
+
+def test_files_are_given_a_second_place_however_the_file_system_can(tmp_path, monkeypatch):
+    (tmp_path / "one" / "inner").mkdir(parents=True)
+    (tmp_path / "one" / "inner" / "a").write_bytes(b"a" * 5000)
+    sharing.share(tmp_path / "one", tmp_path / "two")
+
+    def refuse(*names):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(os, "link", refuse)
+    sharing.share(tmp_path / "one", tmp_path / "three")
+    for name in ("two", "three"):
+        assert (tmp_path / name / "inner" / "a").read_bytes() == b"a" * 5000
 
 
 @pytest.mark.parametrize(
@@ -200,6 +215,16 @@ def test_what_a_killed_run_left_is_listed_and_let_go_with_the_rest(place, cli):
         raised = (folder / "half").exists()
     assert raised
     assert not [*(place / "unfinished").iterdir()]
+
+
+def test_what_a_kill_left_half_written_or_half_removed_goes_too(applied, place, cli):
+    applied()
+    dead, live = f"{owners.host()}-99999999-1", owners.mine()
+    for name in (f".{'ab' * 32}.tmp-{dead}", f".{'cd' * 32}.tmp-{live}"):
+        (place / "steps" / name).mkdir()
+    cli("cache", "gc", "--keep", "50GB")
+    assert [path.name for path in (place / "steps").glob(".*")] == [f".{'cd' * 32}.tmp-{live}"]
+    assert len(cache.entries()) == 2
 
 
 def test_a_teachers_bytes_count_and_its_name_does_not(sentiment, tmp_path, place, write):

@@ -128,7 +128,7 @@ while True:
     if found == {"new"}:  # it was published before the fault; begin again from the old one
         publish("old") if action in ("publish", "amend") else write("old") if action == "write" else None
         if action == "put":
-            cache.entries.__globals__["remove"](cache.place() / cache.key(MADE))
+            cache.remove(cache.place() / cache.key(MADE))
 do("newer") if action != "put" else put("new")
 left = [path.name for path in place.rglob("*") if ".tmp-" in path.name or ".old-" in path.name or ".half" in path.name]
 print(json.dumps({"outcomes": outcomes, "left": left}))
