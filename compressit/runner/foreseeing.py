@@ -65,7 +65,7 @@ def _but_for_what_is_unknown(made: cache.Made, entries: list[cache.Entry]) -> bo
 
 def _digests(plan: Plan, source: Path, splits: Sequence[str]) -> dict[str, str]:
     spec, task, base = plan.written.recipe.dataset, plan.written.recipe.task, plan.written.base
-    if spec is None:
+    if spec is None or not splits:
         return {}
     labels = models.labels(source)
     return {use: data.digest(data.rows(spec, getattr(spec, use), task, labels, base, labelled=False)) for use in splits}

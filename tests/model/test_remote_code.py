@@ -5,7 +5,9 @@ import json
 import pytest
 
 import compressit
+from compressit import plan, recipe
 from compressit.errors import UnsafeError
+from compressit.runner.foreseeing import foresee
 
 CODE = """
 from transformers import PretrainedConfig, PreTrainedModel
@@ -68,3 +70,7 @@ def test_it_is_refused_and_runs_where_it_is_trusted(bag, sentiment, tmp_path, mo
     report = compressit.apply(file, tmp_path / "out", trust_remote_code=True)
     assert report.exit_code == 0
     assert report.artifacts[0].readings[0].value > 0.9
+    # A plan runs no code: it says what is kept without the data, and that it can't say where that would be needed.
+    assert [each.kept for each in foresee(plan.plan(recipe.load(file)))] == [True]
+    more = ("dataset.train=train.jsonl",)
+    assert "code of its own" in foresee(plan.plan(recipe.load(file, more)))[0].why[0]
