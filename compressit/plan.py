@@ -63,8 +63,12 @@ class Plan:
         return not self.written.recipe.exports and bool(steps) and all(step.streams for step in steps)
 
 
-def plan(written: Written) -> Plan:
+def plan(written: Written, *, elsewhere: bool = False) -> Plan:
     """Check the recipe as a whole and foresee its steps.
+
+    Args:
+        written: The recipe.
+        elsewhere: It will run on another machine, so what this one's memory can't hold is no problem.
 
     Raises:
         RecipeProblems: steps that undo each other, missing splits, patterns that match nothing, targets that make no
@@ -88,12 +92,12 @@ def plan(written: Written) -> Plan:
     if before is None:
         return found
     cost = estimates.of(recipe, before, [step.after for step in planned], streams=found.streams)
-    if cost.memory > machine.memory():
+    if cost.memory > machine.memory() and not elsewhere:
         need, have = show(cost.memory, "bytes"), show(machine.memory(), "bytes")
         problem = f"{model} needs about {need} of memory for this recipe, and this machine has {have}"
         raise RecipeProblems([written.document.problem(("model",), problem, "use a larger machine or a smaller model")])
     falsified = [config.key for config in found.metrics if cost.on_disk and _in_memory(config)]
-    if falsified:
+    if falsified and not elsewhere:
         need, have = show(cost.whole, "bytes"), show(machine.free_memory(), "bytes")
         problem = (
             f"{' and '.join(falsified)} would be the disk's: measuring takes about {need} of memory, {have} is free"

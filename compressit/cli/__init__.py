@@ -12,6 +12,7 @@ import typer
 
 from compressit.cli import (
     apply,
+    batch,
     bench,
     cache,
     catalog,
@@ -47,6 +48,7 @@ app.command("report")(report.report)
 app.command("predict")(predict.predict)
 app.command("check")(check.check)
 app.command("bench")(bench.bench)
+app.add_typer(batch.verbs, name="batch")
 app.add_typer(cache.verbs, name="cache")
 for room in catalog.ROOMS:
     app.add_typer(catalog.verbs(room), name=room)
@@ -106,6 +108,8 @@ def _stand_in() -> None:
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
+    # Whoever ends a whole tree of processes may say so twice; tidying up is not to be interrupted.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.stderr.write("terminated; nothing was published. Run the same command again to go on\n")
     sys.exit(int(ExitCode.TERMINATED))
 

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from compressit.data.source import FILES
-from compressit.recipe.document import Document, override, read
+from compressit.recipe.document import Document, override, parse, read
 from compressit.recipe.models import Expectation, Recipe, Target
 from compressit.recipe.problems import Problem, RecipeProblems
 from compressit.recipe.validate import validate
@@ -29,8 +29,11 @@ __all__ = [
     "digest",
     "load",
     "located",
+    "override",
+    "parse",
     "read",
     "text",
+    "written",
 ]
 
 
@@ -55,7 +58,11 @@ def load(path: Path | str, overrides: tuple[str, ...] = ()) -> Written:
         RecipeProblems: the recipe is wrong; every error at once, each with its place.
     """
     file = Path(path)
-    document = override(read(file), tuple(overrides))
+    return written(override(read(file), tuple(overrides)), file)
+
+
+def written(document: Document, file: Path) -> Written:
+    """Check a document that was read from a file; raises RecipeProblems as `load` does."""
     return Written(validate(document), document, file.resolve().parent)
 
 

@@ -104,13 +104,13 @@ def parse(text: str, name: str) -> Document:
     return replace(document, tree=tree)
 
 
-def override(document: Document, assignments: tuple[str, ...]) -> Document:
-    """Apply `path.to.value=YAML` assignments, in order; later problems point at them."""
+def override(document: Document, assignments: tuple[str, ...], option: str = "--set") -> Document:
+    """Apply `path.to.value=YAML` assignments, in order; later problems point at them, as given by an option."""
     for assignment in assignments:
         dotted, found, text = assignment.partition("=")
-        origin = f"--set {assignment}"
+        origin = f"{option} {assignment}"
         if not found or not dotted:
-            raise RecipeError(f"{origin}: expected path=value", hint="for example --set steps.0.keep=3")
+            raise RecipeError(f"{origin}: expected path=value", hint=f"for example {option} steps.0.keep=3")
         value = parse(text, origin)
         path: TreePath = tuple(int(part) if INDEX.fullmatch(part) else part for part in dotted.split("."))
         _assign(document.tree, path, value.tree, origin)

@@ -10,19 +10,21 @@ from compressit.errors import RecipeError
 from compressit.spec import SIGNED_IN
 
 SHOWN = 20
+ARGUMENTS = ("--set ", "--matrix ")
+"""How a place begins that is no file."""
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True, order=True)
 class Place:
-    """A file (or a `--set` argument), a line and a column, both counted from 1."""
+    """A file (or an argument such as `--set`), a line and a column, both counted from 1."""
 
     file: str
     line: int
     column: int
 
     def __str__(self) -> str:
-        return self.file if self.file.startswith("--set") else f"{self.file}:{self.line}:{self.column}"
+        return self.file if self.file.startswith(ARGUMENTS) else f"{self.file}:{self.line}:{self.column}"
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Problem:
 
     def excerpt(self) -> list[str]:
         """Show the line, the one before it, and a mark under the column."""
-        if self.place.file.startswith("--set"):
+        if self.place.file.startswith(ARGUMENTS):
             return []
         lines = self.text.split("\n")
         if not self.text or self.place.line > len(lines):

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from compressit.store import owners
 from compressit.store.places import home
-from compressit.store.publishing import sweep_all
+from compressit.store.publishing import restore, sweep_all
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,24 @@ def wait(key: str, say: Callable[[str], None]) -> None:
         say(f"{owners.shown(owner)} is silent; going on from what it left")
         with contextlib.suppress(OSError):
             os.rename(free.with_name(f"{key}.{owner}"), free)
+
+
+def forget(owner: str, target: Path) -> None:
+    """Take from a process that is known to be dead, on whatever host, what it was writing and what it had unfinished.
+
+    Of another host nobody here can know that, so its work would bar the way to a result, or be waited for. Should it
+    live after all, it fails for want of its folders, and harms nothing.
+
+    Args:
+        owner: The process, as `owners` names it.
+        target: The result that it was to make.
+    """
+    if not owners.elsewhere(owner) and owners.alive(owner):
+        return
+    for held in (home() / "unfinished").glob(f"*.{owner}"):
+        with contextlib.suppress(OSError):
+            os.rename(held, held.with_name(held.name.removesuffix(f".{owner}")))
+    restore(Path(os.path.abspath(target)), owner)
 
 
 def left() -> list[Left]:

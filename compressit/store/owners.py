@@ -9,7 +9,12 @@ from pathlib import Path
 
 def mine() -> str:
     """Name this process, in a way that no later one of the same number shares: HOST-PID-START."""
-    return f"{host()}-{os.getpid()}-{_started(os.getpid())}"
+    return of(os.getpid())
+
+
+def of(pid: int) -> str:
+    """Name a process of this host in the same way."""
+    return f"{host()}-{pid}-{_started(pid)}"
 
 
 def alive(owner: str) -> bool:
@@ -23,6 +28,12 @@ def alive(owner: str) -> bool:
 def elsewhere(owner: str) -> bool:
     """Tell whether it is of another host, of whose processes nothing can be known here."""
     return _parts(owner)[0] != host()
+
+
+def pid(owner: str) -> int:
+    """Number of the process, 0 where the name holds none."""
+    number = _parts(owner)[1]
+    return int(number) if number.isdecimal() else 0
 
 
 def shown(owner: str) -> str:

@@ -173,11 +173,17 @@ def sweep(target: Path) -> None:
     """Remove what dead runs on this host left beside a target; put an old result back that lost its name."""
     for left in target.parent.glob(f".{target.name}.*-*"):
         kind, _, owner = left.name.removeprefix(f".{target.name}.").partition("-")
-        if kind not in ("tmp", "old") or owners.alive(owner):
-            continue
-        if kind == "old" and not target.exists():
-            os.rename(left, target)
-        elif left.is_dir():
+        if kind in ("tmp", "old") and not owners.alive(owner):
+            restore(target, owner)
+
+
+def restore(target: Path, owner: str) -> None:
+    """Remove what a dead run left beside a target; put the old result back if it lost its name to none."""
+    old = target.parent / f".{target.name}.old-{owner}"
+    if old.exists() and not target.exists():
+        os.rename(old, target)
+    for left in (old, target.parent / f".{target.name}.tmp-{owner}"):
+        if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
         else:
             left.unlink(missing_ok=True)

@@ -46,6 +46,7 @@ def test_help_and_version(cli):
         "validate",
         "plan",
         "apply",
+        "batch",
         "compare",
         "verify",
         "bench",

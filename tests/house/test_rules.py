@@ -17,8 +17,9 @@ FILES = sorted(path for path in ROOT.rglob("*.py"))
 # Imports point down: a room may know those on lower floors, and itself.
 FLOORS = [
     {"cli"},
+    {"batch"},
     {"compare"},
-    {"runner", "serving", "tracking"},
+    {"runner", "serving", "tracking", "engines", "jobs"},
     {"cache"},
     {"plan", "report", "store", "measure", "demo", "provenance", "estimates"},
     {"rules", "recipe"},
@@ -29,6 +30,7 @@ FLOORS = [
 ]
 # Neighbours on one floor that are layered among themselves, lower one last.
 MAY = {
+    ("engines", "jobs"),
     ("plan", "demo"), ("plan", "estimates"), ("demo", "store"), ("provenance", "store"), ("rules", "recipe"),
     ("exports", "steps"), ("estimates", "measure"),
     ("checkpoint", "anatomy"), ("checkpoint", "weights"), ("weights", "anatomy"), ("model", "anatomy"),
@@ -90,7 +92,8 @@ def test_imports_point_down():
 
 HEAVY = {"torch", "transformers", "datasets", "evaluate", "accelerate", "sklearn", "scipy", "onnx", "onnxruntime",
          "openvino", "nncf", "compressed_tensors", "huggingface_hub", "safetensors", "PIL", "rich", "tokenizers",
-         "onnx_ir", "seqeval", "jinja2", "pyarrow", "tensorboard", "mlflow", "wandb", "trackio"}  # fmt: skip
+         "onnx_ir", "seqeval", "jinja2", "pyarrow", "tensorboard", "mlflow", "wandb", "trackio",
+         "ray"}  # fmt: skip
 
 
 def test_heavy_libraries_are_imported_late():
@@ -162,6 +165,7 @@ ROOMS = {
     "tasks": {"AUTO_CLASS", "PROCESSOR_CLASS", "ROLES", "OUTPUT", "METRICS", "prepare", "collate"},
     "runtimes": {"open", "inspect"},
     "trackers": {"ready", "open"},
+    "engines": {"open"},
     "anatomy.families": {"FAMILY"},
 }
 

@@ -194,6 +194,25 @@ def test_a_run_of_another_host_is_left_alone_and_said_how_to_remove(tmp_path):
     assert other.is_dir()
 
 
+def test_what_a_lost_host_left_bars_no_way(tmp_path, monkeypatch):
+    """A batch knows from a cluster that a node is gone, which nobody else can."""
+    monkeypatch.setenv("COMPRESSIT_CACHE", str(tmp_path / "cache"))
+    (tmp_path / ".out.tmp-far-away-17-4").mkdir()
+    half = tmp_path / "cache" / "unfinished" / "k.far-away-17-4"
+    half.mkdir(parents=True)
+    (half / "note").write_text("half way")
+    (tmp_path / ".other.tmp-far-away-17-4").mkdir()
+    (tmp_path / ".out.tmp-far-away-18-4").mkdir()
+    store.forget("far-away-17-4", tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.glob(".*")) == [".other.tmp-far-away-17-4", ".out.tmp-far-away-18-4"]
+    with store.unfinished("k") as found:
+        assert (found / "note").read_text() == "half way"
+    with store.staged(tmp_path / "mine") as folder:
+        (folder / "a.txt").write_text("alive")
+        store.forget(owners.mine(), tmp_path / "mine")
+    assert store.verify(tmp_path / "mine") == []
+
+
 def test_what_another_published_in_the_meantime_stays(tmp_path):
     """On file systems that show what others do too late."""
     with pytest.raises(RetryableError, match="another run published"), store.staged(tmp_path / "out") as folder:

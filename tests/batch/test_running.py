@@ -1,0 +1,140 @@
+"""Batches on this machine, as a user meets them: to the end, again, killed, cancelled."""
+
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+from compressit import store
+from compressit.jobs import attempt
+from compressit.store import owners
+
+
+def tries(place, name, job):
+    return sorted((place / "runs" / ".batches" / name / "jobs" / job).glob("*/[0-9]*"))
+
+
+def standing(cli, place, name):
+    done = cli("batch", "status", name, "--json", cwd=place)
+    return {each["name"]: each for each in json.loads(done.stdout)["jobs"]}
+
+
+@pytest.fixture(scope="module")
+def ran(place, started):
+    """All three recipes, `fine` with two seeds."""
+    process = started("batch", "recipes/*.yaml", "--matrix", "seed=0,1", "--on", "local:2", "--no-waterfall", cwd=place)
+    said = process.communicate(timeout=300)[0]
+    return process.returncode, said
+
+
+def test_one_failure_hides_no_other_result(place, ran, cli):
+    code, said = ran
+    assert code == 2, said
+    for name in ("fine-seed0", "fine-seed1", "missed-seed0", "missed-seed1"):
+        assert store.verify(place / "runs" / name) == []
+    assert not (place / "runs" / "broken-seed0").exists()
+    assert "sentences" in said
+    stands = standing(cli, place, "recipes")
+    assert {name: (each["state"], each["exit_code"], each["tries"]) for name, each in stands.items()} == {
+        "fine-seed0": ("done", 0, 1), "fine-seed1": ("done", 0, 1), "missed-seed0": ("done", 3, 1),
+        "missed-seed1": ("done", 3, 1), "broken-seed0": ("failed", 2, 1), "broken-seed1": ("failed", 2, 1),
+    }  # fmt: skip
+    assert stands["fine-seed0"]["last_try"]["peak_memory"] > 100e6
+    assert stands["fine-seed0"]["figures"]["checkpoint"]["accuracy"] >= 0
+    whole = (place / "runs" / ".batches" / "recipes" / "report.md").read_text()
+    for part in ("4 done, 2 failed", "fine-seed1 against fine-seed0", "| FAIL |", "sentences"):
+        assert part in whole
+    logs = cli("batch", "logs", "recipes", "broken-seed0", cwd=place).stdout
+    assert "broken-seed0: failed, 1 tries" in logs
+    assert "sentences" in logs
+    assert "drop_layers" not in logs
+
+
+def test_run_again_it_does_only_what_may_go_well_now(place, ran, cli):
+    before = {file: file.stat().st_mtime_ns for file in (place / "runs").glob("*/manifest.json")}
+    shutil.move(place / "runs" / "fine-seed1", place / "elsewhere")
+    arguments = ("batch", "recipes/*.yaml", "--matrix", "seed=0,1", "--on", "local:2", "--no-waterfall")
+    done = cli(*arguments, cwd=place)
+    assert done.returncode == 2, done
+    stands = standing(cli, place, "recipes")
+    assert {name: each["tries"] for name, each in stands.items()} == {
+        "fine-seed0": 1, "fine-seed1": 2, "missed-seed0": 1, "missed-seed1": 1, "broken-seed0": 1, "broken-seed1": 1,
+    }  # fmt: skip
+    after = {file: file.stat().st_mtime_ns for file in (place / "runs").glob("*/manifest.json")}
+    assert {file for file in before if before[file] != after[file]} == {place / "runs" / "fine-seed1" / "manifest.json"}
+    assert "4 done, 2 failed (3 by an earlier batch)" in done.stdout
+    weights = Path("checkpoint") / "model.safetensors"
+    assert (place / "elsewhere" / weights).read_bytes() == (place / "runs" / "fine-seed1" / weights).read_bytes()
+
+
+def test_what_stands_in_the_way_is_told_before_any_work(place, ran, cli):
+    other = cli("batch", "recipes/fine.yaml", "--set", "name=missed-seed0", cwd=place)
+    assert other.returncode == 2
+    assert "missed-seed0 exists already" in other.stderr
+    assert "--overwrite" in other.stderr
+    spoilt = place / "runs" / "fine-seed0" / "report.md"
+    text = spoilt.read_text()
+    spoilt.write_text(text + "more")
+    done = cli("batch", "recipes/fine.yaml", "--matrix", "seed=0,1", "--name", "recipes", "--dry-run", cwd=place)
+    spoilt.write_text(text)
+    assert done.returncode == 2
+    assert "report.md" in done.stderr
+    # What `apply` made of the same recipe counts as done.
+    shutil.copytree(place / "runs" / "fine-seed0", place / "mine" / "fine-seed0")
+    done = cli("batch", "recipes/fine.yaml", "--matrix", "seed=0", "-o", "mine", "--json", cwd=place)
+    assert (done.returncode, json.loads(done.stdout)["jobs"][0]["before"]) == (0, True)
+
+
+def test_killed_at_any_moment_it_goes_on_and_does_nothing_twice(place, started, until, cli):
+    arguments = ("batch", "recipes/fine.yaml", "--matrix", "seed=5,6,7", "--name", "storm", "--on", "local:2")
+    driver = started(*arguments, cwd=place)
+    worker = until(lambda: began(place, "fine-seed5"))
+    # The process that watches over a job is lost with it, as with a machine.
+    os.kill(owners.pid(worker.worker), signal.SIGKILL)
+    until(lambda: len(tries(place, "storm", "fine-seed5")) == 2)
+    driver.send_signal(signal.SIGKILL)
+    driver.communicate()
+    second = started(*arguments, cwd=place)
+    until(lambda: standing(cli, place, "storm")["fine-seed6"]["state"] in ("running", "done"))
+    third = cli(*arguments, cwd=place)
+    assert (third.returncode, "another process is at the batch storm" in third.stderr) == (75, True)
+    said = second.communicate(timeout=300)[0]
+    assert second.returncode == 0, said
+    stands = standing(cli, place, "storm")
+    assert {name: (each["state"], each["tries"]) for name, each in stands.items()} == {
+        "fine-seed5": ("done", 2), "fine-seed6": ("done", 1), "fine-seed7": ("done", 1),
+    }  # fmt: skip
+    for name in stands:
+        assert store.verify(place / "runs" / name) == []
+        logs = "".join((each / "log.txt").read_text() for each in tries(place, "storm", name))
+        assert logs.count("saved in") == 1
+    assert list((place / "runs").glob(".fine*")) == []
+
+
+def began(place, job):
+    made = tries(place, "storm", job)
+    found = attempt.begun(made[-1]) if made else None
+    return found if found is not None and found.child else None
+
+
+def test_a_cancelled_job_ends_and_is_taken_up_again(place, started, until, cli):
+    slow = "steps=[{step: drop_layers, keep: 2}, {step: finetune, epochs: 10000}]"
+    arguments = ("batch", "recipes/fine.yaml", "--matrix", "seed=1,2", "--name", "slow", "--set", slow, "-o", "slow")
+    driver = started(*arguments, cwd=place)
+    until(lambda: list((place / "slow").glob(".batches/slow/jobs/fine-seed2/*/1/job.json")))
+    told = cli("batch", "cancel", "slow", "fine-seed2", "-o", "slow", cwd=place)
+    assert (told.returncode, told.stdout) == (0, "1 of 1 jobs cancelled\n")
+    until(lambda: list((place / "slow").glob(".batches/slow/jobs/fine-seed1/*/1/begun.0.json")))
+    told = cli("batch", "cancel", "slow", "-o", "slow", cwd=place)
+    said = driver.communicate(timeout=120)[0]
+    assert driver.returncode == 130, said
+    assert "fine-seed1: cancelled" in said
+    assert [path.name for path in (place / "slow").iterdir()] == [".batches"]
+    # An interrupted batch ends its jobs, too, a second one goes on, and one that takes too long isn't tried again.
+    again = cli(*arguments, "--timeout", "1", "--on", "local:2", cwd=place)
+    assert again.returncode == 5
+    assert again.stdout.count("its time was over") == 2
+    assert [path.name for path in (place / "slow").iterdir()] == [".batches"]
