@@ -30,7 +30,7 @@ def place(sentiment, tmp_path_factory):
         if name == "missed":
             text += "targets: [{metric: size, max: 1 B}]\n"
         if name == "broken":
-            text = text.replace("text: sentence", "text: sentences")
+            text += "expect: [{metric: accuracy, value: 0.1}]\n"
         (place / "recipes" / f"{name}.yaml").write_text(text)
     return place
 
@@ -55,8 +55,8 @@ def started():
 
     yield start
     for each in running:
-        each.kill()
-        each.communicate()
+        with each:
+            each.kill()
 
 
 @pytest.fixture(scope="module")
