@@ -41,9 +41,12 @@ def apply(
     Raises:
         compressit.errors.CompressitError: the recipe is wrong, or something failed; nothing is published then.
     """
-    from compressit import plan, runner
+    from compressit import plan, ranks, runner
     from compressit import recipe as recipes
+    from compressit.errors import RecipeError
 
+    if ranks.count() > 1:
+        raise RecipeError("several processes were started", hint="have the launcher start `-m compressit apply RECIPE`")
     written = recipes.load(recipe, overrides)
     target = Path(output) if output is not None else Path("runs") / written.recipe.name
     return runner.run(

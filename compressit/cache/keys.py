@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from compressit import provenance
+from compressit import provenance, ranks
 from compressit.cache import code
 from compressit.plan import Plan
 from compressit.steps import Need
@@ -59,6 +59,8 @@ def chain(
                 "device": device,
                 "versions": versions,
             }
+            # Their batches add up to one, so that their number is a setting like batch_size.
+            | ({"processes": ranks.count()} if config.together and ranks.count() > 1 else {})
         )
     return made
 

@@ -55,6 +55,7 @@ def _flat(made: Made) -> dict[str, Any]:
     found["models"] = None if None in made["models"] else list(made["models"])
     for name in ("step", "code", "task", "max_length", "seed", "device", "format"):
         found[name] = made[name]
+    found["processes"] = made.get("processes", 1)
     for name in ("config", "data", "fields", "versions"):
         found |= {f"{name}.{inner}": value for inner, value in made[name].items()}
     return found

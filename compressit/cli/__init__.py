@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from compressit import ranks
 from compressit.cli import (
     apply,
     batch,
@@ -24,6 +25,7 @@ from compressit.cli import (
     predict,
     report,
     schema,
+    several,
     validate,
     verify,
 )
@@ -79,6 +81,11 @@ def main() -> None:
     if hasattr(signal, "SIGUSR1"):
         signal.signal(signal.SIGUSR1, _warn)
     _stand_in()
+    sys.exit(_command() if ranks.count() == 1 else several.run(_command))
+
+
+def _command() -> int:
+    code: int | None
     try:
         code = app(standalone_mode=False)
     except CompressitError as error:
@@ -95,7 +102,7 @@ def main() -> None:
         code = getattr(error, "exit_code", ExitCode.RECIPE)
     if code == ExitCode.INTERRUPTED:  # which typer may have made of the interrupt by itself
         sys.stderr.write("interrupted; nothing was published. Run the same command again to go on\n")
-    sys.exit(int(code or 0))
+    return int(code or 0)
 
 
 def _stand_in() -> None:
@@ -110,11 +117,13 @@ def _stand_in() -> None:
 def _terminate(number: int, frame: FrameType | None) -> None:
     # Whoever ends a whole tree of processes may say so twice; tidying up is not to be interrupted.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sys.stderr.write("terminated; nothing was published. Run the same command again to go on\n")
+    if ranks.leads():
+        sys.stderr.write("terminated; nothing was published. Run the same command again to go on\n")
     sys.exit(int(ExitCode.TERMINATED))
 
 
 def _warn(number: int, frame: FrameType | None) -> None:
     """Stop before a scheduler takes the machine away, in time to say so."""
-    sys.stderr.write("stopped by SIGUSR1; nothing was published. Run the same command again to go on\n")
+    if ranks.leads():
+        sys.stderr.write("stopped by SIGUSR1; nothing was published. Run the same command again to go on\n")
     sys.exit(int(ExitCode.RETRY))

@@ -9,12 +9,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from compressit import cache, machine, steps, store
+from compressit import cache, machine, ranks, steps, store
 from compressit.errors import CompressitError, StepError
 from compressit.model import Model, snapshot
-from compressit.plan import PlannedStep
 from compressit.recipe import quantities
 from compressit.report import StepRecord
+from compressit.runner.joining import joined
 from compressit.runner.work import CALIBRATION, TRAINING, Reached, Work
 from compressit.sharing import share
 from compressit.steps import Fact, Need
@@ -37,7 +37,7 @@ def _done(work: Work, records: list[StepRecord], model: Model) -> Iterator[Reach
     """Do the steps that are left, each unless another process has done it in the meantime."""
     if not work.plan.steps:
         yield Reached(0, None, None, lambda: model)
-    for number, step in enumerate(work.plan.steps[len(records) :], len(records) + 1):
+    for number in range(len(records) + 1, len(work.plan.steps) + 1):
         made = work.made[number - 1]
         work.progress.say(_title(work, number) + _why(work, made))
         store.wait(cache.key(made), work.progress.say)
@@ -45,17 +45,21 @@ def _done(work: Work, records: list[StepRecord], model: Model) -> Iterator[Reach
         if folder is not None:
             records, model = _records(work, folder), work.take_up(folder)
         else:
+            before = _place(work, number - 1) if number > 1 else None
             with store.unfinished(cache.key(made), fresh=work.fresh) as scratch:
-                records = [*records, _run(work, number, step, model, scratch)]
+                with joined(work, number, before, scratch):
+                    record = do(work, number, model, scratch)
+                records = [*records, record]
                 folder = _keep(work, number, records, model)
         checkpoint = snapshot.checkpoint(folder)
         yield Reached(number, records[-1], checkpoint, functools.partial(_given, model))
 
 
-def _run(work: Work, number: int, step: PlannedStep, model: Model, scratch: Path) -> StepRecord:
-    """Do a step."""
+def do(work: Work, number: int, model: Model, scratch: Path) -> StepRecord:
+    """Do a step, counted from 1."""
     import transformers
 
+    step = work.plan.steps[number - 1]
     config = step.config
     transformers.set_seed(work.recipe.seed)
     begun = time.monotonic()
@@ -71,6 +75,7 @@ def _run(work: Work, number: int, step: PlannedStep, model: Model, scratch: Path
         scratch=scratch,
         max_length=work.setting.max_length,
         curve=functools.partial(work.progress.curve, work.label(number)),
+        processes=ranks.count() if config.together else 1,
     )
     try:
         notes = step.module.run(model, config, context)

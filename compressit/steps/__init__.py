@@ -57,6 +57,8 @@ class StepConfig(Spec):
     """Whether it needs no more than one part of the model in memory at a time."""
     tasks: ClassVar[frozenset[str]] = frozenset()
     """Tasks whose models it can change; empty: every one."""
+    together: ClassVar[bool] = False
+    """Whether all processes that a launcher has started do it, each with a part of the data."""
     refers_to: ClassVar[tuple[str, ...]] = ()
     """Fields that name other models, by id, folder or demo."""
     renumbers: ClassVar[bool] = False
@@ -125,6 +127,7 @@ class StepContext:
         student: Opens the model behind an id, folder or demo name to be trained for these labels, and names what of it
             has learned nothing; None where there is nowhere to look.
         curve: Told figures of a training, such as the loss, after so many of its updates.
+        processes: How many do this step together, in one group of torch's.
     """
 
     train: Dataset | None
@@ -137,6 +140,7 @@ class StepContext:
     max_length: int | None = None
     student: Callable[[str, Mapping[int, str]], tuple[Model, list[str]]] | None = None
     curve: Callable[[int, Mapping[str, float]], None] = _untold
+    processes: int = 1
 
 
 def names() -> list[str]:

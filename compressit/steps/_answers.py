@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from compressit import data, tasks
+from compressit import data, ranks, tasks
 from compressit.errors import StepError
 from compressit.model import Model
 from compressit.outputs import Pairs
@@ -69,8 +69,11 @@ def teach(teacher: Model, student: Model, context: StepContext, batch_size: int 
     order = kind.order(teacher, student)
     own, other = (task.prepare(context.train, each.processor, context.max_length) for each in (student, teacher))
     collate, answers = task.collate(teacher.processor), {}
-    with context.progress.bar("teacher", len(other)) as advance, torch.inference_mode():
-        for places, batch in data.batched(other, collate, data.by_length(other), batch_size):
+    places = data.by_length(other)
+    batches = [places[start : start + batch_size] for start in range(0, len(places), batch_size)]
+    mine = [place for batch in ranks.dealt(batches, context.processes) for place in batch]
+    with context.progress.bar("teacher", len(mine)) as advance, torch.inference_mode():
+        for places, batch in data.batched(other, collate, mine, batch_size):
             on = {name: value.to(context.device) for name, value in batch.items()}
             labels = on.pop("labels")
             rows = said(teacher, on).float().cpu()
@@ -80,7 +83,7 @@ def teach(teacher: Model, student: Model, context: StepContext, batch_size: int 
                 picked, _ = kind.scored(teacher.task, own_rows, labels[row : row + 1].cpu())
                 answers[place] = picked[:, order]
             advance(len(places))
-    return _of_windows(answers, other, own)
+    return _of_windows(ranks.gathered(answers, context.processes), other, own)
 
 
 def _of_windows(answers: dict[int, torch.Tensor], given: Dataset, wanted: Dataset) -> list[torch.Tensor]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from compressit import tasks
+from compressit import ranks, tasks
 from compressit.data.labels import unknown
 from compressit.errors import StepError
 from compressit.model import Model, cast
@@ -32,6 +35,7 @@ class TrainingConfig(StepConfig):
 
     makes: ClassVar[frozenset[Fact]] = frozenset()
     keeps: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY})
+    together: ClassVar[bool] = True
 
     epochs: float = Field(3, gt=0, le=10_000)
     """Passes over the training split."""
@@ -92,9 +96,10 @@ def train(
     prepared = task.prepare(context.train, model.processor, context.max_length)
     dtype, use_cache = model.module.dtype, getattr(model.module.config, "use_cache", None)
     cast(model.module, torch.float32)
-    updates = math.ceil(math.ceil(len(prepared) / config.batch_size) / config.accumulate * config.epochs)
-    with context.progress.bar(config.step, updates) as advance:
-        trainer = _trainer(objective)(
+    batches = math.ceil(math.ceil(len(prepared) / config.batch_size) / context.processes)
+    updates = math.ceil(batches / config.accumulate * config.epochs)
+    with _shared(context), context.progress.bar(config.step, updates) as advance:
+        trainer = _trainer(objective, context.processes)(
             model=model.module,
             args=_arguments(config, context, "input_ids" in prepared.column_names, updates),
             train_dataset=_Rows(prepared, taught),
@@ -105,7 +110,7 @@ def train(
         trainer.model_accepts_loss_kwargs = False
         trainer.remove_callback(PrinterCallback)
         context.scratch.mkdir(parents=True, exist_ok=True)
-        left = _last_whole(context.scratch)
+        left = ranks.agreed(_last_whole(context.scratch), context.processes)
         result = trainer.train(resume_from_checkpoint=left)
         # Else the module would go on computing in the arithmetic of the training.
         trainer.accelerator.unwrap_model(model.module, keep_fp32_wrapper=False)
@@ -121,7 +126,31 @@ def train(
         )
     # The trainer's mean covers only what this process did.
     mean = {"loss": round(float(result.training_loss), 5)} if left is None else {"resumed": True}
-    return {"updates": trainer.state.global_step, **mean}
+    several = {"processes": context.processes} if context.processes > 1 else {}
+    return {"updates": trainer.state.global_step, **mean, **several}
+
+
+@contextlib.contextmanager
+def _shared(context: StepContext) -> Iterator[None]:
+    """Train with the other processes, or by oneself whoever else there is.
+
+    Raises:
+        StepError: the launcher asks for what this can't do.
+    """
+    if context.processes == 1:
+        with ranks.alone():
+            yield
+        return
+    for name in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
+        if os.environ.get(f"ACCELERATE_USE_{name}", "").lower() == "true":
+            raise StepError(
+                f"steps that train don't work with {name} of accelerate",
+                hint="let each GPU hold the whole model: accelerate launch --multi_gpu, or torchrun",
+            )
+    with warnings.catch_warnings():
+        # Which weights of a model take part isn't known beforehand, so DDP is to look.
+        warnings.filterwarnings("ignore", message="find_unused_parameters=True")
+        yield
 
 
 def arithmetic(config: TrainingConfig, device: str) -> contextlib.AbstractContextManager[Any]:
@@ -179,19 +208,45 @@ def _arguments(config: TrainingConfig, context: StepContext, text: bool, updates
         dataloader_pin_memory=gpu,
         # Batches of like lengths hold little padding.
         train_sampling_strategy="group_by_length" if text else "random",
+        **({"ddp_find_unused_parameters": True, "log_level_replica": "error"} if context.processes > 1 else {}),
     )
 
 
-def _trainer(objective: Objective) -> Any:
+def _trainer(objective: Objective, processes: int) -> Any:
+    import torch.distributed as dist
     from transformers import Trainer
 
     class WithLoss(Trainer):  # type: ignore[misc]
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **unused: Any) -> Any:
             inputs = dict(inputs)
             labels, taught = inputs.pop("labels"), inputs.pop("taught", None)
-            return objective(model, inputs, labels, taught)
+            if processes == 1:
+                return objective(model, inputs, labels, taught)
+            # DDP has to see all that the loss comes from, also what lies beside the model's own outputs.
+            inner = self.accelerator.unwrap_model(model)
+            with _in_place(inner, lambda forward, **inputs: objective(forward, inputs, labels, taught)):
+                return model(**inputs)
+
+        def _save_rng_state(self, output_dir: str) -> None:
+            super()._save_rng_state(output_dir)
+            if processes > 1:
+                # The first process writes last the file that tells of a whole checkpoint.
+                dist.barrier()
 
     return WithLoss
+
+
+@contextlib.contextmanager
+def _in_place(module: Any, answer: Callable[..., Any]) -> Iterator[None]:
+    """Have `answer`, which is given the module's own forward, answer in its place."""
+    own, forward = vars(module).get("forward"), module.forward
+    module.forward = functools.partial(answer, forward)
+    try:
+        yield
+    finally:
+        del module.forward
+        if own is not None:
+            module.forward = own
 
 
 def _watcher(

@@ -26,7 +26,7 @@ FLOORS = [
     {"steps", "exports"},
     {"trackers", "runtimes", "metrics", "tasks", "data", "model", "checkpoint", "weights", "anatomy"},
     {"outputs"},
-    {"algorithms", "errors", "registry", "spec", "progress", "machine", "sharing", "intake"},
+    {"algorithms", "errors", "registry", "spec", "progress", "machine", "sharing", "intake", "ranks"},
 ]
 # Neighbours on one floor that are layered among themselves, lower one last.
 MAY = {
@@ -35,7 +35,7 @@ MAY = {
     ("exports", "steps"), ("estimates", "measure"),
     ("checkpoint", "anatomy"), ("checkpoint", "weights"), ("weights", "anatomy"), ("model", "anatomy"),
     ("model", "tasks"), ("model", "checkpoint"), ("model", "weights"), ("data", "tasks"),
-    ("data", "anatomy"), ("algorithms", "errors"), ("intake", "errors"),
+    ("data", "anatomy"), ("algorithms", "errors"), ("intake", "errors"), ("ranks", "errors"),
     ("data", "model"), ("runtimes", "model"), ("runtimes", "checkpoint"), ("runtimes", "tasks"),
     ("metrics", "runtimes"),
 }  # fmt: skip

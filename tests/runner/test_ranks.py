@@ -1,0 +1,171 @@
+"""Several processes, as a launcher starts them: one result, one voice, one exit code, and the same training."""
+
+import os
+import re
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+from safetensors.torch import load_file
+
+import compressit
+from compressit import ranks, report
+from compressit.errors import RecipeError
+
+RECIPE = """\
+name: together
+task: text-classification
+model: {model}
+dataset: {{path: {data}, train: "train.jsonl[:32]", evaluation: "test.jsonl[:40]", columns: {{text: sentence}}}}
+steps:
+  - {{step: drop_layers, keep: 3}}
+  - {{step: prune_magnitude, sparsity: 0.5}}
+  - {{step: distill, epochs: 40, batch_size: {batch_size}, learning_rate: 2e-4, hidden: 1.0, logits: 0.5}}
+  - {{step: finetune, epochs: 2, batch_size: {batch_size}, learning_rate: 2e-4}}
+metrics: [accuracy]
+targets: [{{metric: accuracy, min: 0.999}}]
+"""
+
+
+@pytest.fixture(scope="module")
+def still(sentiment, tmp_path_factory):
+    """A model without dropout, whose training depends on nothing but the batches."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("still")
+    none = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    AutoModelForSequenceClassification.from_pretrained(sentiment / "model", **none).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(sentiment / "model").save_pretrained(folder)
+    return folder
+
+
+def recipe(folder, name, sentiment, model, batch_size, text=RECIPE):
+    file = folder / f"{name}.yaml"
+    file.write_text(text.format(model=model, data=sentiment, batch_size=batch_size))
+    return file
+
+
+def launched(file, output, cache):
+    """Start two processes with torchrun."""
+    command = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "compressit", "apply", str(file)]
+    return subprocess.Popen(
+        [sys.executable, "-m", *command, "-o", str(output), "--no-waterfall"],
+        env={**os.environ, "COMPRESSIT_CACHE": str(cache), "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def by_hand(file, output, cache, small=None, **more):
+    """Start two processes without a launcher; one may be given a limit on what it writes to a file."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = []
+    for rank in range(2):
+        own = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        limit = (lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))) if rank == small else None
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "compressit", "apply", str(file), "-o", str(output), "--no-waterfall"],
+                env={**os.environ, "COMPRESSIT_CACHE": str(cache), **{k: str(v) for k, v in own.items()}, **more},
+                stderr=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                preexec_fn=limit,
+            )
+        )
+    said = [process.communicate(timeout=200) for process in started]
+    return [process.returncode for process in started], said
+
+
+def test_two_processes_train_as_one_with_their_batches_together(sentiment, still, tmp_path):
+    """Interrupted in between, too, and taken up again."""
+    cache, two = tmp_path / "cache", recipe(tmp_path, "two", sentiment, still, 16)
+    with launched(two, tmp_path / "two", cache) as stopped:
+        for _ in range(2000):
+            if [*cache.glob("unfinished/*/checkpoint-*/trainer_state.json")]:
+                break
+            time.sleep(0.05)
+        stopped.send_signal(signal.SIGTERM)
+        said = stopped.communicate(timeout=100)[1]
+    assert said.count("terminated; nothing was published") == 1, said
+    assert not (tmp_path / "two").exists()
+    assert [*cache.glob("unfinished/*/checkpoint-*/rng_state_1.pth")]
+    with launched(two, tmp_path / "two", cache) as process:
+        out, said = process.communicate(timeout=200)
+    found = report.read(tmp_path / "two")
+    assert found.exit_code == 3
+    assert re.findall(r"exitcode *: (\d+)", said) == ["3", "3"]
+    assert out.count("saved in") == 1
+    assert said.count("save the checkpoint") == 1
+    assert "finetune: 2 of 2" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "two", "two.yaml"]
+    assert not [*cache.glob("unfinished/*")]
+
+    one = compressit.apply(recipe(tmp_path, "one", sentiment, still, 32), tmp_path / "one", waterfall=False)
+    resumed = found.steps[2].notes
+    assert resumed["resumed"] is True
+    assert resumed["processes"] == 2
+    assert [step.notes.get("updates") for step in found.steps] == [step.notes.get("updates") for step in one.steps]
+    assert "processes" not in one.steps[2].notes
+    weights = [load_file(tmp_path / name / "checkpoint" / "model.safetensors") for name in ("one", "two")]
+    before = load_file(still / "model.safetensors")
+    for name, value in weights[0].items():
+        # A key's bias shifts all scores alike: nothing but rounding moves it.
+        if not name.endswith("key.bias"):
+            apart = (value - weights[1][name]).abs().max()
+            assert apart < 1e-4, (name, apart)
+    moved = (weights[0]["classifier.weight"] - before["classifier.weight"]).abs().max()
+    assert moved > 1e-3
+    for name, value in weights[1].items():
+        if name.endswith("dense.weight") and ".layer." in name:
+            assert bool(((value == 0) == (weights[0][name] == 0)).all()), name
+            assert 0.4 < float((value == 0).float().mean()) < 0.6
+
+
+TRAINED = """\
+name: trained
+task: text-classification
+model: {model}
+dataset: {{path: {data}, train: "train.jsonl[:32]", evaluation: "test.jsonl[:40]", columns: {{text: sentence}}}}
+steps: [{{step: finetune, epochs: 2, batch_size: {batch_size}}}]
+metrics: [accuracy]
+"""
+
+
+@pytest.mark.parametrize("small", [0, 1])
+def test_an_error_of_one_ends_both(small, sentiment, still, tmp_path):
+    file = recipe(tmp_path, "trained", sentiment, still, 16, TRAINED)
+    codes, said = by_hand(file, tmp_path / "out", tmp_path / "cache", small)
+    assert codes[0] == codes[1] != 0, said
+    assert not (tmp_path / "out").exists()
+    assert small == 0 or "process 1 of 2" in said[0][1]
+
+
+def test_an_error_before_any_work_ends_both(sentiment, still, tmp_path):
+    file = recipe(tmp_path, "wrong", sentiment, still, 16, TRAINED.replace("epochs", "epocs"))
+    codes, said = by_hand(file, tmp_path / "out", tmp_path / "cache")
+    assert codes == [2, 2]
+    assert "epocs" in said[0][1]
+    assert said[1] == ("", "")
+
+
+def test_sharded_training_is_refused(sentiment, still, tmp_path):
+    file = recipe(tmp_path, "trained", sentiment, still, 16, TRAINED)
+    codes, said = by_hand(file, tmp_path / "out", tmp_path / "cache", ACCELERATE_USE_FSDP="true")
+    assert codes == [5, 5]
+    assert "FSDP" in said[0][1]
+    assert said[1] == ("", "")
+
+
+def test_a_call_from_python_says_how_several_are_started(monkeypatch, tmp_path):
+    for name in ranks.CONTRACT:
+        monkeypatch.setenv(name, "2")
+    with pytest.raises(RecipeError, match="several processes"):
+        compressit.apply(tmp_path / "any.yaml")
