@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Callable
 
@@ -13,6 +14,8 @@ def run(command: Callable[[], int]) -> int:
     """Do the command or follow the process that does; give the exit code that all of them end with."""
     from compressit.cli.console import complain, tell
 
+    # Each process would warn of a setting of DDP, which is right here: it has to look which weights take part.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     others, error = None, None
     code: int = ExitCode.BUG
     try:

@@ -18,9 +18,10 @@ def follow(ranks: Ranks) -> None:
         CompressitError: of the kind that one of the processes met.
         RetryableError: the first process is gone.
     """
-    for number, asked in ranks.asked():
-        with ranks.together(number, asked.work.device), quiet():
-            _join(asked)
+    with quiet():
+        for number, asked in ranks.asked():
+            with ranks.together(number, asked.work.device):
+                _join(asked)
 
 
 def _join(asked: Asked) -> None:

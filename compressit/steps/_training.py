@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-import os
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -18,7 +16,7 @@ from compressit.data.labels import unknown
 from compressit.errors import StepError
 from compressit.model import Model, cast
 from compressit.progress import Advance
-from compressit.steps import Fact, Need, Notes, StepConfig, StepContext
+from compressit.steps import Fact, Need, Notes, StepConfig, StepContext, _sharding
 from compressit.steps._answers import Objective
 
 if TYPE_CHECKING:
@@ -98,14 +96,19 @@ def train(
     cast(model.module, torch.float32)
     batches = math.ceil(math.ceil(len(prepared) / config.batch_size) / context.processes)
     updates = math.ceil(batches / config.accumulate * config.epochs)
-    with _shared(context), context.progress.bar(config.step, updates) as advance:
+    sharded = context.processes > 1 and _sharding.asked()
+    whole = _sharding.plain(model, config.step) if sharded else model.module
+    joined = contextlib.nullcontext() if context.processes > 1 else ranks.alone()
+    with joined, context.progress.bar(config.step, updates) as advance:
         trainer = _trainer(objective, context.processes)(
             model=model.module,
             args=_arguments(config, context, "input_ids" in prepared.column_names, updates),
             train_dataset=_Rows(prepared, taught),
             data_collator=_collate(task.collate(model.processor)),
-            callbacks=[_watcher(_zeros(model.module), advance, context.curve)],
+            callbacks=[_watcher(_zeros(model.module), sharded, advance, context.curve)],
         )
+        if sharded and not trainer.is_fsdp_enabled:
+            raise StepError("accelerate spreads weights over GPUs alone", hint=_sharding.HINT)
         # Each batch's loss is a mean already, which accumulated batches are to average.
         trainer.model_accepts_loss_kwargs = False
         trainer.remove_callback(PrinterCallback)
@@ -114,6 +117,8 @@ def train(
         result = trainer.train(resume_from_checkpoint=left)
         # Else the module would go on computing in the arithmetic of the training.
         trainer.accelerator.unwrap_model(model.module, keep_fp32_wrapper=False)
+        if sharded:
+            _sharding.gather(trainer, model, whole)
     cast(model.module.to(context.device), dtype)
     model.module.eval()
     if use_cache is not None:
@@ -128,29 +133,6 @@ def train(
     mean = {"loss": round(float(result.training_loss), 5)} if left is None else {"resumed": True}
     several = {"processes": context.processes} if context.processes > 1 else {}
     return {"updates": trainer.state.global_step, **mean, **several}
-
-
-@contextlib.contextmanager
-def _shared(context: StepContext) -> Iterator[None]:
-    """Train with the other processes, or by oneself whoever else there is.
-
-    Raises:
-        StepError: the launcher asks for what this can't do.
-    """
-    if context.processes == 1:
-        with ranks.alone():
-            yield
-        return
-    for name in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
-        if os.environ.get(f"ACCELERATE_USE_{name}", "").lower() == "true":
-            raise StepError(
-                f"steps that train don't work with {name} of accelerate",
-                hint="let each GPU hold the whole model: accelerate launch --multi_gpu, or torchrun",
-            )
-    with warnings.catch_warnings():
-        # Which weights of a model take part isn't known beforehand, so DDP is to look.
-        warnings.filterwarnings("ignore", message="find_unused_parameters=True")
-        yield
 
 
 def arithmetic(config: TrainingConfig, device: str) -> contextlib.AbstractContextManager[Any]:
@@ -251,6 +233,7 @@ def _in_place(module: Any, answer: Callable[..., Any]) -> Iterator[None]:
 
 def _watcher(
     zeros: dict[str, tuple[torch.Tensor, torch.Tensor]],
+    sharded: bool,
     advance: Advance,
     curve: Callable[[int, Mapping[str, float]], None],
 ) -> Any:
@@ -258,6 +241,10 @@ def _watcher(
     from transformers import TrainerCallback
 
     class Watcher(TrainerCallback):  # type: ignore[misc]
+        def on_train_begin(self, *unused: Any, model: Any, **kwargs: Any) -> None:
+            if sharded:
+                zeros.update(_sharding.zeros(model, {*zeros}))
+
         def on_step_end(self, *unused: Any, **kwargs: Any) -> None:
             with torch.no_grad():
                 for weight, mask in zeros.values():
