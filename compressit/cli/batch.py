@@ -85,7 +85,7 @@ def run(
     quiet: Quiet = False,
 ) -> int:
     """Apply recipes, each in a process of its own; run again, it does what isn't done."""
-    from compressit import batch, engines
+    from compressit import batch, engines, ranks
     from compressit.batch import driving, expanding, standing
     from compressit.cli import console
     from compressit.engines import Needs
@@ -105,7 +105,8 @@ def run(
     if dry_run:
         return _foretell(folder, tasks, manner, needs)
     progress = console.progress(quiet=quiet)
-    with driving.alone(folder):
+    # A job is a run of its own, not one of the processes that a launcher may have started this one with.
+    with driving.alone(folder), ranks.alone():
         engine = engines.open(on, needs, folder, progress.say)
         batch.write(folder, tasks, on)
         _warn(tasks, on, progress)
