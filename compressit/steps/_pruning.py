@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from compressit import checkpoint, intake, model, weights
 from compressit.errors import RecipeError
-from compressit.steps import Fact, StepConfig
+from compressit.steps import Dial, Fact, StepConfig, sparsity
 from compressit.weights import Weights
 
 
@@ -36,6 +36,10 @@ class PruningConfig(StepConfig):
         if self.pattern is not None and self.kept[0] >= self.kept[1]:
             raise ValueError(f"pattern {self.pattern} prunes nothing: the first number must be the smaller one")
         return self
+
+    def dial(self, table: Weights | None) -> Dial | None:
+        """Turn the share; a pattern has none."""
+        return None if self.sparsity is None else Dial("sparsity", self.sparsity, sparsity)
 
     @property
     def kept(self) -> tuple[int, int]:

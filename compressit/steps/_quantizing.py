@@ -15,7 +15,7 @@ from compressit.algorithms.gptq import Grid, Rounded
 from compressit.errors import MissingExtra, RecipeError
 from compressit.model.matrices import Matrix
 from compressit.model.quantized import Quantized, Scheme
-from compressit.steps import Fact, StepConfig
+from compressit.steps import Dial, Fact, StepConfig
 from compressit.weights import Weight, Weights
 
 if TYPE_CHECKING:
@@ -39,6 +39,10 @@ class QuantizingConfig(StepConfig):
     """Glob patterns of layers to quantize (default: every linear layer inside the blocks)."""
     exclude: tuple[str, ...] = ()
     """Glob patterns of layers to leave alone."""
+
+    def dial(self, table: Weights | None) -> Dial:
+        """Turn the bits: at a share of 0 there are 8 of them."""
+        return Dial("bits", 1 - self.bits / 8, lambda share: max(2, round(8 * (1 - share))))
 
     @property
     def searches(self) -> bool:
