@@ -77,9 +77,9 @@ def search(
             _tell_nearest(done, folder)
         return ExitCode.TARGET_MISSED
     for each in done.front:
-        _write(found, done, each, folder / f"front-{each:04d}.yaml")
+        _write(found, done, each, folder / f"front-{each + 1:04d}.yaml")
     chosen = _write(found, done, place, folder / CHOSEN)
-    progress.say(f"trial {place} is taken, {folder / CHOSEN}: judged on the evaluation split, once")
+    progress.say(f"trial {place + 1} is taken, {folder / CHOSEN}: judged on the evaluation split, once")
     report = _applied(chosen, target, device, overwrite=overwrite, trust=trust_remote_code, progress=progress)
     report = _amended(target, report, done)
     if json:
@@ -110,7 +110,7 @@ def _write(found: Open, done: Found, place: int, file: Path) -> Written:
     from compressit import store
 
     written = searching.set_to(found, done.tried[place].settings)
-    many = f"trial {place} of {len(done.tried)}, judged on {done.split}"
+    many = f"trial {place + 1} of {len(done.tried)}, judged on {done.split}"
     text = recipes.text(recipes.anchored(written.recipe, written.base), f"Found by compressit search: {many}.")
     with store.written(file, overwrite=True) as stream:
         stream.write(text)

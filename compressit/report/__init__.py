@@ -157,6 +157,7 @@ class Trial(Part):
     """What a search has tried.
 
     Attributes:
+        number: From 1.
         settings: What it filled in, by its place in the recipe.
         figures: Of what was made last, by metric: values, and of timings ratios to the original's.
         missed: Targets that weren't met on the tuning split.

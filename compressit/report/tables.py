@@ -110,12 +110,12 @@ def trials(report: Report) -> tuple[list[str], list[list[str]]]:
     open_ = list(dict.fromkeys(name for trial in found.trials for name in trial.settings))
     rows = [
         [
-            str(number),
+            str(trial.number),
             *(_setting(trial, name) for name in open_),
             *("" if (value := trial.figures.get(name)) is None else _figure(value, units[name]) for name in units),
             _came(trial),
         ]
-        for number, trial in enumerate(found.trials)
+        for trial in found.trials
     ]
     order = {"chosen": 0, "on the front": 1, "every target holds": 2}
     rows.sort(key=lambda row: order.get(row[-1], len(order)))

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor
-from concurrent.futures import wait as first_of
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compressit import plan, rules
+from compressit import jobs, plan, rules
 from compressit.errors import RecipeError, StepError
 from compressit.progress import Progress
 from compressit.recipe import Open, Range, RecipeProblems
@@ -82,8 +80,7 @@ def search(found: Open, folder: Path, budget: Budget, flags: tuple[str, ...], pr
         tried = _Tried(found, Place(folder, flags), wanted, progress, budget.trials)
         for past in study.ended():
             tried.take_up(past.values, past.why)
-        pool = stack.enter_context(ThreadPoolExecutor(budget.jobs))
-        _go_on(study, tried, budget, pool, found.ranges)
+        _go_on(study, tried, budget, found.ranges)
     done = tuple(tried.judged)
     return Found(
         done,
@@ -140,24 +137,29 @@ class _Tried:
         self._found, self._place, self._wanted = found, place, wanted
         self._say, self._of = progress.say, of
 
-    def run(self, values: Mapping[str, Any]) -> Judged:
-        """Try some values; what dies is a trial that failed."""
+    @contextmanager
+    def begun(self, values: Mapping[str, Any]) -> Iterator[Callable[[], Judged | None]]:
+        """Begin to try some values, and tell what came of it or None as long as it runs; leaving the block ends it."""
         try:
             written = trials.on_tuning(set_to(self._found, values))
             if problems := rules.check(written):
                 raise RecipeProblems(problems)
         except RecipeProblems as error:
-            return Judged(values, "", why=error.problems[0].message)
-        return self._read(trials.run(self._place, written), values)
+            wrong = Judged(values, "", why=error.problems[0].message)
+            yield lambda: wrong
+            return
+        with trials.begun(self._place, written) as poll:
+            yield lambda: None if (tried := poll()) is None else self._read(tried, values)
 
     def attempt(self, values: Mapping[str, Any]) -> Judged:
-        """Try some values, and note what came of it."""
-        self.add(self.run(values))
-        return self.judged[-1]
+        """Try some values to the end, and note what came of it."""
+        found = self._tried(values)
+        self.add(found)
+        return found
 
     def take_up(self, values: Mapping[str, Any], why: str | None) -> None:
-        """Read again what an earlier process has tried."""
-        self.judged.append(self.run(values) if why is None else Judged(values, "", why=why))
+        """Note again what an earlier process has tried; should its files be gone, it is tried anew."""
+        self.judged.append(self._tried(values) if why is None else Judged(values, "", why=why))
 
     def add(self, found: Judged) -> None:
         """Note what has ended, and tell of it."""
@@ -168,34 +170,53 @@ class _Tried:
         if len(self.judged) == HOPELESS and all(each.why for each in self.judged):
             raise StepError(f"the first {HOPELESS} trials died, the last of: {found.why}", hint="see trials/*/log.txt")
 
+    def _tried(self, values: Mapping[str, Any]) -> Judged:
+        with self.begun(values) as poll:
+            while (found := poll()) is None:
+                time.sleep(jobs.PAUSE)
+        return found
+
     def _read(self, tried: trials.Tried, values: Mapping[str, Any]) -> Judged:
         if tried.report is None:
             return Judged(values, tried.digest, why=tried.why)
         return judging.judged(tried.report, self._wanted, values, tried.digest)
 
 
-def _go_on(study: Study, tried: _Tried, budget: Budget, pool: ThreadPoolExecutor, ranges: Sequence[Range]) -> None:
+@dataclass(frozen=True)
+class _Running:
+    """A trial that runs; closing its stack ends it."""
+
+    proposal: Proposal
+    poll: Callable[[], Judged | None]
+    stack: ExitStack
+
+
+def _go_on(study: Study, tried: _Tried, budget: Budget, ranges: Sequence[Range]) -> None:
     """Keep as many trials running as are wanted, and learn from each as it ends."""
     since, begun = time.monotonic(), len(tried.judged)
     waiting: list[Proposal] = []
-    running: dict[Future[Judged], Proposal] = {}
+    running: list[_Running] = []
     last: Proposal | None = None
-    while True:
-        while len(running) < budget.jobs and (waiting or not budget.over(begun, since)):
-            # The first ones are proposed at once, for they hang on nothing and can follow what is in the cache.
-            while not waiting or (begun < STARTUP and not budget.over(begun, since)):
-                waiting.append(study.ask())
-                begun += 1
-            last = in_order(waiting, last, ranges)
-            waiting.remove(last)
-            running[pool.submit(tried.run, dict(last.values))] = last
-        if not running:
-            return
-        done, _ = first_of(running, return_when=FIRST_COMPLETED)
-        for each in done:
-            found = each.result()
-            study.tell(running.pop(each), found)
-            tried.add(found)
+    with ExitStack() as every:
+        while True:
+            while len(running) < budget.jobs and (waiting or not budget.over(begun, since)):
+                # The first ones are proposed at once, for they hang on nothing and can follow what is in the cache.
+                while not waiting or (begun < STARTUP and not budget.over(begun, since)):
+                    waiting.append(study.ask())
+                    begun += 1
+                last = in_order(waiting, last, ranges)
+                waiting.remove(last)
+                stack = every.enter_context(ExitStack())
+                running.append(_Running(last, stack.enter_context(tried.begun(last.values)), stack))
+            if not running:
+                return
+            while not (ended := [(each, found) for each in running if (found := each.poll()) is not None]):
+                time.sleep(jobs.PAUSE)
+            for each, found in ended:
+                each.stack.close()
+                running.remove(each)
+                study.tell(each.proposal, found)
+                tried.add(found)
 
 
 def _told(found: Judged, wanted: Sequence[Objective]) -> str:

@@ -35,7 +35,7 @@ class Found:
             sampler=self.sampler,
             objectives=tuple(each.metric for each in self.wanted),
             trials=tuple(
-                judging.record(place, each, front=place in self.front, chosen=place == self.chosen)
+                judging.record(place + 1, each, front=place in self.front, chosen=place == self.chosen)
                 for place, each in enumerate(self.tried)
             ),
         )
@@ -46,12 +46,12 @@ def missed(found: Found) -> list[str]:
     assert found.nearest is not None, "asked where a trial has lived"
     near = found.tried[found.nearest]
     settings = ", ".join(f"{name}={value}" for name, value in near.settings.items())
-    lines = [f"nearest, trial {found.nearest}: {settings}"]
+    lines = [f"nearest, trial {found.nearest + 1}: {settings}"]
     for name, off in near.off.items():
         if off <= 0:
             lines.append(f"  {name}: met")
             continue
         least, place = min((each.off[name], place) for place, each in enumerate(found.tried) if name in each.off)
-        best = f"no trial is nearer than {least:.1%}" if least > 0 else f"met in trial {place}, where others aren't"
+        best = f"no trial is nearer than {least:.1%}" if least > 0 else f"met in trial {place + 1}, where others aren't"
         lines.append(f"  {name}: off by {off:.1%} of it; {best}")
     return lines

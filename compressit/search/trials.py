@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,27 +74,40 @@ def on_tuning(written: Written) -> Written:
     return Written(changed, written.document, written.base)
 
 
-def run(place: Place, written: Written) -> Tried:
-    """Run a trial, unless it was run to its end before.
+@contextmanager
+def begun(place: Place, written: Written) -> Iterator[Callable[[], Tried | None]]:
+    """Begin a trial, unless it was run to its end before; leaving the block ends it.
 
     Only the report stays of it: what its steps made is in the cache, as of any run.
+
+    Returns:
+        Tells what came of it, or None as long as it runs.
     """
     digest = recipe.digest(written.recipe)
     own = place.folder / "trials" / digest[:16]
-    if not (own / reports.FILE).is_file():
-        text = recipe.text(recipe.anchored(written.recipe, written.base)).encode()
-        flags = ("--no-waterfall", "--overwrite", *place.flags)
-        job = jobs.Job(text, hashlib.sha256(text).hexdigest(), own / RESULT, flags)
-        with suppress(OSError):
-            (own / jobs.LOG).unlink()
-        ended = jobs.run(job, own)
-        if not ended.finished:
-            return Tried(digest, None, _said(own / jobs.LOG) or f"it ended with exit code {ended.code}")
-        half = own / f"{reports.FILE}.half"
-        shutil.copyfile(own / RESULT / reports.FILE, half)
-        half.replace(own / reports.FILE)
-        store.discard(own / RESULT)
-    return Tried(digest, reports.read(own))
+    if (own / reports.FILE).is_file():
+        found = Tried(digest, reports.read(own))
+        yield lambda: found
+        return
+    text = recipe.text(recipe.anchored(written.recipe, written.base)).encode()
+    flags = ("--no-waterfall", "--overwrite", *place.flags)
+    job = jobs.Job(text, hashlib.sha256(text).hexdigest(), own / RESULT, flags)
+    with suppress(OSError):
+        (own / jobs.LOG).unlink()
+    with jobs.start(job, own) as running:
+        yield lambda: None if (ended := running.poll()) is None else _read(own, digest, ended)
+
+
+def _read(own: Path, digest: str, ended: jobs.Ended) -> Tried:
+    """Take the report out of a result, and let go of the rest."""
+    if not ended.finished:
+        return Tried(digest, None, _said(own / jobs.LOG) or f"it ended with exit code {ended.code}")
+    found = reports.read(own / RESULT)
+    half = own / f"{reports.FILE}.half"
+    shutil.copyfile(own / RESULT / reports.FILE, half)
+    half.replace(own / reports.FILE)
+    store.discard(own / RESULT)
+    return Tried(digest, found)
 
 
 def _said(log: Path) -> str:

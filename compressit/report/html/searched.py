@@ -34,8 +34,7 @@ def _charts(report: Report, found: Search) -> list[tuple[str, Drawn]]:
     quality = next((reading.metric for reading in report.original.readings if reading.unit == ""), None)
     drawn = []
     for cost in found.objectives:
-        tried = enumerate(found.trials)
-        points = [_point(n, trial, cost, quality) for n, trial in tried if {cost, quality} <= trial.figures.keys()]
+        points = [_point(trial, cost, quality) for trial in found.trials if {cost, quality} <= trial.figures.keys()]
         if quality and cost != quality and points:
             title = f"{quality} against {cost}, on {found.split}"
             along = (
@@ -45,10 +44,10 @@ def _charts(report: Report, found: Search) -> list[tuple[str, Drawn]]:
     return drawn
 
 
-def _point(number: int, trial: Trial, cost: str, quality: str | None) -> Point:
+def _point(trial: Trial, cost: str, quality: str | None) -> Point:
     # Only those that may be chosen have their number beside them: forty would lie over one another.
-    mark = str(number) if trial.front or trial.chosen else ""
-    label = f"{number}: " + ", ".join(f"{name} {value}" for name, value in trial.settings.items())
+    mark = str(trial.number) if trial.front or trial.chosen else ""
+    label = f"{trial.number}: " + ", ".join(f"{name} {value}" for name, value in trial.settings.items())
     return Point(mark, label, trial.figures[cost], trial.figures[quality or ""], front=trial.front)
 
 
