@@ -2,8 +2,8 @@
 
 Targets on what a model costs (size, time, memory) are met by compressing more, those on quality by compressing less.
 So all steps hang on one dial: 0 is the recipe as it is written, 1 as much as each step can do, -1 as little. Where a
-cost is too high the dial goes up, where only quality is too low it goes down, and between a place of each kind the interval is
-halved. Where no place between them meets both, trainings are made longer where the costs are just met.
+cost is too high the dial goes up, where only quality is too low it goes down, and between a place of each kind the
+interval is halved. Where no place between them meets both, trainings are made longer where the costs are just met.
 """
 
 from __future__ import annotations
