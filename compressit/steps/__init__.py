@@ -122,6 +122,10 @@ class StepConfig(Spec):
         if self.tasks and task not in self.tasks:
             raise StepError(f"{self.step} is for {', '.join(sorted(self.tasks))}, not for {task}")
 
+    def streaming(self) -> bool:
+        """Say whether it needs no more than one part of the model in memory with these settings."""
+        return self.streams
+
     def walks(self) -> bool:
         """Say whether calibration data is run through the blocks, one after the other."""
         return False
