@@ -45,6 +45,7 @@ class Fact(StrEnum):
     DTYPE = "dtype"
     QUANTIZATION = "quantization"
     RANGES = "ranges of activations"
+    FACTORS = "layers that are two"
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ class PruningConfig(StepConfig):
     """Fields of every step that zeroes weights."""
 
     makes: ClassVar[frozenset[Fact]] = frozenset({Fact.SPARSITY})
-    keeps: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY, Fact.DTYPE})
+    keeps: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY, Fact.DTYPE, Fact.FACTORS})
     streams: ClassVar[bool] = True
 
     sparsity: float | None = Field(None, gt=0, lt=1)

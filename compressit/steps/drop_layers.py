@@ -43,7 +43,7 @@ class Config(StepConfig):
     """Fields of the step."""
 
     makes: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES})
-    keeps: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY, Fact.DTYPE})
+    keeps: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY, Fact.DTYPE, Fact.FACTORS})
 
     keep: Annotated[int, Field(ge=1)] | Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
     """How many blocks stay, or a list of which ones (counted from 0)."""

@@ -57,7 +57,7 @@ class Config(StepConfig):
     """Fields of the step."""
 
     makes: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES})
-    keeps: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY, Fact.DTYPE})
+    keeps: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY, Fact.DTYPE, Fact.FACTORS})
     tasks: ClassVar[frozenset[str]] = frozenset({*READING, "text-generation"})
     renumbers: ClassVar[bool] = True
 
