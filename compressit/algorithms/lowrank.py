@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from compressit.algorithms.hessian import damped
 from compressit.errors import StepError
 
 if TYPE_CHECKING:
@@ -87,13 +86,18 @@ def rank_of_share(outputs: int, inputs: int, share: float) -> int:
 
 
 def _root(gram_II: torch.Tensor, damping: float) -> torch.Tensor:
-    """Factor H = L L', damped as far as it takes."""
+    """Factor H = L L', damped as far as it takes.
+
+    An input that is always zero gets next to nothing: no rank is spent on what nobody sees.
+    """
     import torch
 
     if not bool(torch.isfinite(gram_II).all()):
         raise StepError("the inputs of a layer are not finite")
     while damping <= MOST:
-        root_II, failed = torch.linalg.cholesky_ex(damped(gram_II, damping))
+        damped_II = gram_II.clone()
+        damped_II.diagonal().add_(damping * float(gram_II.diagonal().mean()) or 1.0)
+        root_II, failed = torch.linalg.cholesky_ex(damped_II)
         if not int(failed):
             return root_II
         damping = max(damping, 1e-8) * RAISE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -58,15 +59,22 @@ def whole(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
     return {**shapes, **made}
 
 
-def _pair(linear: nn.Linear, rank: int) -> nn.Sequential:
-    from collections import OrderedDict
-
+def _pair(linear: nn.Linear, rank: int) -> nn.Module:
     from torch import nn
+
+    class Pair(nn.Sequential):
+        """Two linear layers, one after the other."""
+
+        @property
+        def weight(self) -> torch.Tensor:
+            """The matrix that they stand for: some modules ask for its type."""
+            found: torch.Tensor = self.get_submodule(EXPAND).weight @ self.get_submodule(REDUCE).weight
+            return found
 
     like = {"device": linear.weight.device, "dtype": linear.weight.dtype}
     first = nn.Linear(linear.in_features, rank, bias=False, **like)
     second = nn.Linear(rank, linear.out_features, bias=linear.bias is not None, **like)
-    return nn.Sequential(OrderedDict([(REDUCE, first), (EXPAND, second)])).train(linear.training)
+    return Pair(OrderedDict([(REDUCE, first), (EXPAND, second)])).train(linear.training)
 
 
 def _replace(module: Any, name: str, made: nn.Module) -> None:

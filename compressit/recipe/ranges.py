@@ -62,11 +62,11 @@ class Range:
         return self.choices or (self.low, self.high)
 
     def rounded(self, value: float) -> float:
-        """Round a number to what is worth telling apart: a hundredth of the range, or of itself on a log scale."""
+        """Round a number to what is worth telling apart: some fiftieth of the range, or two digits on a log scale."""
         if self.whole:
             return round(value)
-        least = value / 10 if self.log else (self.high - self.low) / 10
-        found = round(value, 1 - math.floor(math.log10(least)))
+        least = value / 10 if self.log else (self.high - self.low) / 50
+        found = round(value, -math.floor(math.log10(least)))
         return min(max(found, self.low), self.high)
 
 

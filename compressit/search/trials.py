@@ -117,5 +117,5 @@ def _said(log: Path) -> str:
             line.strip() for line in log.read_bytes()[-TAIL:].decode(errors="replace").splitlines() if line.strip()
         ]
         errors = [line for line in lines if "error: " in line.lower()]
-        return clean((errors or lines or [""])[-1])[:300]
+        return clean((errors or lines or [""])[-1].partition("error: ")[2] or (lines or [""])[-1])[:300]
     return ""

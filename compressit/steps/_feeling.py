@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from compressit import data, tasks
 from compressit.algorithms.spending import spend
 from compressit.errors import StepError
 from compressit.model import Model
 from compressit.model.matrices import Matrix
 from compressit.steps import StepContext
-from compressit.steps._answers import said, worth
-from compressit.steps._calibration import batches
+from compressit.steps._answers import many, said, worth
 
 if TYPE_CHECKING:
     import torch
 
-ROWS, BATCH = 64, 16
-"""Calibration rows that are asked, spread over the split, and how many at once."""
+ROWS, TEXTS, BATCH = 64, 8, 8
+"""Calibration rows that are asked, spread over the split, or so many where each has an answer at every token; and how
+many at once."""
 GRID = 0.01
 """How finely a budget is spent."""
 LEAST = 1e-9
@@ -66,25 +66,29 @@ def _prices(
     import torch
 
     assert context.calibration is not None, "asked for by the step"
-    count = len(context.calibration)
-    some = context.calibration.select(range(0, count, max(1, count // ROWS))[:ROWS])
-    quiet = replace(context, calibration=some)
-    apart, task = worth(model.task).apart, model.task
+    task: Any = tasks.load(model.task)
+    prepared = task.prepare(context.calibration, model.processor, context.max_length)
+    most = TEXTS if many(model.task) else ROWS
+    places = list(range(0, len(prepared), max(1, len(prepared) // most))[:most])
+    apart, collate = worth(model.task).apart, task.collate(model.processor)
     state = model.module.state_dict(keep_vars=True)
     found: dict[str, list[float]] = {name: [] for name in chosen}
     with torch.inference_mode():
-        asked = [(inputs, labels, said(model, inputs)) for inputs, labels in batches(model, BATCH, quiet, "answers")]
+        asked = []
+        for _, batch in data.batched(prepared, collate, places, BATCH):
+            inputs = {key: value.to(context.device) for key, value in batch.items() if key != "labels"}
+            asked.append((inputs, batch["labels"].to(context.device), said(model, inputs)))
     with torch.no_grad(), context.progress.bar("what each matrix matters", len(chosen)) as advance:
         for name, matrix in chosen.items():
             weight_OI = matrix.of(state).data
             held_OI = weight_OI.clone()
             for amount in probes:
                 weight_OI.copy_(change(matrix, held_OI.float(), amount))
-                moved = sum(apart(task, right, said(model, inputs), labels) for inputs, labels, right in asked)
+                moved = sum(apart(model.task, right, said(model, inputs), labels) for inputs, labels, right in asked)
                 weight_OI.copy_(held_OI)
                 if not math.isfinite(moved):
                     raise StepError(f"the answers are no numbers once {name} is changed by {amount:.2f}")
-                found[name].append(max(float(moved) / len(some), LEAST))
+                found[name].append(max(float(moved) / len(places), LEAST))
             advance(1)
     return found
 

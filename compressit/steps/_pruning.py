@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 
 ROUNDING = 0.01
+"""Share of the zeros by which what is spread may miss its sum: each layer rounds its own."""
 LEAST, MOST = 0.6, 0.5
 """How far a layer's share may lie from all layers': a part of it at least, and of what is left beyond it at most."""
 
@@ -114,21 +115,23 @@ def claim(folder: Path, config: PruningConfig, *, overall: bool = False) -> str 
     shapes = checkpoint.shapes(folder)
     table = Weights(model_type, tuple(weights.Weight(name, shape, 0) for name, shape in shapes.items()))
     picked = _chosen(table, config)
-    zeros = total = 0
+    zeros = promised = total = 0
     for stored in checkpoint.tensors(folder):
         name = stored.name.removesuffix(".weight")
         if name not in picked or name == stored.name:
             continue
         zero = stored.zero if tuple(stored.zero.shape) == picked[name].shape else stored.zero.T
-        here, wanted = int(zero.sum()), int((config.sparsity or 0) * stored.elements)
-        zeros, total = zeros + here, total + stored.elements
+        # Some steps zero a whole number of weights in each row.
+        outputs, inputs = picked[name].shape
+        share = config.sparsity or 0
+        here, wanted = int(zero.sum()), min(int(share * stored.elements), outputs * round(share * inputs))
+        zeros, promised, total = zeros + here, promised + wanted, total + stored.elements
         if not overall and config.spread == "even" and here < wanted:
             return f"{name} has {here:,} zeros, not {wanted:,}"
         n, m = config.kept
         if config.pattern and int(zero.unflatten(-1, (-1, m)).sum(-1).min()) < m - n:
             return f"{name} does not keep the pattern {config.pattern}"
-    # What is spent is rounded to whole weights in each row.
-    if zeros < int((config.sparsity or 0) * total * (1 if config.spread == "even" else 1 - ROUNDING)):
+    if zeros < promised * (1 if config.spread == "even" else 1 - ROUNDING):
         return f"{zeros:,} of {total:,} weights are zero, not {config.sparsity:.0%}"
     return None
 

@@ -120,9 +120,12 @@ def foresee(table: Weights, config: Config) -> Weights | None:
         return None
     tensors: list[Weight] = []
     for tensor in table.tensors:
-        name = tensor.name.removesuffix(".weight")
-        if name == tensor.name or name not in picked:
+        name, _, leaf = tensor.name.rpartition(".")
+        if name not in picked or leaf not in ("weight", "bias"):
             tensors.append(tensor)
+            continue
+        if leaf == "bias":
+            tensors.append(replace(tensor, name=f"{name}.{factoring.EXPAND}.bias"))
             continue
         outputs, inputs = tensor.shape
         rank = rank_of_share(outputs, inputs, 1 - config.sparsity)

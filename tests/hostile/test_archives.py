@@ -38,7 +38,7 @@ def packed(tmp_path):
 
 def test_a_name_is_enough_where_it_says_so(packed, sentiment, write, cli):
     done = cli("validate", write(RECIPE.format(model=packed / "model.tar.gz", data=packed / "data.zip", split="train")))
-    assert done.exit_code == 2
+    assert done.returncode == 2
     assert f"{packed / 'model.tar.gz'} is an archive" in done.stderr
     assert f"{packed / 'data.zip'} is an archive" in done.stderr
     assert "unpack it" in done.stderr
@@ -49,7 +49,7 @@ def test_another_name_does_not_help(packed, sentiment, write, cli, data, split):
     before = {path for path in packed.parent.rglob("*")}
     recipe = write(RECIPE.format(model=sentiment / "model", data=packed / data, split=split))
     done = cli("apply", recipe, "-o", packed / "out")
-    assert done.exit_code == 2, done.stderr
+    assert done.returncode == 2, done.stderr
     assert "is an archive" in done.stderr
     after = {path for path in packed.parent.rglob("*") if "cache" not in str(path)}
     assert not {path for path in after - before if "escaped" in path.name or path.stat().st_size > 1 << 20}

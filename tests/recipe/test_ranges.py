@@ -59,7 +59,7 @@ def test_an_optional_step_can_be_left_out_and_errors_still_name_the_right_line(w
     assert [step.step for step in found.filled(without).recipe.steps] == ["drop_layers", "distill"]
     with pytest.raises(RecipeProblems) as caught:
         found.filled({**without, "steps.2.batch_size": "many"})
-    assert "recipe.yaml:13:17: error: batch_size: should be a whole number" in str(caught.value)
+    assert "recipe.yaml:14:17: error: batch_size: should be a whole number" in str(caught.value)
 
 
 def test_numbers_are_rounded_to_what_is_worth_telling_apart(write):
@@ -75,7 +75,7 @@ def test_other_verbs_say_what_to_do_with_an_open_recipe(write, cli):
     with pytest.raises(RecipeProblems, match=r"steps.0.keep is left open(?s:.*)--set steps.0.keep=5"):
         recipe.load(file)
     done = cli("validate", file)
-    assert done.exit_code == 0, done.stderr
+    assert done.returncode == 0, done.stderr
     assert "7 left open for `compressit search`" in done.stdout
 
 

@@ -105,7 +105,7 @@ def test_it_is_an_ordinary_recipe(searched, cli):
     tree = yaml.safe_load(chosen.read_text())
     assert "search" not in tree
     assert tree["dataset"]["evaluation"] == "test.jsonl"
-    assert cli("validate", chosen).exit_code == 0
+    assert cli("validate", chosen).returncode == 0
     assert list(folder.glob("runs/found.search/front-*.yaml"))
 
 
@@ -128,7 +128,7 @@ def test_another_search_in_the_same_folder_is_refused(searched, cli, monkeypatch
     folder, _, _, _ = searched
     monkeypatch.chdir(folder)
     done = cli("search", "open.yaml", "--trials", "2", "--set", "steps.1.sparsity=0.2")
-    assert done.exit_code == 2
+    assert done.returncode == 2
     assert "holds the trials of another search" in done.stderr
     assert "--fresh" in done.stderr
 
@@ -140,7 +140,7 @@ def test_auto_says_which_target_cannot_be_met_and_how_near_it_came(sentiment, tm
     (tmp_path / "recipe.yaml").write_text(text)
     monkeypatch.chdir(tmp_path)
     done = cli("search", "--auto", "recipe.yaml", "--trials", "2")
-    assert done.exit_code == 3, done.stderr
+    assert done.returncode == 3, done.stderr
     assert "no trial of 2 meets every target" in done.stdout
     assert "size max_ratio 0.01 (checkpoint): off by" in done.stdout
     assert "nothing was judged on the evaluation split" in done.stdout

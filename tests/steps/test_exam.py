@@ -56,7 +56,8 @@ def take(step, config, model, context):
     transformers.set_seed(context.seed)
     if config.step in AFTER:
         before = steps.load(AFTER[config.step])
-        before.run(model, before.Config(step=AFTER[config.step], sparsity=0.5), context)
+        own = replace(context, scratch=context.scratch / "before")
+        before.run(model, before.Config(step=AFTER[config.step], sparsity=0.5), own)
     return step.run(model, config, context)
 
 

@@ -48,8 +48,8 @@ def test_next_to_no_error_leaves_next_to_no_change_and_calibration_beats_none(op
     before = logits(model, given)
     assert factor_svd.run(model, config(error=1e-6), given)["left_whole"] == 24, "nothing would be smaller"
     assert torch.equal(logits(model, given), before)
-    factor_svd.run(plain, config(sparsity=0.5, whiten=False), given)
-    factor_svd.run(white, config(sparsity=0.5), given)
+    factor_svd.run(plain, config(sparsity=0.5, whiten=False), context(plain))
+    factor_svd.run(white, config(sparsity=0.5), context(white))
     far, near = (float((logits(each, given) - before).norm()) for each in (plain, white))
     assert near < far
 
@@ -57,7 +57,7 @@ def test_next_to_no_error_leaves_next_to_no_change_and_calibration_beats_none(op
 def test_a_model_that_was_cut_before_is_found_again(opened, context, logits, tmp_path):
     model = opened("bert")
     given = context(model)
-    prune_ffn.run(model, prune_ffn.Config(step="prune_ffn", sparsity=0.4, multiple=1), given)
+    prune_ffn.run(model, prune_ffn.Config(step="prune_ffn", sparsity=0.4, multiple=1), context(model))
     factor_svd.run(model, config(sparsity=0.3), given)
     model.save(tmp_path / "saved")
     assert torch.equal(logits(models.load(tmp_path / "saved", model.task), given), logits(model, given))

@@ -23,7 +23,7 @@ def test_zeros_stay_and_the_answers_come_back(name, opened, context, logits):
     model = opened(name)
     given = context(model)
     before = logits(model, given)
-    zero = pruned(model, given)
+    zero = pruned(model, context(model))
     far = float((logits(model, given) - before).norm())
     notes = steps.load("refit").run(model, config(), given)
     assert notes["layers"] == len(zero)
@@ -49,6 +49,6 @@ def test_it_says_what_it_cannot_do(opened, context):
     with pytest.raises(StepError, match="no layer holds zeros"):
         steps.load("refit").run(model, config(), given)
     drop = steps.load("drop_layers")
-    drop.run(model, drop.Config(step="drop_layers", keep=2), given)
+    drop.run(model, drop.Config(step="drop_layers", keep=2), context(model))
     with pytest.raises(StepError, match="put refit before drop_layers"):
         steps.load("refit").run(model, config(), given)
