@@ -62,7 +62,7 @@ def whole(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
 def _pair(linear: nn.Linear, rank: int) -> nn.Module:
     from torch import nn
 
-    class Pair(nn.Sequential):
+    class Pair(nn.Sequential):  # type: ignore[misc]
         """Two linear layers, one after the other."""
 
         @property
