@@ -32,7 +32,6 @@ class TrainingConfig(StepConfig):
     """Fields of every step that trains."""
 
     makes: ClassVar[frozenset[Fact]] = frozenset()
-    keeps: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY})
     together: ClassVar[bool] = True
     keeps: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY, Fact.FACTORS})
     effort: ClassVar[str | None] = "epochs"

@@ -15,7 +15,9 @@ Recipe::
 
 from __future__ import annotations
 
-from typing import ClassVar
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
@@ -27,6 +29,9 @@ from compressit.errors import StepError
 from compressit.model import Model
 from compressit.steps import Fact, Need, Notes, StepContext
 from compressit.steps._walking import WalkingConfig, each_group
+
+if TYPE_CHECKING:
+    import torch
 
 FEW = 0.1
 """Tokens for each input below which a Hessian says too little."""
@@ -53,20 +58,12 @@ class Config(WalkingConfig):
 
 def run(model: Model, config: Config, context: StepContext) -> Notes:
     """Refit block by block."""
-    original = context.teacher(None)
-    if len(original.blocks()) != len(model.blocks()):
-        raise StepError(
-            f"the model has {len(model.blocks())} blocks and the original {len(original.blocks())}: which is which?",
-            hint="put refit before drop_layers",
-        )
-    state, before = (each.module.state_dict(keep_vars=True) for each in (model, original))
-    wanted = original.matrices(("*",))
+    whole = _originals(model, context.teacher(None))
+    state = model.module.state_dict(keep_vars=True)
     chosen = {
         name: matrix
         for name, matrix in model.matrices(config.include, config.exclude).items()
-        if name in wanted
-        and wanted[name].of(before).shape == matrix.of(state).shape
-        and bool((matrix.of(state) == 0).any())
+        if name in whole and whole[name].shape == matrix.of(state).shape and bool((matrix.of(state) == 0).any())
     }
     if not chosen:
         raise StepError("no layer holds zeros and has the original's shape", hint="put refit after a step that prunes")
@@ -79,9 +76,46 @@ def run(model: Model, config: Config, context: StepContext) -> Notes:
             if group.statistic.count < FEW * pruned_OI.shape[1]:
                 starved += 1
                 continue
-            whole_OI = wanted[matrix.name].of(before).detach().to(pruned_OI)
+            whole_OI = whole[matrix.name].to(pruned_OI)
             damped_II = hessian.damped(group.statistic.hessian(), config.damping)
             block.put(matrix, refit_around_zeros(pruned_OI, whole_OI, damped_II, config.rounds))
 
     each_group(model, chosen, config, context, Gram, change)
     return {"layers": len(chosen) - starved, **({"starved": starved} if starved else {})}
+
+
+def _originals(model: Model, original: Model) -> dict[str, torch.Tensor]:
+    """Find the original's matrix of each of the model's, by the name that the model has for it."""
+    state = original.module.state_dict(keep_vars=True)
+    held = {name: matrix.of(state).detach() for name, matrix in original.matrices(("*",)).items()}
+    found = dict(held)
+    for name, origin in _blocks(model, held, original).items():
+        inside = {key: weight for key, weight in held.items() if key.startswith(f"{origin}.")}
+        found |= {f"{name}{key.removeprefix(origin)}": weight for key, weight in inside.items()}
+    return found
+
+
+def _blocks(model: Model, held: Mapping[str, torch.Tensor], original: Model) -> dict[str, str]:
+    """Tell which block of the original each block of the model was: of those that come later, the most alike."""
+    names, origins = ([name for name, _ in each.blocks()] for each in (model, original))
+    if len(names) == len(origins):
+        return dict(zip(names, origins, strict=True))
+    state = model.module.state_dict(keep_vars=True)
+    matrices = model.matrices()
+    found: dict[str, str] = {}
+    first = 0
+    for place, name in enumerate(names):
+        own = [
+            (key.removeprefix(name), matrix.of(state)) for key, matrix in matrices.items() if key.startswith(f"{name}.")
+        ]
+        last = len(origins) - (len(names) - place)
+
+        def apart(origin: str, own: list[tuple[str, torch.Tensor]] = own) -> float:
+            pairs = [(weight, held.get(f"{origin}{leaf}")) for leaf, weight in own]
+            like = [(a, b) for a, b in pairs if b is not None and a.shape == b.shape]
+            return sum(float(((a - b) * (a != 0)).square().sum()) for a, b in like) if like else math.inf
+
+        first = min(range(first, last + 1), key=lambda index: apart(origins[index]))
+        found[name] = origins[first]
+        first += 1
+    return found
