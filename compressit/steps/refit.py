@@ -106,7 +106,9 @@ def _blocks(model: Model, held: Mapping[str, torch.Tensor], original: Model) -> 
     first = 0
     for place, name in enumerate(names):
         own = [
-            (key.removeprefix(name), matrix.of(state)) for key, matrix in matrices.items() if key.startswith(f"{name}.")
+            (key.removeprefix(name), matrix.of(state).detach())
+            for key, matrix in matrices.items()
+            if key.startswith(f"{name}.")
         ]
         last = len(origins) - (len(names) - place)
 
