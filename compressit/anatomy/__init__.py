@@ -1,14 +1,15 @@
 """Where each architecture keeps its parts, as data, and how to cut them out.
 
 Families are described in `families`, one file each, in the words of `describing`. Names of tensors are read in
-`naming`, without torch. `stacking` and `parts` find things in a module, `cutting` and `narrowing` take them out, and
-`settling` sees that what is left can be opened again.
+`naming`, without torch. `stacking` and `parts` find things in a module, `cutting` and `narrowing` take them out,
+`folding` scales them, and `settling` sees that what is left can be opened again.
 """
 
 from __future__ import annotations
 
 from compressit.anatomy.cutting import ALIGNED, cut_experts, cut_heads, cut_heads_apart, cut_neurons
-from compressit.anatomy.describing import FFN, Attention, Experts, Family, Keys, Stack, Width
+from compressit.anatomy.describing import FFN, Attention, Experts, Family, Keys, Norm, Stack, Width
+from compressit.anatomy.folding import Fold, Side, folds
 from compressit.anatomy.naming import (
     Place,
     block_index,
@@ -63,9 +64,12 @@ __all__ = [
     "Channels",
     "Experts",
     "Family",
+    "Fold",
     "Heads",
     "Keys",
+    "Norm",
     "Place",
+    "Side",
     "Stack",
     "Width",
     "adjust",
@@ -85,6 +89,7 @@ __all__ = [
     "experts",
     "family",
     "fit",
+    "folds",
     "head_axis",
     "head_count",
     "head_dim",

@@ -115,6 +115,21 @@ class Attention:
 
 
 @dataclass(frozen=True)
+class Norm:
+    """A norm of a block whose channels matrices alone read: nothing else is given them. Paths are below the block.
+
+    Attributes:
+        path: Its own.
+        readers: All matrices that read it, and modules of experts; those that a model doesn't have are passed over.
+        when: Key of config.json that has to be true for that; None where it always is so.
+    """
+
+    path: str
+    readers: tuple[str, ...]
+    when: str | None = None
+
+
+@dataclass(frozen=True)
 class Stack:
     """A list of transformer blocks, and what each of them holds.
 
@@ -126,6 +141,7 @@ class Stack:
         first: Paths, below the block, of what the first block alone has, and hands on to the others: whichever block
             comes to be the first gets them. Modules, or attributes.
         stays: Why its first block can't be dropped; None where it can.
+        norms: Norms that nothing reads but matrices: none where blocks add what a norm gives to what they give.
     """
 
     path: str
@@ -134,6 +150,7 @@ class Stack:
     depth: str = "num_hidden_layers"
     first: tuple[str, ...] = ()
     stays: str | None = None
+    norms: tuple[Norm, ...] = ()
 
     @property
     def name(self) -> str:

@@ -39,7 +39,7 @@ class Heads:
 def networks(module: Any, block_name: str) -> tuple[str, ...]:
     """List the kinds of feed-forward network in a block: "ffn", "experts", or both where one of these serves all."""
     block = module.get_submodule(block_name)
-    described = _described(module, block_name).ffn
+    described = stack(module, block_name).ffn
     alone = any(all(_has(block, path) for path in (*each.up, each.down)) for each in described)
     return (*(["ffn"] * alone), *(["experts"] * (_experts(module, block_name) is not None)))
 
@@ -99,7 +99,7 @@ def up(module: Any, block_name: str) -> tuple[str, ...]:
 def attentions(module: Any, block_name: str) -> tuple[str, ...]:
     """List the kinds of attention in a block: "self", and "cross" in some decoders."""
     block = module.get_submodule(block_name)
-    return tuple(each.kind for each in _described(module, block_name).attention if _has(block, each.output))
+    return tuple(each.kind for each in stack(module, block_name).attention if _has(block, each.output))
 
 
 def heads(module: Any, block_name: str, kind: str = "self") -> Heads:
@@ -189,7 +189,7 @@ def width(module: Any) -> int:
 def ffn(module: Any, block_name: str) -> FFN:
     """Find the description of a block's feed-forward network."""
     block = module.get_submodule(block_name)
-    for each in _described(module, block_name).ffn:
+    for each in stack(module, block_name).ffn:
         if all(_has(block, path) for path in (*each.up, each.down)):
             return each
     model_type = module.config.model_type
@@ -202,7 +202,7 @@ def ffn(module: Any, block_name: str) -> FFN:
 def attention(module: Any, block_name: str, kind: str = "self") -> Attention:
     """Find the description of a block's attention."""
     block = module.get_submodule(block_name)
-    for each in _described(module, block_name).attention:
+    for each in stack(module, block_name).attention:
         if each.kind == kind and _has(block, each.output):
             return each
     model_type = module.config.model_type
@@ -250,7 +250,8 @@ def _output_axis(part: nn.Module) -> int:
     return 0 if isinstance(part, nn.Linear) else 1
 
 
-def _described(module: Any, block_name: str) -> Stack:
+def stack(module: Any, block_name: str) -> Stack:
+    """Find the description of the stack that a block is in."""
     model_type = module.config.model_type
     naming.family(model_type)
     found = naming.place(model_type, block_name)

@@ -15,7 +15,7 @@ from compressit.data.walking.statistics import Gram
 from compressit.errors import RecipeError
 from compressit.model import Model
 from compressit.model.matrices import matrices
-from compressit.steps import Dial, Fact, Need, Notes, StepContext, sparsity
+from compressit.steps import Fact, Need, Notes, StepContext
 from compressit.steps._importance import FEW, MEASURED, Importance, Units, importance
 from compressit.steps._walking import WalkingConfig, each_group
 from compressit.weights import Weight, Weights
@@ -48,17 +48,13 @@ class CuttingConfig(WalkingConfig):
     batch_size: int = Field(32, ge=1)
     """Examples at once while importance is measured."""
 
-    def dial(self, table: Weights | None) -> Dial:
-        """Turn the share."""
-        return Dial("sparsity", self.sparsity, sparsity)
-
     def needs(self) -> frozenset[Need]:
         """Ask for calibration data where anything is measured."""
         return frozenset({Need.CALIBRATION}) if self.refit or self.importance in MEASURED else frozenset()
 
-    def walks(self) -> bool:
+    def walks(self) -> int:
         """Say whether the blocks are walked through for the least squares."""
-        return self.refit
+        return int(self.refit)
 
 
 class BlockConfig(CuttingConfig):

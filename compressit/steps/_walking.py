@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from compressit import machine
+from compressit import anatomy, machine
+from compressit.anatomy import Fold
 from compressit.data.walking import Block, Group, How, ordinary, samples, walk
-from compressit.errors import RecipeError
+from compressit.errors import RecipeError, StepError
 from compressit.model import Model
 from compressit.model.matrices import Matrix
-from compressit.steps import Need, StepConfig, StepContext
+from compressit.steps import Need, Notes, StepConfig, StepContext
 
 if TYPE_CHECKING:
     import torch
@@ -18,13 +20,9 @@ if TYPE_CHECKING:
     from compressit.data.walking.statistics import Statistic
 
 
-class WalkingConfig(StepConfig):
+class MeasuringConfig(StepConfig):
     """Fields of every step that measures what the matrices of each block see."""
 
-    sequential: bool = True
-    """Let the matrices of a block see what those before them in the block have become."""
-    feed: Literal["compressed", "original"] = "compressed"
-    """Whether a block sees what the blocks before it give after their change, or what they gave before."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the forward passes; `auto` is bfloat16 where the processor has it. Statistics are float32."""
 
@@ -36,13 +34,22 @@ class WalkingConfig(StepConfig):
         """Ask for calibration data."""
         return frozenset({Need.CALIBRATION})
 
-    def walks(self) -> bool:
-        """Say that it does."""
-        return True
+    def walks(self) -> int:
+        """Say that it does, once."""
+        return 1
+
+
+class WalkingConfig(MeasuringConfig):
+    """Fields of every step whose changes may be seen by what comes after them."""
+
+    sequential: bool = True
+    """Let the matrices of a block see what those before them in the block have become."""
+    feed: Literal["compressed", "original"] = "compressed"
+    """Whether a block sees what the blocks before it give after their change, or what they gave before."""
 
     def waits(self) -> bool:
         """Say whether blocks are changed stage by stage."""
-        return self.walks() and self.sequential and self.feed == "compressed"
+        return bool(self.walks()) and self.sequential and self.feed == "compressed"
 
 
 def each_group(
@@ -66,31 +73,102 @@ def each_group(
     Raises:
         RecipeError: a chosen matrix lies outside the blocks.
     """
+    how = _how(statistic, config, context, model, sequential=config.sequential, feed=config.feed)
+    with context.progress.bar(config.step, len(chosen)) as advance:
+        for block in each_block(model, chosen, config, context, how):
+            for group in block.groups():
+                change(block, group)
+                advance(len(group.matrices))
+
+
+def each_fold(
+    model: Model,
+    chosen: Mapping[str, Matrix],
+    config: Any,
+    context: StepContext,
+    statistic: Callable[[int, str], Statistic],
+    scale: Callable[[Block, Fold, list[Group]], torch.Tensor | None],
+) -> Notes:
+    """Walk through the blocks, and fold scales into what gives the chosen matrices their inputs.
+
+    Nothing that a block computes is changed, so that all inputs are measured in one pass.
+
+    Args:
+        model: Changed in place.
+        chosen: Matrices whose inputs are scaled, where something can be folded into.
+        config: A step's fields, with those of a measuring step, and `into`, the kinds of what is folded into.
+        context: Calibration rows, device, scratch.
+        statistic: Makes what is measured of some inputs.
+        scale: Gives the scale of some channels, (C,), by the groups of matrices that read them; None for none.
+
+    Returns:
+        How many matrices read what can be scaled.
+
+    Raises:
+        RecipeError: there is none; or a chosen matrix lies outside the blocks.
+        StepError: the model is quantized, or what would be changed is tied.
+    """
+    if model.quantized:
+        raise StepError(f"{config.step} would undo the quantization of the model", hint="take it first")
+    found = {
+        name: [fold for fold in anatomy.folds(model.module, name) if fold.kind in config.into]
+        for name, _ in model.blocks()
+    }
+    scaled = [
+        matrix.name
+        for matrix in chosen.values()
+        if any(fold.is_read_by(*matrix.product) for folds in found.values() for fold in folds)
+    ]
+    if not scaled:
+        raise RecipeError(
+            f"nothing that gives the chosen layers of {model.module.config.model_type} their inputs can be scaled",
+            hint="choose layers behind a norm, or leave this step out",
+        )
+    how = _how(statistic, config, context, model, sequential=False, feed="original")
+    with context.progress.bar(config.step, len(chosen)) as advance:
+        for block in each_block(model, chosen, config, context, how):
+            groups = list(block.groups())
+            for fold in found[block.part.name]:
+                own = [group for group in groups if fold.is_read_by(*group.matrices[0].product)]
+                own = [group for group in own if group.statistic.count]
+                scale_C = scale(block, fold, own) if own else None
+                if scale_C is not None:
+                    block.fold(fold, scale_C)
+            advance(sum(len(group.matrices) for group in groups))
+    return {"scaled": len(scaled), "layers": len(chosen)}
+
+
+def each_block(
+    model: Model, chosen: Mapping[str, Matrix], config: Any, context: StepContext, how: How
+) -> Iterator[Block]:
+    """Walk through the blocks, and look at the positions that the step's fields say."""
     assert context.calibration is not None, "the plan refuses a walk without calibration data"
     blocks = tuple(f"{name}." for name, _ in model.blocks())
     outside = [name for name in chosen if not name.startswith(blocks)]
     if outside:
         raise RecipeError(f"{outside[0]} lies outside the blocks, where {config.step} does not come", hint="exclude it")
     batches = samples(context.calibration, model, context.max_length)
-    how = How(
-        statistic=statistic,
-        sequential=config.sequential,
-        feed=config.feed,
-        device=context.device,
-        dtype=_dtype(config.precision, context.device, model),
-        limit=machine.free_memory() // 3,
-        places=() if config.special_tokens else ordinary(batches, model),
-    )
-    with context.progress.bar(config.step, len(chosen)) as advance:
-        for block in walk(model, batches, chosen, context.scratch, how):
-            for group in block.groups():
-                change(block, group)
-                advance(len(group.matrices))
+    places = () if config.special_tokens else ordinary(batches, model)
+    yield from walk(model, batches, chosen, context.scratch, replace(how, places=places))
 
 
-def _dtype(precision: str, device: str, model: Model) -> torch.dtype:
+def _how(
+    statistic: Callable[[int, str], Statistic],
+    config: Any,
+    context: StepContext,
+    model: Model,
+    *,
+    sequential: bool,
+    feed: Literal["compressed", "original"],
+) -> How:
+    dtype, limit = _dtype(config, context.device, model), machine.free_memory() // 3
+    return How(statistic, sequential, feed, context.device, dtype, limit)
+
+
+def _dtype(config: Any, device: str, model: Model) -> torch.dtype:
     import torch
 
+    precision = config.precision
     if precision == "auto":
         fast = torch.cuda.is_bf16_supported() if device.startswith("cuda") else machine.has_bfloat16()
         precision = "bfloat16" if fast else "float32"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from compressit.anatomy.describing import Family, Stack
-from compressit.anatomy.families.vit import DENSE, SAVED, SELF
+from compressit.anatomy.families.vit import DENSE, NORMS, SAVED, SELF
 
 BIASED = replace(
     SELF,
@@ -14,4 +14,4 @@ BIASED = replace(
 )
 SAVED_TABLE = (".attention.attention.relative_position_bias.", ".relative_position_bias.")
 SAVED_SHARED = (".encoder.relative_position_bias.", ".shared_position_bias.")
-FAMILY = Family((Stack("layers", (DENSE,), (BIASED,)),), saved=(*SAVED, SAVED_TABLE, SAVED_SHARED))
+FAMILY = Family((Stack("layers", (DENSE,), (BIASED,), norms=NORMS),), saved=(*SAVED, SAVED_TABLE, SAVED_SHARED))

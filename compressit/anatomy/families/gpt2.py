@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compressit.anatomy.describing import FFN, Attention, Family, Keys, Stack, Width
+from compressit.anatomy.describing import FFN, Attention, Family, Keys, Norm, Stack, Width
 
 SELF = Attention(
     module="attn",
@@ -12,6 +12,6 @@ SELF = Attention(
     widths=("split_size",),
     keys=Keys("n_head"),
 )
-FAMILY = Family(
-    (Stack("h", (FFN(("mlp.c_fc",), "mlp.c_proj", "n_inner"),), (SELF,)),), transposed=True, width=Width("n_embd")
-)
+DENSE = FFN(("mlp.c_fc",), "mlp.c_proj", "n_inner")
+NORMS = (Norm("ln_1", ("attn.c_attn",)), Norm("ln_2", DENSE.up))
+FAMILY = Family((Stack("h", (DENSE,), (SELF,), norms=NORMS),), transposed=True, width=Width("n_embd"))

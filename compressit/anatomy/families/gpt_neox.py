@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compressit.anatomy.describing import FFN, Attention, Family, Stack
+from compressit.anatomy.describing import FFN, Attention, Family, Norm, Stack
 
 SELF = Attention(
     module="attention",
@@ -11,4 +11,6 @@ SELF = Attention(
     interleaved=True,
     head_dim="head_size",
 )
-FAMILY = Family((Stack("layers", (FFN(("mlp.dense_h_to_4h",), "mlp.dense_4h_to_h"),), (SELF,)),))
+DENSE = FFN(("mlp.dense_h_to_4h",), "mlp.dense_4h_to_h")
+NORMS = (Norm("input_layernorm", ("attention.query_key_value",)), Norm("post_attention_layernorm", DENSE.up))
+FAMILY = Family((Stack("layers", (DENSE,), (SELF,), norms=NORMS),))

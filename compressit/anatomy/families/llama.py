@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compressit.anatomy.describing import FFN, Attention, Family, Keys, Stack, Width
+from compressit.anatomy.describing import FFN, Attention, Family, Keys, Norm, Stack, Width
 
 SELF = Attention(
     module="self_attn",
@@ -13,4 +13,6 @@ SELF = Attention(
 )
 GATED = FFN(("mlp.gate_proj", "mlp.up_proj"), "mlp.down_proj", counts=("mlp.intermediate_size",))
 RMS = Width(eps="rms_norm_eps", last="norm")
-FAMILY = Family((Stack("layers", (GATED,), (SELF,)),), width=RMS)
+READ_BY_HEADS = Norm("input_layernorm", ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"))
+READ_BY_NEURONS = Norm("post_attention_layernorm", GATED.up)
+FAMILY = Family((Stack("layers", (GATED,), (SELF,), norms=(READ_BY_HEADS, READ_BY_NEURONS)),), width=RMS)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from compressit.anatomy.describing import FFN, Attention, Family, Stack
+from compressit.anatomy.describing import FFN, Attention, Family, Norm, Stack
 
 SELF = Attention(module="attn", output="attn.Wo", fused="Wqkv")
 DENSE = FFN(("mlp.Wi",), "mlp.Wo", halves=True)
-FAMILY = Family((Stack("layers", (DENSE,), (SELF,), stays="only the first has no norm ahead of its attention"),))
+NORMS = (Norm("attn_norm", ("attn.Wqkv",)), Norm("mlp_norm", DENSE.up))
+FIRST = "only the first has no norm ahead of its attention"
+FAMILY = Family((Stack("layers", (DENSE,), (SELF,), stays=FIRST, norms=NORMS),))

@@ -3,5 +3,8 @@
 from __future__ import annotations
 
 from compressit.anatomy.describing import Experts, Family, Stack
+from compressit.anatomy.families.llama import READ_BY_HEADS
+from compressit.anatomy.families.mixtral import READ_BY_EXPERTS
 
-FAMILY = Family((Stack("layers"),), experts=Experts(), left=("*.mlp.gate",))
+STACK = Stack("layers", norms=(READ_BY_HEADS, READ_BY_EXPERTS))
+FAMILY = Family((STACK,), experts=Experts(), left=("*.mlp.gate",))

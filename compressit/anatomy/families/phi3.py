@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compressit.anatomy.describing import FFN, Attention, Family, Keys, Stack
+from compressit.anatomy.describing import FFN, Attention, Family, Keys, Norm, Stack
 from compressit.anatomy.families.llama import RMS
 
 SELF = Attention(
@@ -13,4 +13,6 @@ SELF = Attention(
     reads="num_attention_heads",
     keys=Keys(key_value="num_key_value_heads", head_dim="head_dim"),
 )
-FAMILY = Family((Stack("layers", (FFN(("mlp.gate_up_proj",), "mlp.down_proj", halves=True),), (SELF,)),), width=RMS)
+GATED = FFN(("mlp.gate_up_proj",), "mlp.down_proj", halves=True)
+NORMS = (Norm("input_layernorm", ("self_attn.qkv_proj",)), Norm("post_attention_layernorm", GATED.up))
+FAMILY = Family((Stack("layers", (GATED,), (SELF,), norms=NORMS),), width=RMS)

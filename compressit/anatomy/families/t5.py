@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from compressit.anatomy.describing import FFN, Attention, Family, Keys, Stack, Width
+from compressit.anatomy.describing import FFN, Attention, Family, Keys, Norm, Stack, Width
 
 SELF = Attention(
     module="layer.0.SelfAttention",
@@ -27,11 +27,16 @@ DECODER = (
     FFN(("layer.2.DenseReluDense.wi",), "layer.2.DenseReluDense.wo", "d_ff"),
     FFN(("layer.2.DenseReluDense.wi_0", "layer.2.DenseReluDense.wi_1"), "layer.2.DenseReluDense.wo", "d_ff"),
 )
+READ_BY_HEADS = Norm("layer.0.layer_norm", tuple(f"{SELF.module}.{leaf}" for leaf in "qkv"))
+# Keys and values of the cross-attention are made of what the encoder gives.
+READ_BY_QUERIES = Norm("layer.1.layer_norm", (f"{CROSS.module}.q",))
+ENCODER_NORMS = (READ_BY_HEADS, Norm("layer.1.layer_norm", (*ENCODER[0].up, *ENCODER[1].up)))
+DECODER_NORMS = (READ_BY_HEADS, READ_BY_QUERIES, Norm("layer.2.layer_norm", (*DECODER[0].up, *DECODER[1].up)))
 TABLE = ("layer.0.SelfAttention.relative_attention_bias", "layer.0.SelfAttention.has_relative_attention_bias")
 FAMILY = Family(
     (
-        Stack("encoder.block", ENCODER, (ENCODING,), "num_layers", TABLE),
-        Stack("decoder.block", DECODER, (DECODING, CROSS), "num_decoder_layers", TABLE),
+        Stack("encoder.block", ENCODER, (ENCODING,), "num_layers", TABLE, norms=ENCODER_NORMS),
+        Stack("decoder.block", DECODER, (DECODING, CROSS), "num_decoder_layers", TABLE, norms=DECODER_NORMS),
     ),
     left=("*.relative_attention_bias",),
     width=Width(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compressit.anatomy.describing import FFN, Attention, Family, Keys, Stack
+from compressit.anatomy.describing import FFN, Attention, Family, Keys, Norm, Stack
 
 SELF = Attention(
     module="attention",
@@ -13,6 +13,8 @@ SELF = Attention(
     keys=Keys(head_dim="head_dim"),
 )
 DENSE = FFN(("mlp.fc1",), "mlp.fc2")
+HEADS = ("attention.q_proj", "attention.k_proj", "attention.v_proj")
+NORMS = (Norm("layernorm_before", HEADS), Norm("layernorm_after", DENSE.up))
 SAVED_ATTENTION = (
     (".attention.attention.query", ".attention.q_proj"),
     (".attention.attention.key", ".attention.k_proj"),
@@ -25,4 +27,4 @@ SAVED = (
     (".output.dense", ".mlp.fc2"),
     ("encoder.layer.", "layers."),
 )
-FAMILY = Family((Stack("layers", (DENSE,), (SELF,)),), saved=SAVED)
+FAMILY = Family((Stack("layers", (DENSE,), (SELF,), norms=NORMS),), saved=SAVED)

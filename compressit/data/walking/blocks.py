@@ -84,6 +84,12 @@ class Block:
         self.part.quantize(matrix, found)
         self._follow(matrix)
 
+    def fold(self, fold: anatomy.Fold, scale_C: torch.Tensor) -> None:
+        """Fold a scale into the channels that it is for."""
+        fold.apply(self.part.tensors, scale_C)
+        for side in (*fold.gives, *fold.reads):
+            self.computing[side.tensor].copy_(self.part.tensors[side.tensor])
+
     def _follow(self, matrix: Matrix) -> None:
         matrix.of(self.computing).copy_(matrix.of(self.part.tensors))
 

@@ -43,6 +43,24 @@ class Norms:
         self.squares_I += rows_NI.float().square().sum(0)
 
 
+class Peaks:
+    """Each input's largest absolute value."""
+
+    def __init__(self, inputs: int, device: str) -> None:
+        import torch
+
+        self.count = 0
+        self.largest_I = torch.zeros(inputs, device=device)
+
+    def add(self, rows_NI: torch.Tensor) -> None:
+        """Take more rows in."""
+        import torch
+
+        self.count += len(rows_NI)
+        if len(rows_NI):
+            self.largest_I = torch.maximum(self.largest_I, rows_NI.abs().amax(0).float())
+
+
 class Gram:
     """The Hessian of a layer's squared output error: H = 2 / N * X'X."""
 
