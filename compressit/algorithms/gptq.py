@@ -36,11 +36,18 @@ class Grid:
     search: bool
     dtype: torch.dtype
 
-    def fit(self, w_OGS: torch.Tensor, importance_GS: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+    def fit(
+        self, w_OGS: torch.Tensor, importance_GS: torch.Tensor | None, gram_GSS: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Find scale and zero: (O, G), (O, G)."""
-        weights_GS = importance_GS if self.search else None
         return rounding.grid(
-            w_OGS, self.bits, symmetric=self.symmetric, search=self.search, dtype=self.dtype, importance_GS=weights_GS
+            w_OGS,
+            self.bits,
+            symmetric=self.symmetric,
+            search=self.search,
+            dtype=self.dtype,
+            importance_GS=importance_GS if self.search else None,
+            gram_GSS=gram_GSS if self.search else None,
         )
 
 
@@ -68,6 +75,17 @@ def nearest(w_OI: torch.Tensor, grid: Grid, importance_I: torch.Tensor | None = 
     groups_OGS = rounding.grouped(w_OI, grid.group_size)
     importance_GS = None if importance_I is None else rounding.grouped(importance_I[None], grid.group_size)[0]
     scale_OG, zero_OG = grid.fit(groups_OGS, importance_GS)
+    return Rounded(rounding.whole(groups_OGS, scale_OG, zero_OG, grid.bits).flatten(-2), scale_OG, zero_OG)
+
+
+def nearest_output(w_OI: torch.Tensor, grid: Grid, gram_II: torch.Tensor) -> Rounded:
+    """Round to nearest, on ranges that leave least error in what each group of inputs gives (Lin et al. 2024)."""
+    import torch
+
+    groups_OGS = rounding.grouped(w_OI, grid.group_size)
+    size = groups_OGS.shape[-1]
+    gram_GSS = torch.stack([gram_II[at : at + size, at : at + size] for at in range(0, len(gram_II), size)])
+    scale_OG, zero_OG = grid.fit(groups_OGS, None, gram_GSS)
     return Rounded(rounding.whole(groups_OGS, scale_OG, zero_OG, grid.bits).flatten(-2), scale_OG, zero_OG)
 
 

@@ -15,6 +15,8 @@ SHRINKS = tuple(1 - step / 25 for step in range(16))
 """Ranges that the search of the clip tries, as shares of the full one."""
 CHUNK = 1 << 17
 """Weights that the search looks at together: what it makes of them stays in the processor's cache."""
+ROWS = 256
+"""Outputs that it looks at together where errors are weighed by matrices, which are to be read seldom."""
 
 
 def grouped(w_OI: torch.Tensor, group_size: int | None) -> torch.Tensor:
@@ -30,6 +32,7 @@ def grid(
     search: bool = False,
     dtype: torch.dtype | None = None,
     importance_GS: torch.Tensor | None = None,
+    gram_GSS: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Find the grid of each group.
 
@@ -41,6 +44,7 @@ def grid(
             al. 2023, gptq/quant.py, which raises errors to 2.4 and knows no importance).
         dtype: Type that scales are stored in; they are rounded to it before anything is measured.
         importance_GS: Weighs the squared errors of the search: each input's mean square.
+        gram_GSS: Makes them errors of what each group gives, in place of that: the products of its inputs.
 
     Returns:
         scale (O, G) and zero (O, G), the latter whole numbers.
@@ -49,8 +53,8 @@ def grid(
 
     if not search:
         return _grid(w_OGS, bits, symmetric, 1.0, dtype)
-    rows = max(1, CHUNK // (w_OGS.shape[1] * w_OGS.shape[2]))
-    found = [_searched(part, bits, symmetric, dtype, importance_GS) for part in w_OGS.split(rows)]
+    rows = max(1, CHUNK // (w_OGS.shape[1] * w_OGS.shape[2]), 0 if gram_GSS is None else ROWS)
+    found = [_searched(part, bits, symmetric, dtype, importance_GS, gram_GSS) for part in w_OGS.split(rows)]
     return torch.cat([scale for scale, _ in found]), torch.cat([zero for _, zero in found])
 
 
@@ -76,13 +80,18 @@ def _searched(
     symmetric: bool,
     dtype: torch.dtype | None,
     importance_GS: torch.Tensor | None,
+    gram_GSS: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     scale_OG, zero_OG = _grid(w_OGS, bits, symmetric, 1.0, dtype)
     least_OG = None
     for shrink in SHRINKS:
         tried_OG, moved_OG = _grid(w_OGS, bits, symmetric, shrink, dtype)
-        off_OGS = rounded(w_OGS, tried_OG, moved_OG, bits).sub_(w_OGS).square_()
-        found_OG = (off_OGS if importance_GS is None else off_OGS.mul_(importance_GS)).sum(-1)
+        off_OGS = rounded(w_OGS, tried_OG, moved_OG, bits).sub_(w_OGS)
+        if gram_GSS is not None:
+            found_OG = (off_OGS.transpose(0, 1) @ gram_GSS).transpose(0, 1).mul_(off_OGS).sum(-1)
+        else:
+            off_OGS = off_OGS.square_()
+            found_OG = (off_OGS if importance_GS is None else off_OGS.mul_(importance_GS)).sum(-1)
         if least_OG is None:
             least_OG = found_OG
             continue

@@ -1,0 +1,90 @@
+"""What scaling before rounding gains on held-out text: SmoothQuant ahead of int8, AWQ alone and with GPTQ; by seed.
+
+    python tests/benchmarks/bench_scaling.py --model FOLDER --calibration FILE.txt --heldout FILE.txt
+        [--windows 64] [--heldout-windows 256] [--length 512] [--group-size 128] [--seeds 0 1 2] [--only NAME ...]
+
+A seed draws the windows of the calibration text. Held-out windows are the text's first. Perplexities are of the model
+in memory, which computes as the saved one does; `ratio` is to the original's.
+"""
+
+import argparse
+import math
+import random
+import statistics
+import tempfile
+from pathlib import Path
+
+import datasets
+import torch
+from bench_structured import quiet
+from bench_structured_lm import TASK, loss, texts
+
+from compressit import model
+from compressit.progress import Silent
+from compressit.steps import StepContext, load
+
+INT8 = ("quantize_rtn", {"bits": 8, "activations": "int8"})
+
+
+def ways(group_size: int) -> dict[str, list[tuple[str, dict]]]:
+    """Name the lists of steps that are compared."""
+    found = {"W8A8": [INT8]}
+    for alpha in (0.25, 0.5, 0.75, 0.85):
+        found[f"smooth {alpha}, W8A8"] = [("smooth", {"alpha": alpha}), INT8]
+    found["smooth 0.5 into norms, W8A8"] = [("smooth", {"into": ("norms",)}), INT8]
+    for bits in (4, 3):
+        some = {"bits": bits, "group_size": group_size}
+        found |= {
+            f"{bits} bits, nearest": [("quantize_rtn", some)],
+            f"{bits} bits, nearest, mse": [("quantize_rtn", {**some, "clip": "mse"})],
+            f"{bits} bits, awq": [("quantize_awq", some)],
+            f"{bits} bits, gptq": [("quantize_gptq", some)],
+            f"{bits} bits, awq and gptq": [("quantize_awq", {**some, "rounding": "gptq"})],
+        }
+    return found
+
+
+def asked() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--calibration", type=Path, required=True)
+    parser.add_argument("--heldout", type=Path, required=True)
+    parser.add_argument("--windows", type=int, default=64)
+    parser.add_argument("--heldout-windows", type=int, default=256)
+    parser.add_argument("--length", type=int, default=512)
+    parser.add_argument("--group-size", type=int, default=128)
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
+    parser.add_argument("--only", nargs="*", default=[""], help="parts of the names of what is run")
+    return parser.parse_args()
+
+
+def main() -> None:
+    given = asked()
+    quiet()
+    original = model.load(given.model, TASK)
+    heldout = torch.from_numpy(texts(given.heldout, original.processor, given.length)[0])[: given.heldout_windows]
+    pool = texts(given.calibration, original.processor, given.length)[1]
+    before = loss(original, heldout)
+    print(f"original: perplexity {math.exp(before):.4f} over {heldout[:, 1:].numel():,} tokens")
+    print("| steps | perplexity by seed | mean | ratio |\n|---|---|---|---|", flush=True)
+    for name, steps in ways(given.group_size).items():
+        if not any(part in name for part in given.only):
+            continue
+        undrawn = all(step == "quantize_rtn" for step, _ in steps)
+        losses = []
+        for seed in given.seeds[:1] if undrawn else given.seeds:
+            rows = datasets.Dataset.from_dict({"text": random.Random(seed).sample(pool, given.windows)})
+            found = model.load(given.model, TASK)
+            with tempfile.TemporaryDirectory() as folder:
+                for number, (step, fields) in enumerate(steps):
+                    context = StepContext(
+                        None, rows, None, "cpu", seed, Silent(), Path(folder) / str(number), given.length
+                    )
+                    load(step).run(found, load(step).Config(step=step, **fields), context)
+            losses.append(loss(found, heldout))
+        each, mean = ", ".join(f"{math.exp(one):.4f}" for one in losses), math.exp(statistics.mean(losses))
+        print(f"| {name} | {each} | {mean:.4f} | {math.exp(math.log(mean) - before):.4f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
