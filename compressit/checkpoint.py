@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressit import anatomy
+from compressit.algorithms import floats
 from compressit.intake import described
 from compressit.weights import Weight, Weights
 
 if TYPE_CHECKING:
     import torch
 
-NOT_WEIGHTS = ("weight_scale", "weight_zero_point", "weight_shape")
+NOT_WEIGHTS = ("weight_scale", "weight_zero_point", "weight_shape", "weight_global_scale", "input_scale")
 """What compressed-tensors stores beside a quantized weight."""
 
 
@@ -56,6 +57,7 @@ def matrices(folder: Path) -> Iterator[Mapping[str, Callable[[], Matrix]]]:
 
     config, sizes = described(folder), shapes(folder)
     bits, model_type = quantized_bits(config), str(config.get("model_type", "unknown"))
+    kind = quantized_kind(config)
     with ExitStack() as stack:
         files = [stack.enter_context(safe_open(file, framework="pt")) for file in sorted(folder.glob("*.safetensors"))]
         found = (entry for opened in files for entry in _reads(opened, model_type))
@@ -64,7 +66,7 @@ def matrices(folder: Path) -> Iterator[Mapping[str, Callable[[], Matrix]]]:
             def matrix() -> Matrix:
                 stored, beside = read()
                 if "weight_scale" in beside:
-                    return Matrix(f"int{bits}", _unpacked(stored, beside, bits))
+                    return Matrix(kind, _unpacked(stored, beside, bits))
                 return Matrix(str(stored.dtype).removeprefix("torch."), stored)
 
             return matrix
@@ -75,12 +77,12 @@ def matrices(folder: Path) -> Iterator[Mapping[str, Callable[[], Matrix]]]:
 def tensors(folder: Path) -> Iterator[Stored]:
     """Read every tensor of the safetensors files, one at a time."""
     config = described(folder)
-    bits = quantized_bits(config)
+    bits, quantized = quantized_bits(config), quantized_kind(config)
     for name, read in _entries(folder, config):
         stored, beside = read()
         kind, zero = str(stored.dtype).removeprefix("torch."), stored == 0
         if "weight_scale" in beside:
-            kind, zero = f"int{bits}", _zeros(stored, beside, bits)
+            kind, zero = quantized, _zeros(stored, beside, bits)
         yield Stored(name, kind, zero.numel(), zero)
 
 
@@ -104,14 +106,18 @@ def _shapes(file: Path, model_type: str) -> dict[str, tuple[int, ...]]:
 
     found = {}
     with safe_open(file, framework="pt") as opened:
-        for name in sorted(opened.keys()):
+        names = {*opened.keys()}
+        for name in sorted(names):
             parent, _, leaf = name.rpartition(".")
             if name.endswith(NOT_WEIGHTS):
                 continue
             packed = leaf == "weight_packed"
-            shape = (
-                opened.get_tensor(f"{parent}.weight_shape").tolist() if packed else opened.get_slice(name).get_shape()
-            )
+            shape = list(opened.get_slice(name).get_shape())
+            if packed and f"{parent}.weight_shape" in names:
+                shape = opened.get_tensor(f"{parent}.weight_shape").tolist()
+            elif packed:
+                # Floats of 4 bits, two in a byte.
+                shape[-1] *= 2
             found[anatomy.module_name(model_type, f"{parent}.weight" if packed else name)] = tuple(shape)
     return found
 
@@ -153,6 +159,17 @@ def quantized_bits(config: dict[str, Any]) -> int:
     return int(scheme["weights"]["num_bits"]) if scheme else 0
 
 
+def quantized_kind(config: dict[str, Any]) -> str:
+    """Say in a word what quantized weights are stored as; "" where none is."""
+    scheme = quantization(config)
+    if not scheme:
+        return ""
+    weights = scheme["weights"]
+    if weights["type"] == "int":
+        return f"int{weights['num_bits']}"
+    return "fp8" if weights["num_bits"] == 8 else "nvfp4" if weights["strategy"] == "tensor_group" else "mxfp4"
+
+
 def _zeros(stored: torch.Tensor, beside: dict[str, torch.Tensor], bits: int) -> torch.Tensor:
     """Find the weights that read back as zero: those stored as their group's zero point."""
     whole, point = _whole(stored, beside, bits)
@@ -161,8 +178,14 @@ def _zeros(stored: torch.Tensor, beside: dict[str, torch.Tensor], bits: int) -> 
 
 def _unpacked(stored: torch.Tensor, beside: dict[str, torch.Tensor], bits: int) -> torch.Tensor:
     """Read weights back from their grid, in float32."""
+    import torch
+
     whole, point = _whole(stored, beside, bits)
-    scale = beside["weight_scale"].float()
+    scale = beside["weight_scale"]
+    if stored.dtype == torch.uint8:
+        over = beside.get("weight_global_scale")
+        return floats.read_back(whole, floats.powers(scale) if over is None else scale.float(), over).float()
+    scale = scale.float()
     groups = whole.float().unflatten(-1, (scale.shape[-1], -1))
     if point is not None:
         groups = groups - point.float()[..., None]
@@ -172,11 +195,13 @@ def _unpacked(stored: torch.Tensor, beside: dict[str, torch.Tensor], bits: int) 
 def _whole(
     stored: torch.Tensor, beside: dict[str, torch.Tensor], bits: int
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Give the integers of a weight, and its zero points by row and group where it has some."""
+    """Give the numbers of a weight on their grid, and its zero points by row and group where it has some."""
     import torch
     from compressed_tensors.compressors.pack_quantized.helpers import unpack_from_int32
 
     point = beside.get("weight_zero_point")
+    if stored.dtype == torch.uint8:
+        return floats.unpacked(stored), None
     if stored.dtype == torch.int32:
         shape = torch.Size(beside["weight_shape"].tolist())
         stored = unpack_from_int32(stored, bits, shape)
@@ -199,6 +224,8 @@ def broken(folder: Path) -> list[str]:
                 if not tensor.is_floating_point():
                     continue
                 learned = name.endswith(("weight", "bias", "weight_scale"))
+                if tensor.element_size() == 1:
+                    tensor = tensor.float()
                 sound = tensor.isfinite() if learned else ~tensor.isnan()
                 found += [] if bool(sound.all()) else [name]
     return found

@@ -40,7 +40,7 @@ class Config(ExportConfig):
     """Fields of the export."""
 
     runtime: ClassVar[str] = "onnxruntime"
-    carries: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY, Fact.DTYPE, Fact.FACTORS})
+    carries: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY, Fact.DTYPE})
 
     tasks: ClassVar[frozenset[str]] = frozenset(
         {

@@ -15,19 +15,33 @@ from compressit.algorithms.gptq import Grid, Rounded
 from compressit.errors import MissingExtra, RecipeError
 from compressit.model.matrices import Matrix
 from compressit.model.quantized import Quantized, Scheme
-from compressit.steps import Dial, Fact, StepConfig
+from compressit.steps import Fact, StepConfig
 from compressit.weights import Weight, Weights
 
 if TYPE_CHECKING:
     import torch
 
 
-class QuantizingConfig(StepConfig):
-    """Fields of every step that quantizes weights."""
+class StoringConfig(StepConfig):
+    """Fields of every step that stores weights in a format of fewer bits."""
 
     makes: ClassVar[frozenset[Fact]] = frozenset({Fact.QUANTIZATION})
     keeps: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY, Fact.DTYPE})
     streams: ClassVar[bool] = True
+
+    include: tuple[str, ...] = ()
+    """Glob patterns of layers to quantize (default: every linear layer inside the blocks)."""
+    exclude: tuple[str, ...] = ()
+    """Glob patterns of layers to leave alone."""
+
+    @property
+    def scheme(self) -> Scheme:
+        """How weights, and activations, are stored."""
+        raise NotImplementedError
+
+
+class QuantizingConfig(StoringConfig):
+    """Fields of every step that rounds weights to integers."""
 
     bits: int = Field(8, ge=2, le=8)
     """Bits of a weight."""
@@ -35,14 +49,6 @@ class QuantizingConfig(StepConfig):
     """Consecutive inputs that share a scale (default: all inputs of an output channel)."""
     symmetric: bool = True
     """Leave out zero points."""
-    include: tuple[str, ...] = ()
-    """Glob patterns of layers to quantize (default: every linear layer inside the blocks)."""
-    exclude: tuple[str, ...] = ()
-    """Glob patterns of layers to leave alone."""
-
-    def dial(self, table: Weights | None) -> Dial:
-        """Turn the bits: at a share of 0 there are 8 of them."""
-        return Dial("bits", 1 - self.bits / 8, lambda share: max(2, round(8 * (1 - share))))
 
     @property
     def searches(self) -> bool:
@@ -59,7 +65,7 @@ class QuantizingConfig(StepConfig):
         return Grid(self.bits, self.group_size, self.symmetric, self.searches, dtype)
 
 
-def chosen(of: model.Model, config: QuantizingConfig) -> dict[str, Matrix]:
+def chosen(of: model.Model, config: StoringConfig) -> dict[str, Matrix]:
     """Pick the matrices to quantize.
 
     Raises:
@@ -84,7 +90,7 @@ def quantized(found: Rounded, scheme: Scheme, dtype: torch.dtype) -> Quantized:
     return Quantized(scheme, found.whole_OI.to(torch.int8).cpu(), found.scale_OG.to(dtype).cpu(), zero_OG)
 
 
-def foresee(before: Weights, config: QuantizingConfig) -> Weights:
+def foresee(before: Weights, config: StoringConfig) -> Weights:
     """Give the layers' weights their bits, scales included."""
     linears = before.linears()
     picked = model.matching(list(linears), config.include, config.exclude, default=before.inside_blocks)
@@ -97,16 +103,16 @@ def foresee(before: Weights, config: QuantizingConfig) -> Weights:
     return before.changed(_with_bits(tensor, stored) for tensor in before.tensors)
 
 
-def claim(folder: Path, config: QuantizingConfig) -> str | None:
+def claim(folder: Path, config: StoringConfig) -> str | None:
     """Find out how the saved files hold the layers."""
     scheme = checkpoint.quantization(intake.described(folder))
     if scheme is None:
         return "config.json names no quantization"
-    if (scheme["input_activations"] is not None) != config.scheme.activations:
-        wanted = "8 bits" if config.scheme.activations else "none"
-        return f"config.json says {scheme['input_activations']} of activations, not {wanted}"
+    said, wanted = scheme["input_activations"], config.scheme.activations
+    if (None if said is None else "dynamic" if said["dynamic"] else "static") != wanted:
+        return f"config.json says {said} of activations, not {wanted or 'none'}"
     held = {stored.kind for stored in checkpoint.tensors(folder)}
-    return None if f"int{config.bits}" in held else f"weights are stored as {', '.join(sorted(held))}"
+    return None if config.scheme.kind in held else f"weights are stored as {', '.join(sorted(held))}"
 
 
 def _with_bits(tensor: Weight, stored: Mapping[str, float]) -> Any:
@@ -127,6 +133,10 @@ def _check_opens(scheme: Scheme, model_type: str, every: Iterable[str], picked: 
         raise RecipeError(
             "plain transformers can't open experts whose activations are rounded",
             hint="leave activations out: their weights can be quantized",
+        )
+    if experts and scheme.number in ("nvfp4", "mxfp4"):
+        raise RecipeError(
+            f"plain transformers can't open experts in {scheme.number}", hint="integers of 4 bits it can: quantize_rtn"
         )
     # Its reader of experts drops those that are floats once config.json names a quantization.
     if left := [name for name in experts if name not in picked]:

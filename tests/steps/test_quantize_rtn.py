@@ -26,6 +26,7 @@ SETTINGS = [
     {"activations": "int8", "symmetric": False},
     {"exclude": ("*.1.*",)},
     {"activations": "int8", "exclude": ("*.1.*",)},
+    {"activations": "int8", "scales": "static"},
 ]
 
 
@@ -84,6 +85,22 @@ def test_activations_are_rounded_token_by_token(opened, context, logits):
     assert torch.allclose(alone, together, atol=1e-3)
 
 
+def test_one_scale_for_all_tokens_is_that_of_the_largest_input(opened, context, tmp_path):
+    model = opened("bert")
+    given, seen = context(model, count=8), []
+    layer = linears(model)["bert.encoder.layer.0.intermediate.dense"]
+    hook = layer.register_forward_pre_hook(lambda part, inputs: seen.append(float(inputs[0].abs().max())))
+    with torch.inference_mode():
+        for text in given.calibration["text"]:
+            model.module(**model.processor(text, return_tensors="pt"))
+    hook.remove()
+    run(model, quantize(activations="int8", scales="static"), given)
+    model.save(tmp_path / "saved")
+    held = load_file(tmp_path / "saved" / "model.safetensors")
+    assert held["bert.encoder.layer.0.intermediate.dense.input_scale"].item() == pytest.approx(max(seen) / 127)
+    assert quantize(activations="int8").needs() == frozenset() != quantize(activations="int8", scales="static").needs()
+
+
 def test_more_bits_smaller_groups_and_the_search_lose_less(opened, context):
     def lost(**fields):
         model = opened("bert")
@@ -94,7 +111,7 @@ def test_more_bits_smaller_groups_and_the_search_lose_less(opened, context):
     assert lost(bits=4, group_size=32, symmetric=False) < lost(bits=4, group_size=32)
 
 
-@pytest.mark.parametrize("fields", [{"bits": 1}, {"activations": "int8", "bits": 4},
+@pytest.mark.parametrize("fields", [{"bits": 1}, {"activations": "int8", "bits": 4}, {"scales": "static"},
                                     {"activations": "int8", "group_size": 8}])  # fmt: skip
 def test_settings_that_no_format_holds_are_errors(fields):
     with pytest.raises(ValueError, match=r"bits|activations"):
