@@ -97,6 +97,12 @@ class Standing:
     why: str = ""
     before: bool = False
 
+    @property
+    def may_go_on(self) -> bool:
+        """Whether something may come of it without anybody's doing: a scheduler begins again what was only stopped."""
+        stopped = self.state is State.FAILED and self.ended is not None and self.ended.passing
+        return not self.state.over or self.state is State.LOST or stopped
+
 
 def worst(codes: Iterable[ExitCode]) -> ExitCode:
     """Choose the exit code of a batch."""

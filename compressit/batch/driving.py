@@ -15,11 +15,14 @@ from compressit.batch.standing import Kind
 from compressit.engines import Engine, Phase
 from compressit.errors import CompressitError, ExitCode, IntegrityError, RecipeError, RetryableError
 from compressit.jobs import LOG, Ended, Job, attempt
+from compressit.store import owners
 
 AGAIN = 5.0
 """Seconds before a second try at what may be over then; twice as long before each further one."""
 LATE = 3.0
 """Seconds after which another machine's files are here, as a network file system shows them late."""
+SILENT = 3.0 * attempt.BEAT
+"""Seconds without a word after which whoever did a job that an engine has lost is held to be dead, too."""
 OUTAGE = 600.0
 """Seconds for which an engine may be out of reach."""
 LEAVING = 40.0
@@ -90,7 +93,8 @@ class _Work:
         submission: What the engine calls it; None before it is submitted.
         retried: How often it was tried again.
         earliest: When it may be submitted.
-        gone: When the engine was first heard not to have it any more.
+        gone: When the engine was first heard not to have it any more, or whoever is at it last said so.
+        heard: The time at which that was, by the clock of the storage.
         told: The engine was told to end it.
         lost: Processes that did it and are gone.
     """
@@ -102,6 +106,7 @@ class _Work:
     retried: int = 0
     earliest: float = 0.0
     gone: float | None = None
+    heard: float = 0.0
     told: bool = False
     lost: list[str] = field(default_factory=list)
 
@@ -253,17 +258,30 @@ def _follow(
         return
     if phase is not Phase.GONE:
         work.gone = None
-        running = begun is not None or phase is Phase.RUNNING
+        running = phase is Phase.RUNNING
         said = standing.last_line(work.current / LOG) if running else ""
         work.standing = Standing(work.task, State.RUNNING if running else State.WAITING, count, why=said)
         return
     work.gone = work.gone or time.monotonic()
-    if ended is None and engine.outlives and time.monotonic() - work.gone < LATE:
+    if ended is None and engine.outlives and not _silent(work, begun):
         return
     if begun is None and ended is None and not attempt.give_up(work.current):
         work.gone = None  # it has just begun
         return
     _settle(folder, work, engine, manner, say)
+
+
+def _silent(work: _Work, begun: attempt.Begun | None) -> bool:
+    """Tell whether nobody is at a try that its engine has lost: a cluster may lose a node that goes on working."""
+    assert work.current is not None, "it was under way"
+    assert work.gone is not None, "the engine has lost it"
+    if begun is not None and not owners.elsewhere(begun.worker) and owners.alive(begun.worker):
+        work.gone = time.monotonic()
+    heard = attempt.heard(work.current)
+    if heard != work.heard:
+        work.heard, work.gone = heard, time.monotonic()
+    elsewhere = begun is not None and owners.elsewhere(begun.worker)
+    return time.monotonic() - work.gone >= (SILENT if elsewhere else LATE)
 
 
 def _settle(folder: Path, work: _Work, engine: Engine, manner: Manner, say: Callable[[str], None]) -> None:

@@ -100,11 +100,9 @@ def cancelled(folder: Path, task: Task) -> bool:
 def done(task: Task, found: Found, made: Sequence[Path], *, before: bool = False) -> Standing:
     """Say that a job has its result."""
     assert found.report is not None, "a result of ours has its report"
-    last = next((ended for each in reversed(made) if (ended := attempt.ended(each))), None)
-    return Standing(
-        task, State.DONE, len(made), found.report.exit_code, last if last and last.finished else None,
-        found.report, before=before,
-    )  # fmt: skip
+    ends = (attempt.ended(each) for each in reversed(made))
+    last = next((ended for ended in ends if ended is not None and ended.finished), None)
+    return Standing(task, State.DONE, len(made), found.report.exit_code, last, found.report, before=before)
 
 
 def failed(task: Task, ended: Ended, made: Sequence[Path]) -> Standing:

@@ -174,8 +174,7 @@ def cancel(name: Name, jobs: Names = None, output: Results = RESULTS) -> None:
     chosen = _chosen(tasks, jobs)
     told: list[Task] = []
     for task in chosen:
-        stands = standing.now(folder, task)
-        if not stands.state.over or stands.state is batch.State.LOST:
+        if standing.now(folder, task).may_go_on:
             (batch.job(folder, task.name) / batch.CANCELLED).touch()
             told.append(task)
     for on, submissions in _under_way(folder, told).items():
@@ -286,7 +285,7 @@ def _asked(folder: Path, on: str, stood: Sequence[Standing]) -> list[Standing]:
     names: dict[str, str] = {}
     for each in stood:
         made = batch.tries(folder, each.task)
-        submitted = attempt.submitted(made[-1]) if made and not each.state.over else None
+        submitted = attempt.submitted(made[-1]) if made and each.may_go_on else None
         if submitted and engines.split(submitted[0])[0] != "local":
             begun = attempt.begun(made[-1])
             names[each.task.name] = begun.submission if begun and begun.submission else submitted[1]
@@ -297,12 +296,16 @@ def _asked(folder: Path, on: str, stood: Sequence[Standing]) -> list[Standing]:
     except CompressitError as error:
         console.tell(f"warning: {on} can't be asked: {error.message}")
         return list(stood)
-    gone = {name for name, submission in names.items() if phases[submission] is Phase.GONE}
-    lost = "whoever did it is gone; run the batch again"
-    return [
-        replace(each, state=batch.State.LOST, code=ExitCode.RETRY, why=lost) if each.task.name in gone else each
-        for each in stood
-    ]
+    found = []
+    for each in stood:
+        phase = phases[names[each.task.name]] if each.task.name in names else None
+        if phase is Phase.GONE and not each.state.over:
+            lost = "whoever did it is gone; run the batch again"
+            each = replace(each, state=batch.State.LOST, code=ExitCode.RETRY, why=lost)
+        elif phase in (Phase.WAITING, Phase.RUNNING) and each.state.over:
+            each = replace(each, state=batch.State(phase), code=None, why="to be begun again")
+        found.append(each)
+    return found
 
 
 def _chosen(tasks: Sequence[Task], jobs: Sequence[str] | None) -> list[Task]:

@@ -112,12 +112,14 @@ class Ray:
                 raise RetryableError(f"Ray can't be told to stop a job: {_short(error)}") from error
 
     def logs(self, submission: str) -> str:
-        """Give Ray's own word on a job, and the end of what it printed."""
+        """Give Ray's own word on a job, and the end of what it printed, which goes with the node it was on."""
+        said = []
         try:
-            said = self._client.get_job_info(submission).message or ""
-            return f"{said}\n{self._client.get_job_logs(submission)[-TOLD:]}".strip()
+            said.append(self._client.get_job_info(submission).message or "")
+            said.append(self._client.get_job_logs(submission)[-TOLD:])
         except Exception as error:
-            return f"Ray doesn't say: {_short(error)}"
+            said += [] if any(said) else [f"Ray doesn't say: {_short(error)}"]
+        return "\n".join(said).strip()
 
     def _known(self) -> dict[str, str]:
         try:

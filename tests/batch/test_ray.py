@@ -12,7 +12,7 @@ import pytest
 from compressit import store
 
 CLUSTER = """\
-import json, os, socket, sys
+import json, os, psutil, socket, sys
 from ray.cluster_utils import Cluster
 with socket.socket() as free:
     free.bind(("127.0.0.1", 0))
@@ -22,7 +22,10 @@ cluster = Cluster(initialize_head=True, head_node_args=head)
 nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
 print(json.dumps({"address": f"http://{cluster.webui_url}"}), flush=True)
 for line in sys.stdin:
-    cluster.remove_node(nodes.pop(), allow_graceful=False)
+    # All of it at once, as a machine goes: its jobs, too.
+    raylet = psutil.Process(nodes.pop().all_processes["raylet"][0].process.pid)
+    for process in [raylet, *raylet.children(recursive=True)]:
+        process.kill()
     print(json.dumps({"nodes": len(nodes) + 1}), flush=True)
 cluster.shutdown()
 """
@@ -92,8 +95,8 @@ def test_a_node_and_the_batch_are_lost_and_every_job_is_done_once(place, cluster
     assert again.returncode == 0, again
     stands = standing(cli, place)
     assert {each["state"] for each in stands.values()} == {"done"}
-    tries = [each["tries"] for each in stands.values()]
-    assert sorted(tries) in ([1, 1, 1, 2], [1, 1, 1, 3]), again.stderr
+    assert sorted(each["tries"] for each in stands.values()) == [1, 1, 1, 2], again.stderr
+    assert "trying again" in again.stderr
     for name in stands:
         assert store.verify(place / "runs" / name) == []
         logs = "".join(file.read_text() for file in jobs.glob(f"{name}/*/*/log.txt"))
