@@ -79,8 +79,8 @@ def of(recipe: Recipe, before: Weights, after: Sequence[Weights | None], *, stre
     peaks = [0 if streams else before.bytes]
     for step, table in zip(recipe.steps, tables, strict=False):
         held = 0 if streams else table.bytes
-        walk = _walk(recipe, step, table) if step.streams or step.walks() else 0
-        peaks.append(held + (walk if step.streams else max(walk, _training(step, table, before))))
+        walk = _walk(recipe, step, table) if step.streaming() or step.walks() else 0
+        peaks.append(held + (walk if step.streaming() else max(walk, _training(step, table, before))))
     peaks += [8 * final.parameters] * bool(recipe.exports)
     unpacked = round(final.parameters * before.bytes / max(1, before.parameters))
     # The runner still has the model, unless its weights stay on disk.

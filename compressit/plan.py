@@ -60,7 +60,7 @@ class Plan:
     def streams(self) -> bool:
         """Whether the model's weights can stay on disk, one part in memory at a time."""
         steps = self.written.recipe.steps
-        return not self.written.recipe.exports and bool(steps) and all(step.streams for step in steps)
+        return not self.written.recipe.exports and bool(steps) and all(step.streaming() for step in steps)
 
 
 def plan(written: Written, *, elsewhere: bool = False) -> Plan:

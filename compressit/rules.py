@@ -98,6 +98,10 @@ def _sources(written: Written) -> Found:
         folder = Path(located(path, written.base))
         if looks_local(path) and not folder.exists():
             yield where, f"there is no {kind} at {folder}", None
+        elif folder.is_file() and (kind == "model" or folder.suffix.lower() in source.ARCHIVES):
+            packed = folder.suffix.lower() in source.ARCHIVES
+            remedy = "unpack it, and name the folder" if packed else "name its folder"
+            yield where, f"{folder} is {'an archive' if packed else 'a file'}", remedy
         elif kind == "model" and folder.is_dir() and not (folder / "config.json").exists():
             inside = [each.parent for each in sorted(folder.glob("*/config.json"))]
             hint = f"did you mean {inside[0]}?" if inside else None

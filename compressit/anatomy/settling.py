@@ -8,6 +8,7 @@ from typing import Any
 
 from compressit.anatomy import naming, parts
 from compressit.anatomy.cutting import BY_TENSORS, MARK, cut_experts, cut_heads, cut_neurons
+from compressit.anatomy.factoring import build, factored, ranks, whole
 from compressit.anatomy.narrowing import channels, narrow
 from compressit.anatomy.stacking import blocks
 
@@ -29,6 +30,8 @@ def settle(module: Any) -> bool:
     config = module.config
     if settled(config):
         return True
+    if factored(module):
+        return False
     sizes, heads = _width(module) | _agreed(_sizes(module)), _agreed(_heads(module))
     for said in ({**sizes, **heads}, sizes):
         before = {key: getattr(config, key) for key in said if hasattr(config, key)}
@@ -52,7 +55,7 @@ def fit(module: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
         shapes: Of a checkpoint's tensors, by their names in memory.
     """
     model_type = module.config.model_type
-    inner = {naming.inner(model_type, name): shape for name, shape in shapes.items()}
+    inner = {naming.inner(model_type, name): shape for name, shape in whole(shapes).items()}
     axis = 0 if naming.is_transposed(model_type) else 1
 
     def size(name: str, axis: int) -> int | None:
@@ -80,6 +83,8 @@ def fit(module: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
             heads, wanted = parts.heads(module, name, kind), columns(parts.output(module, name, kind))
             if wanted is not None and wanted < heads.count * heads.head_dim:
                 cut_heads(module, name, range(wanted // (heads.head_dim * heads.shared)), kind)
+    # Names in the module, of which those in the file may differ.
+    build(module, ranks(shapes))
 
 
 def _width(module: Any) -> dict[str, int]:

@@ -25,6 +25,7 @@ from compressit.cli import (
     predict,
     report,
     schema,
+    search,
     several,
     validate,
     verify,
@@ -44,6 +45,7 @@ app.command("init")(init.init)
 app.command("validate")(validate.validate)
 app.command("plan")(plan.plan)
 app.command("apply")(apply.apply)
+app.command("search")(search.search)
 app.command("compare")(compare.compare)
 app.command("verify")(verify.verify)
 app.command("report")(report.report)

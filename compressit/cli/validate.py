@@ -16,22 +16,26 @@ def validate(
 ) -> None:
     """Check recipes: every error at once, each with its place. Exit code 2 if there is one."""
     from compressit import recipe as reading
-    from compressit import rules
+    from compressit import rules, search
     from compressit.cli.console import say
     from compressit.recipe import Problem, RecipeProblems
 
     problems: list[Problem] = []
     for file in recipes:
         try:
-            written = reading.load(file, tuple(set_ or ()))
+            opened = reading.load_open(file, tuple(set_ or ()))
+            if opened.ranges:
+                found = search.check(opened).recipe
+            else:
+                written = opened.filled({})
+                found = written.recipe
+                if wrong := rules.check(written):
+                    raise RecipeProblems(wrong)
         except RecipeProblems as error:
             problems += error.problems
             continue
-        wrong = rules.check(written)
-        problems += wrong
-        if not wrong:
-            found = written.recipe
-            many = f"{len(found.steps)} steps, {len(found.exports)} exports, {len(found.targets)} targets"
-            say(f"{file}: valid ({many})")
+        many = f"{len(found.steps)} steps, {len(found.exports)} exports, {len(found.targets)} targets"
+        left = f", {len(opened.ranges)} left open for `compressit search`" if opened.ranges else ""
+        say(f"{file}: valid ({many}{left})")
     if problems:
         raise RecipeProblems(problems)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ PEEKED = 1000
 LINES = (".jsonl", ".ndjson")
 DEEPEST = 500
 """Levels that a row of JSON may have."""
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z")
 
 
@@ -128,9 +130,19 @@ def _document(lines: Dataset) -> Dataset:
     return datasets.Dataset.from_dict({"text": ["".join(lines["text"])]})
 
 
+def _refuse_archives(files: Iterable[Path]) -> None:
+    """Refuse what the library would unpack by itself, whatever it is called: nobody knows how large that gets."""
+    from datasets.utils.extract import Extractor
+
+    for file in files:
+        if file.suffix.lower() not in PICTURES and Extractor.infer_extractor_format(file):
+            raise DataError(f"{file} is an archive", hint="unpack it first, and name what was in it")
+
+
 def _file(file: Path) -> Dataset:
     import datasets
 
+    _refuse_archives([file])
     if file.suffix.lower() == TEXT:
         try:
             return datasets.Dataset.from_dict({"text": file.read_text(encoding="utf-8").splitlines(keepends=True)})
@@ -185,6 +197,8 @@ def _open(path: str, spec: DatasetSpec, split: str) -> Dataset:
     local = Path(path).is_dir()
     if not local and ("://" in path or path.endswith(ARCHIVES)):
         raise DataError(f"{path}: not a hub id", hint="download and unpack it first, then name the local folder")
+    if local:
+        _refuse_archives(file for file in Path(path).rglob("*") if file.is_file())
     try:
         whole = datasets.load_dataset(path, name=spec.name, revision=spec.revision)
     except ConnectionError as error:

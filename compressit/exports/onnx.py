@@ -40,7 +40,7 @@ class Config(ExportConfig):
     """Fields of the export."""
 
     runtime: ClassVar[str] = "onnxruntime"
-    carries: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY, Fact.DTYPE})
+    carries: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY, Fact.DTYPE, Fact.FACTORS})
 
     tasks: ClassVar[frozenset[str]] = frozenset(
         {

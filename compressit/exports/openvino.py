@@ -37,7 +37,7 @@ class Config(ExportConfig):
     """Fields of the export."""
 
     runtime: ClassVar[str] = "openvino"
-    carries: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY, Fact.DTYPE, Fact.RANGES})
+    carries: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY, Fact.DTYPE, Fact.RANGES, Fact.FACTORS})
     tasks: ClassVar[frozenset[str]] = frozenset(
         {
             "fill-mask",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,23 +12,29 @@ from typing import Any
 import yaml
 
 from compressit.data.source import FILES
+from compressit.recipe import ranges
 from compressit.recipe.document import Document, override, parse, read
-from compressit.recipe.models import Expectation, Recipe, Target
+from compressit.recipe.models import Expectation, Recipe, SearchSpec, Target
 from compressit.recipe.problems import Problem, RecipeProblems
+from compressit.recipe.ranges import Range
 from compressit.recipe.validate import validate
 from compressit.spec import home
 
 __all__ = [
     "Expectation",
+    "Open",
     "Problem",
+    "Range",
     "Recipe",
     "RecipeProblems",
+    "SearchSpec",
     "Target",
     "Written",
     "anchored",
     "content",
     "digest",
     "load",
+    "load_open",
     "located",
     "override",
     "parse",
@@ -50,6 +57,29 @@ class Written:
     base: Path
 
 
+@dataclass(frozen=True)
+class Open:
+    """A recipe that may leave values open.
+
+    Attributes:
+        ranges: What it leaves open.
+        base: Folder that relative paths of the recipe start from.
+    """
+
+    document: Document
+    ranges: tuple[Range, ...]
+    base: Path
+
+    def filled(self, values: Mapping[str, Any]) -> Written:
+        """Fill it in: a value for each range, by its name.
+
+        Raises:
+            RecipeProblems: the recipe is wrong with these.
+        """
+        document = ranges.filled(self.document, values)
+        return Written(validate(document), document, self.base)
+
+
 def load(path: Path | str, overrides: tuple[str, ...] = ()) -> Written:
     """Read a recipe file and apply `path.to.field=value` overrides.
 
@@ -57,12 +87,24 @@ def load(path: Path | str, overrides: tuple[str, ...] = ()) -> Written:
         RecipeError: the file can't be read, or is not guarded YAML.
         RecipeProblems: the recipe is wrong; every error at once, each with its place.
     """
+    return written(load_open(path, overrides).document, Path(path))
+
+
+def load_open(path: Path | str, overrides: tuple[str, ...] = ()) -> Open:
+    """Read a recipe file that may leave values open, with `path.to.field=value` overrides applied.
+
+    Raises:
+        RecipeError: the file can't be read, or is not guarded YAML.
+        RecipeProblems: a range is not written as it should be; whether values fit shows when they are filled in.
+    """
     file = Path(path)
-    return written(override(read(file), tuple(overrides)), file)
+    document = override(read(file), tuple(overrides))
+    return Open(document, ranges.find(document), file.resolve().parent)
 
 
 def written(document: Document, file: Path) -> Written:
     """Check a document that was read from a file; raises RecipeProblems as `load` does."""
+    ranges.refuse(document)
     return Written(validate(document), document, file.resolve().parent)
 
 
@@ -98,13 +140,13 @@ def looks_local(path: str) -> bool:
 
 
 def content(recipe: Recipe) -> dict[str, Any]:
-    """Give a recipe's content as plain values, without the fields that were left out."""
-    return recipe.model_dump(mode="json", exclude_unset=True, serialize_as_any=True)
+    """Give a recipe's content as plain values, without the fields that were left out, and how to search."""
+    return recipe.model_dump(mode="json", exclude_unset=True, serialize_as_any=True, exclude={"search"})
 
 
 def digest(recipe: Recipe) -> str:
-    """SHA-256 of the recipe's full content, defaults included; comments and spacing don't count."""
-    whole = recipe.model_dump(mode="json", serialize_as_any=True)
+    """SHA-256 of the recipe's full content, defaults included; comments, spacing and how to search don't count."""
+    whole = recipe.model_dump(mode="json", serialize_as_any=True, exclude={"search"})
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field, model_validator
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
 
 from compressit.data.spec import DatasetSpec
 from compressit.exports import ExportConfig
@@ -11,6 +13,8 @@ from compressit.model import ModelSpec
 from compressit.spec import Spec
 from compressit.steps import StepConfig
 
+OBJECTIVES = {"smallest": "size", "fastest": "latency"}
+"""Words for metrics that shall be best."""
 BOUNDS = ("min", "max", "min_ratio", "max_ratio", "max_drop")
 
 
@@ -59,6 +63,27 @@ class Expectation(Spec):
     """How far off it may be, as a share of the value, besides what so many examples leave open."""
 
 
+def _objective(written: str) -> str:
+    return OBJECTIVES.get(written, written)
+
+
+class SearchSpec(Spec):
+    """What `compressit search` goes by; other verbs have no use for it."""
+
+    tuning: str
+    """Split that trials are judged on. The evaluation split judges what was chosen, once."""
+    objective: Annotated[str, AfterValidator(_objective)] | tuple[Annotated[str, AfterValidator(_objective)], ...] = ()
+    """`smallest`, `fastest` or a metric that shall be best among what meets all targets; several make a front, from
+    which the best by the first of them is taken. `--auto` needs none."""
+    sampler: Literal["tpe", "nsga2", "random"] = "tpe"
+    """How Optuna proposes: by a model of what was good (tpe), by breeding (nsga2, for many trials), or blindly."""
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """The metrics that shall be best."""
+        return (self.objective,) if isinstance(self.objective, str) else self.objective
+
+
 class Recipe(Spec):
     """One model, one data set, ordered compression steps, exports, and the targets the result must meet."""
 
@@ -80,5 +105,7 @@ class Recipe(Spec):
     """Figures that the original is known to reach, to find out that data or labels are not what they should be."""
     targets: tuple[Target, ...] = ()
     """What the result must meet; decides the exit code."""
+    search: SearchSpec | None = None
+    """How what is left open is searched for."""
     seed: int = Field(0, ge=0, lt=2**32)
     """Seed of everything random."""

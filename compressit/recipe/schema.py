@@ -9,8 +9,20 @@ from pydantic import create_model
 
 from compressit import tasks
 from compressit.recipe.models import Recipe
+from compressit.recipe.ranges import OPTIONAL, SCALES
 from compressit.recipe.validate import ROOMS
 
+RANGE = {
+    "description": "Left open for `compressit search`: a number between two, or one of several values.",
+    "type": "object",
+    "properties": {
+        "search": {"type": "array", "minItems": 2},
+        "choose": {"type": "array", "minItems": 2},
+        "scale": {"enum": list(SCALES)},
+    },
+    "additionalProperties": False,
+    "oneOf": [{"required": ["search"]}, {"required": ["choose"]}],
+}
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -21,7 +33,23 @@ def schema() -> dict[str, Any]:
     kind: Any = _field("model").annotation
     fields["model"] = (kind | str, _field("model"))
     whole = create_model("Recipe", __base__=Recipe, **fields)
-    return {"$schema": DIALECT, **whole.model_json_schema(), "title": "compressit recipe"}
+    made = whole.model_json_schema()
+    for name, entry in made["$defs"].items():
+        for key in ("step", "export"):
+            if entry.get("properties", {}).get(key, {}).get("const") is not None:
+                made["$defs"][name] = _left_open(entry, key)
+    made["$defs"]["Range"] = RANGE
+    return {"$schema": DIALECT, **made, "title": "compressit recipe"}
+
+
+def _left_open(entry: dict[str, Any], key: str) -> dict[str, Any]:
+    """Let each field of a step or export be a range for `compressit search`, and the whole be optional."""
+    fields = {
+        name: field if name == key else {"anyOf": [field, {"$ref": "#/$defs/Range"}]}
+        for name, field in entry["properties"].items()
+    }
+    fields[OPTIONAL] = {"const": True, "description": "Whether `compressit search` may leave it out."}
+    return {**entry, "properties": fields}
 
 
 def _field(name: str) -> Any:

@@ -153,6 +153,43 @@ class Sensitivity(Part):
     swaps: tuple[Swap, ...]
 
 
+class Trial(Part):
+    """What a search has tried.
+
+    Attributes:
+        number: From 1.
+        settings: What it filled in, by its place in the recipe.
+        figures: Of what was made last, by metric: values, and of timings ratios to the original's.
+        missed: Targets that weren't met on the tuning split.
+        why: What it died of, if it did.
+        front: Whether it meets every target and no other such trial beats it.
+        chosen: Whether it is the one of this report.
+    """
+
+    number: int
+    settings: dict[str, Any]
+    figures: dict[str, float] = {}
+    missed: tuple[str, ...] = ()
+    why: str = ""
+    front: bool = False
+    chosen: bool = False
+
+
+class Search(Part):
+    """What the recipe of a run was found by; its trials were judged on another split than the run.
+
+    Attributes:
+        split: The tuning split.
+        sampler: Who proposed the trials.
+        objectives: Metrics that were to be best.
+    """
+
+    split: str
+    sampler: str
+    objectives: tuple[str, ...]
+    trials: tuple[Trial, ...]
+
+
 class StepRecord(Part):
     """One step as it ran.
 
@@ -215,7 +252,7 @@ class Provenance(Part):
 
 
 class Report(Part):
-    """Everything a run found out; `sensitivity` is there once somebody has asked for it."""
+    """Everything a run found out; `sensitivity` is there once somebody has asked, `search` where there was one."""
 
     schema_version: int = SCHEMA_VERSION
     name: str
@@ -227,6 +264,7 @@ class Report(Part):
     verdicts: tuple[Verdict, ...]
     layers: tuple[Layer, ...] = ()
     sensitivity: Sensitivity | None = None
+    search: Search | None = None
 
     @property
     def exit_code(self) -> ExitCode:

@@ -30,6 +30,7 @@ def document(report: Report) -> str:
         *(f"{escape(caveat)}." for a in report.artifacts for caveat in tables.caveats(a)),
         *(f"{escape(said)}." for said in tables.passed_over(report)),
         *_waterfall(report),
+        *_search(report),
         *_sensitivity(report),
         "## Steps",
         table(["", "step", "time", "parameters", "notes"], tables.steps(report)),
@@ -117,6 +118,15 @@ def _sensitivity(report: Report) -> list[str]:
         table(head, rows[:PARTS]),
         *more,
     ]
+
+
+def _search(report: Report) -> list[str]:
+    """Show what a search tried, where the recipe was found by one."""
+    if report.search is None:
+        return []
+    head, rows = tables.trials(report)
+    more = [f"The first {PARTS} of {len(rows):,}; report.json has all."] if len(rows) > PARTS else []
+    return ["## What the search tried", f"{escape(tables.searched(report.search))}.", table(head, rows[:PARTS]), *more]
 
 
 def _join(facts: dict[str, str] | dict[str, str | int]) -> str:

@@ -6,7 +6,18 @@ import math
 from collections.abc import Sequence
 
 from compressit.recipe.quantities import show
-from compressit.report import Artifact, Layer, Outcome, Reading, Report, Sensitivity, Swap, Verdict
+from compressit.report import (
+    Artifact,
+    Layer,
+    Outcome,
+    Reading,
+    Report,
+    Search,
+    Sensitivity,
+    Swap,
+    Trial,
+    Verdict,
+)
 
 MARKS = {Outcome.PASS: "pass", Outcome.FAIL: "FAIL", Outcome.INCONCLUSIVE: "can't tell"}
 FOLLOWS = 1.15
@@ -15,6 +26,8 @@ HEADLINES = ("accuracy", "answer_f1", "auc", "entity_f1", "exact_match", "hit", 
 """Shares and correlations that the headline shows with their difference from the original's."""
 MEASURES = {"kl_divergence": "KL divergence, nats", "cosine_distance": "1 - cosine"}
 """How far answers are apart, in words."""
+TIMES = ("seconds", "examples/s")
+"""Units of what a search takes as a ratio to the original's, which ran right beside it."""
 LABELS = {"min": ">=", "max": "<=", "min_ratio": ">=", "max_ratio": "<=", "max_drop": "drop <="}
 
 
@@ -87,6 +100,36 @@ def sensitivity(found: Sensitivity, layers: Sequence[Layer]) -> tuple[list[str],
         name = f"{swap.name} (now in {now[swap.block]})" if swap.block in now else swap.name
         rows.append([name, swap.kind, swap.why if swap.moved is None else apart(swap.moved)])
     return ["part, as the original names it", "", MEASURES[found.measure]], rows
+
+
+def trials(report: Report) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: what a search has tried, those that may be chosen first."""
+    found = report.search
+    assert found is not None, "asked for where there was a search"
+    units = {reading.metric: reading.unit for reading in report.original.readings}
+    open_ = list(dict.fromkeys(name for trial in found.trials for name in trial.settings))
+    rows = [
+        [
+            str(trial.number),
+            *(_setting(trial, name) for name in open_),
+            *("" if (value := trial.figures.get(name)) is None else _figure(value, units[name]) for name in units),
+            _came(trial),
+        ]
+        for trial in found.trials
+    ]
+    order = {"chosen": 0, "on the front": 1, "every target holds": 2}
+    rows.sort(key=lambda row: order.get(row[-1], len(order)))
+    return ["trial", *open_, *units, ""], rows
+
+
+def searched(found: Search) -> str:
+    """Say how a recipe was found."""
+    died, held = sum(bool(trial.why) for trial in found.trials), sum(not trial.missed for trial in found.trials)
+    dead = f", {died:,} died" if died else ""
+    return (
+        f"{len(found.trials):,} trials by {found.sampler}, judged on {found.split} for {', '.join(found.objectives)}; "
+        f"{held - died:,} met every target{dead}"
+    )
 
 
 def renamed(layers: Sequence[Layer]) -> dict[str | None, str]:
@@ -231,3 +274,23 @@ def _with_ratio(reading: Reading) -> str:
     if reading.unit == "" and reading.better == "higher":
         return f"{text} ({reading.value - reading.baseline:+.4f})"
     return f"{text} ({reading.ratio:.2f}x)"
+
+
+def _setting(trial: Trial, name: str) -> str:
+    if name not in trial.settings:
+        return ""
+    value = trial.settings[name]
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def _figure(value: float, unit: str) -> str:
+    return f"{value:.3g}x" if unit in TIMES else show(value, unit)
+
+
+def _came(trial: Trial) -> str:
+    """Say what came of a trial."""
+    if trial.why:
+        return f"died: {trial.why}"
+    if trial.missed:
+        return f"missed {', '.join(trial.missed)}"
+    return "chosen" if trial.chosen else "on the front" if trial.front else "every target holds"

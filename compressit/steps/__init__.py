@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from compressit.model import Model
+    from compressit.weights import Weights
 
 Notes = Mapping[str, float | int | str | bool]
 
@@ -44,6 +45,21 @@ class Fact(StrEnum):
     DTYPE = "dtype"
     QUANTIZATION = "quantization"
     RANGES = "ranges of activations"
+    FACTORS = "layers that are two"
+
+
+@dataclass(frozen=True)
+class Dial:
+    """The field that says how strongly a step compresses.
+
+    Attributes:
+        share: How strongly it does as it is set: about the share of what it works on that goes.
+        at: Gives the field's value for another share, from 0 to 1 without these; the nearest that there is.
+    """
+
+    field: str
+    share: float
+    at: Callable[[float], float]
 
 
 class StepConfig(Spec):
@@ -64,8 +80,19 @@ class StepConfig(Spec):
     renumbers: ClassVar[bool] = False
     """Whether the model reads and writes other tokens afterwards."""
 
+    effort: ClassVar[str | None] = None
+    """The field of which more costs time and can only help quality."""
+
     step: str
     """Name of the step."""
+
+    def dial(self, table: Weights | None) -> Dial | None:
+        """Say how strongly it compresses, and how it is made to do so more or less; None where nothing can be turned.
+
+        Args:
+            table: The weights that the step will find; None where they aren't known.
+        """
+        return None
 
     def needs(self) -> frozenset[Need]:
         """Say what the recipe must provide for these settings."""
@@ -96,6 +123,10 @@ class StepConfig(Spec):
         if self.tasks and task not in self.tasks:
             raise StepError(f"{self.step} is for {', '.join(sorted(self.tasks))}, not for {task}")
 
+    def streaming(self) -> bool:
+        """Say whether it needs no more than one part of the model in memory with these settings."""
+        return self.streams
+
     def walks(self) -> int:
         """Say how many times calibration data is run through the blocks, one after the other."""
         return 0
@@ -107,6 +138,11 @@ class StepConfig(Spec):
     def made(self) -> frozenset[Fact]:
         """Say what this step leaves behind with these settings."""
         return self.makes
+
+
+def sparsity(share: float) -> float:
+    """Give the `sparsity` for a share."""
+    return min(max(round(share, 3), 0.001), 0.999)
 
 
 def _untold(at: int, values: Mapping[str, float]) -> None:

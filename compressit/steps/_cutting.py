@@ -15,7 +15,7 @@ from compressit.data.walking.statistics import Gram
 from compressit.errors import RecipeError
 from compressit.model import Model
 from compressit.model.matrices import matrices
-from compressit.steps import Fact, Need, Notes, StepContext
+from compressit.steps import Dial, Fact, Need, Notes, StepContext, sparsity
 from compressit.steps._importance import FEW, MEASURED, Importance, Units, importance
 from compressit.steps._walking import WalkingConfig, each_group
 from compressit.weights import Weight, Weights
@@ -47,6 +47,10 @@ class CuttingConfig(WalkingConfig):
     """Count the positions of special tokens, such as [CLS] and <s>, in the least squares: few of them outweigh all."""
     batch_size: int = Field(32, ge=1)
     """Examples at once while importance is measured."""
+
+    def dial(self, table: Weights | None) -> Dial:
+        """Turn the share."""
+        return Dial("sparsity", self.sparsity, sparsity)
 
     def needs(self) -> frozenset[Need]:
         """Ask for calibration data where anything is measured."""

@@ -2,28 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from compressit import checkpoint, intake, model, weights
+from compressit.algorithms import masks
 from compressit.errors import RecipeError
-from compressit.steps import Fact, StepConfig
+from compressit.steps import Dial, Fact, Need, StepConfig, StepContext, sparsity
+from compressit.steps._feeling import spread
 from compressit.weights import Weights
+
+if TYPE_CHECKING:
+    import torch
+
+    from compressit.model import Model
+    from compressit.model.matrices import Matrix
+
+
+ROUNDING = 0.01
+"""Share of the zeros by which what is spread may miss its sum: each layer rounds its own."""
+LEAST, MOST = 0.6, 0.5
+"""How far a layer's share may lie from all layers': a part of it at least, and of what is left beyond it at most."""
 
 
 class PruningConfig(StepConfig):
     """Fields of every step that zeroes weights."""
 
     makes: ClassVar[frozenset[Fact]] = frozenset({Fact.SPARSITY})
-    keeps: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY, Fact.DTYPE})
+    keeps: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY, Fact.DTYPE, Fact.FACTORS})
     streams: ClassVar[bool] = True
 
     sparsity: float | None = Field(None, gt=0, lt=1)
     """Share of the weights to zero."""
     pattern: str | None = Field(None, pattern=r"^[1-9]\d*:[1-9]\d*$")
     """N:M, weights that stay of every M consecutive inputs, such as "2:4"."""
+    spread: Literal["even", "measured"] = "even"
+    """Whether each layer loses the same share, or more where the model's answers feel it less and the same over all:
+    some calibration rows say so, in passes for each layer by itself."""
     include: tuple[str, ...] = ()
     """Glob patterns of layers to prune (default: every linear layer inside the blocks)."""
     exclude: tuple[str, ...] = ()
@@ -35,13 +53,43 @@ class PruningConfig(StepConfig):
             raise ValueError(f"{self.step} needs either sparsity or pattern")
         if self.pattern is not None and self.kept[0] >= self.kept[1]:
             raise ValueError(f"pattern {self.pattern} prunes nothing: the first number must be the smaller one")
+        if self.pattern is not None and self.spread == "measured":
+            raise ValueError("a pattern holds in every layer: spread: measured goes with sparsity")
         return self
+
+    def needs(self) -> frozenset[Need]:
+        """Ask for calibration data where anything is measured."""
+        return super().needs() | (frozenset({Need.CALIBRATION}) if self.spread == "measured" else frozenset())
+
+    def streaming(self) -> bool:
+        """Need the whole model where all of it is asked what a layer matters."""
+        return self.spread == "even"
+
+    def dial(self, table: Weights | None) -> Dial | None:
+        """Turn the share; a pattern has none."""
+        return None if self.sparsity is None else Dial("sparsity", self.sparsity, sparsity)
 
     @property
     def kept(self) -> tuple[int, int]:
         """N and M of the pattern."""
         n, m = (self.pattern or "1:1").split(":")
         return int(n), int(m)
+
+
+def shares(model: Model, chosen: Mapping[str, Matrix], config: PruningConfig, context: StepContext) -> dict[str, float]:
+    """Say which share of each matrix goes: the same, or as much as the model's answers feel least.
+
+    Weights go by their size as a trial: which layers can do without is much the same whatever decides within them.
+    """
+    share = config.sparsity or 0.0
+    if config.spread == "even":
+        return dict.fromkeys(chosen, share)
+    probes = [LEAST * share, share, share + MOST * (1 - share)]
+    return spread(model, chosen, share, probes, _trial, context)
+
+
+def _trial(matrix: Matrix, weight_OI: torch.Tensor, share: float) -> torch.Tensor:
+    return weight_OI.masked_fill(masks.smallest_of_rows(weight_OI.abs(), share), 0)
 
 
 def foresee(before: Weights, config: PruningConfig) -> Weights:
@@ -67,20 +115,23 @@ def claim(folder: Path, config: PruningConfig, *, overall: bool = False) -> str 
     shapes = checkpoint.shapes(folder)
     table = Weights(model_type, tuple(weights.Weight(name, shape, 0) for name, shape in shapes.items()))
     picked = _chosen(table, config)
-    zeros = total = 0
+    zeros = promised = total = 0
     for stored in checkpoint.tensors(folder):
         name = stored.name.removesuffix(".weight")
         if name not in picked or name == stored.name:
             continue
         zero = stored.zero if tuple(stored.zero.shape) == picked[name].shape else stored.zero.T
-        here, wanted = int(zero.sum()), int((config.sparsity or 0) * stored.elements)
-        zeros, total = zeros + here, total + stored.elements
-        if not overall and here < wanted:
+        # Some steps zero a whole number of weights in each row.
+        outputs, inputs = picked[name].shape
+        share = config.sparsity or 0
+        here, wanted = int(zero.sum()), min(int(share * stored.elements), outputs * round(share * inputs))
+        zeros, promised, total = zeros + here, promised + wanted, total + stored.elements
+        if not overall and config.spread == "even" and here < wanted:
             return f"{name} has {here:,} zeros, not {wanted:,}"
         n, m = config.kept
         if config.pattern and int(zero.unflatten(-1, (-1, m)).sum(-1).min()) < m - n:
             return f"{name} does not keep the pattern {config.pattern}"
-    if zeros < int((config.sparsity or 0) * total):
+    if zeros < promised * (1 if config.spread == "even" else 1 - ROUNDING):
         return f"{zeros:,} of {total:,} weights are zero, not {config.sparsity:.0%}"
     return None
 

@@ -15,7 +15,7 @@ from compressit.algorithms.gptq import Grid, Rounded
 from compressit.errors import MissingExtra, RecipeError
 from compressit.model.matrices import Matrix
 from compressit.model.quantized import Quantized, Scheme
-from compressit.steps import Fact, StepConfig
+from compressit.steps import Dial, Fact, StepConfig
 from compressit.weights import Weight, Weights
 
 if TYPE_CHECKING:
@@ -49,6 +49,10 @@ class QuantizingConfig(StoringConfig):
     """Consecutive inputs that share a scale (default: all inputs of an output channel)."""
     symmetric: bool = True
     """Leave out zero points."""
+
+    def dial(self, table: Weights | None) -> Dial:
+        """Turn the bits: at a share of 0 there are 8 of them."""
+        return Dial("bits", 1 - self.bits / 8, lambda share: max(2, round(8 * (1 - share))))
 
     @property
     def searches(self) -> bool:

@@ -32,8 +32,9 @@ class TrainingConfig(StepConfig):
     """Fields of every step that trains."""
 
     makes: ClassVar[frozenset[Fact]] = frozenset()
-    keeps: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY})
     together: ClassVar[bool] = True
+    keeps: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY, Fact.FACTORS})
+    effort: ClassVar[str | None] = "epochs"
 
     epochs: float = Field(3, gt=0, le=10_000)
     """Passes over the training split."""

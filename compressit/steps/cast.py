@@ -29,7 +29,7 @@ class Config(StepConfig):
     """Fields of the step."""
 
     makes: ClassVar[frozenset[Fact]] = frozenset({Fact.DTYPE})
-    keeps: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY})
+    keeps: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY, Fact.FACTORS})
 
     dtype: Literal["bfloat16", "float16"] = "bfloat16"
     """Type of the weights."""

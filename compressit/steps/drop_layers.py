@@ -31,7 +31,7 @@ from compressit import anatomy, weights
 from compressit.errors import RecipeError
 from compressit.model import Model
 from compressit.model.skipping import noting, skipping
-from compressit.steps import Fact, Need, Notes, StepConfig, StepContext
+from compressit.steps import Dial, Fact, Need, Notes, StepConfig, StepContext
 from compressit.steps._answers import said, worth
 from compressit.steps._calibration import batches
 from compressit.weights import Weight, Weights
@@ -43,7 +43,7 @@ class Config(StepConfig):
     """Fields of the step."""
 
     makes: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES})
-    keeps: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY, Fact.DTYPE})
+    keeps: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY, Fact.DTYPE, Fact.FACTORS})
 
     keep: Annotated[int, Field(ge=1)] | Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
     """How many blocks stay, or a list of which ones (counted from 0)."""
@@ -53,6 +53,12 @@ class Config(StepConfig):
     """Which blocks are dropped where a model has an encoder and a decoder; with `all` each keeps so many."""
     batch_size: int = Field(16, ge=1)
     """Examples at once while anything is measured."""
+
+    def dial(self, table: Weights | None) -> Dial | None:
+        """Turn the number of blocks that stay; a list of them says which, and stays."""
+        if not isinstance(self.keep, int) or table is None or not (count := min(table.stacks().values(), default=0)):
+            return None
+        return Dial("keep", 1 - self.keep / count, lambda share: max(1, round((1 - share) * count)))
 
     def needs(self) -> frozenset[Need]:
         """Ask for calibration data where the choice is measured."""

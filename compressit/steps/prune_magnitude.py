@@ -24,7 +24,7 @@ from compressit.model import Model
 from compressit.model.matrices import Matrix
 from compressit.model.parts import visits
 from compressit.steps import Notes, StepContext, _pruning
-from compressit.steps._pruning import PruningConfig, foresee
+from compressit.steps._pruning import PruningConfig, foresee, shares
 
 if TYPE_CHECKING:
     import torch
@@ -42,19 +42,26 @@ class Config(PruningConfig):
     def _pattern_in_every_layer(self) -> Config:
         if self.pattern is not None and self.scope == "global":
             raise ValueError("a pattern holds in every layer: scope: global goes with sparsity")
+        if self.spread == "measured" and self.scope == "global":
+            raise ValueError("scope: global lets sizes decide how much each layer loses, spread: measured the answers")
         return self
 
 
 def run(model: Model, config: Config, context: StepContext) -> Notes:
     """Zero part by part."""
     chosen = model.matrices(config.include, config.exclude)
+    share = shares(model, chosen, config, context)
     ranking = _rank(model, chosen, config.sparsity or 0) if config.scope == "global" else None
     zeros = total = 0
     with context.progress.bar(config.step, len(chosen)) as advance:
         for part in visits(model, chosen, context.scratch):
             for matrix in part.within(chosen):
                 weight_OI = part.weight(matrix)
-                mask_OI = ranking.mark(matrix.name, weight_OI.abs()) if ranking else _mask(weight_OI.abs(), config)
+                mask_OI = (
+                    ranking.mark(matrix.name, weight_OI.abs())
+                    if ranking
+                    else _mask(weight_OI.abs(), config, share[matrix.name])
+                )
                 part.put(matrix, weight_OI.masked_fill_(mask_OI, 0))
                 zeros, total = zeros + int((weight_OI == 0).sum()), total + weight_OI.numel()
                 advance(1)
@@ -66,10 +73,10 @@ def claim(folder: Path, config: Config) -> str | None:
     return _pruning.claim(folder, config, overall=config.scope == "global")
 
 
-def _mask(score_OI: torch.Tensor, config: Config) -> torch.Tensor:
+def _mask(score_OI: torch.Tensor, config: Config, share: float) -> torch.Tensor:
     if config.pattern is not None:
         return masks.n_of_m(score_OI, *config.kept)
-    return masks.smallest([score_OI], config.sparsity or 0)[0]
+    return masks.smallest([score_OI], share)[0]
 
 
 def _rank(model: Model, chosen: dict[str, Matrix], share: float) -> masks.Ranking:

@@ -14,6 +14,7 @@ Recipe::
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -26,7 +27,7 @@ from compressit.data.walking import Block, Group
 from compressit.data.walking.statistics import Gram
 from compressit.model import Model
 from compressit.steps import Fact, Notes, StepContext, _pruning, _quantizing, quantize_rtn
-from compressit.steps._pruning import PruningConfig
+from compressit.steps._pruning import PruningConfig, shares
 from compressit.steps._quantizing import QuantizingConfig
 from compressit.steps._walking import WalkingConfig, each_group
 from compressit.weights import Weights
@@ -94,12 +95,13 @@ def run(model: Model, config: Config, context: StepContext) -> Notes:
         chosen = model.matrices(config.include, config.exclude)
     else:
         chosen = _quantizing.chosen(model, quantizing)
+    share = shares(model, chosen, config, context)
     zeros = total = starved = 0
 
     def change(block: Block, group: Group) -> None:
         nonlocal zeros, total, starved
         starved += len(group.matrices) if group.statistic.count == 0 else 0
-        for seen, all_of_it in _prune(block, group, config, quantizing):
+        for seen, all_of_it in _prune(block, group, config, quantizing, share):
             zeros, total = zeros + seen, total + all_of_it
 
     each_group(model, chosen, config, context, Gram, change)
@@ -119,11 +121,13 @@ def claim(folder: Path, config: Config) -> str | None:
     return broken or (_quantizing.claim(folder, config.quantizing) if config.quantizing else None)
 
 
-def _prune(block: Block, group: Group, config: Config, quantizing: QuantizingConfig | None) -> list[tuple[int, int]]:
+def _prune(
+    block: Block, group: Group, config: Config, quantizing: QuantizingConfig | None, share: Mapping[str, float]
+) -> list[tuple[int, int]]:
     """Prune the matrices of a group, as one: rows are independent given H; give zeros and weights of each."""
     import torch
 
-    share, kept = config.sparsity or 0.0, config.kept if config.pattern else None
+    kept = config.kept if config.pattern else None
     weights = [block.weight(matrix) for matrix in group.matrices]
     gram_II = group.statistic.hessian()
     upper_II, damping = hessian.factor(gram_II, config.damping)
@@ -131,13 +135,13 @@ def _prune(block: Block, group: Group, config: Config, quantizing: QuantizingCon
     counted = []
     for matrix, weight_OI in zip(group.matrices, weights, strict=True):
         if quantizing is None:
-            pruned_OI = sparsegpt(weight_OI, upper_II, share=share, kept=kept)
+            pruned_OI = sparsegpt(weight_OI, upper_II, share=share[matrix.name], kept=kept)
             if damped_II is not None:
                 pruned_OI = refit_around_zeros(pruned_OI, weight_OI, damped_II, config.rounds)
             block.put(matrix, pruned_OI)
         else:
             dtype = block.dtype(matrix)
-            found = jointly(weight_OI, gram_II, upper_II, quantizing.grid(dtype), share=share, kept=kept)
+            found = jointly(weight_OI, gram_II, upper_II, quantizing.grid(dtype), share=share[matrix.name], kept=kept)
             pruned_OI = found.weight_OI
             block.quantize(matrix, _quantizing.quantized(found, quantizing.scheme, dtype))
         counted.append((int(torch.count_nonzero(pruned_OI == 0)), pruned_OI.numel()))

@@ -18,7 +18,7 @@ from compressit.data.walking import Block, Group
 from compressit.data.walking.statistics import Norms
 from compressit.model import Model
 from compressit.steps import Notes, StepContext
-from compressit.steps._pruning import PruningConfig, claim, foresee
+from compressit.steps._pruning import PruningConfig, claim, foresee, shares
 from compressit.steps._walking import WalkingConfig, each_group
 
 __all__ = ["Config", "claim", "foresee", "run"]
@@ -41,6 +41,7 @@ def run(model: Model, config: Config, context: StepContext) -> Notes:
     if config.precision == "auto" and model.module.dtype == torch.float32:
         config = config.model_copy(update={"precision": "float32"})
     chosen = model.matrices(config.include, config.exclude)
+    share = shares(model, chosen, config, context)
     zeros = total = 0
 
     def change(block: Block, group: Group) -> None:
@@ -52,7 +53,7 @@ def run(model: Model, config: Config, context: StepContext) -> Notes:
             if config.pattern is not None:
                 mask_OI = masks.n_of_m(score_OI, *config.kept)
             else:
-                mask_OI = masks.smallest_of_rows(score_OI, config.sparsity or 0)
+                mask_OI = masks.smallest_of_rows(score_OI, share[matrix.name])
             block.put(matrix, weight_OI.masked_fill_(mask_OI, 0))
             zeros, total = zeros + int((weight_OI == 0).sum()), total + weight_OI.numel()
 

@@ -36,7 +36,7 @@ from pydantic import Field, model_validator
 from compressit import anatomy, tasks, weights
 from compressit.errors import RecipeError, StepError
 from compressit.model import Model, tokens, vocabulary
-from compressit.steps import Fact, Need, Notes, StepConfig, StepContext
+from compressit.steps import Dial, Fact, Need, Notes, StepConfig, StepContext
 from compressit.steps._aliasing import closest, placed, worth_keeping
 from compressit.weights import Weight, Weights
 
@@ -57,7 +57,7 @@ class Config(StepConfig):
     """Fields of the step."""
 
     makes: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES})
-    keeps: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY, Fact.DTYPE})
+    keeps: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY, Fact.DTYPE, Fact.FACTORS})
     tasks: ClassVar[frozenset[str]] = frozenset({*READING, "text-generation"})
     renumbers: ClassVar[bool] = True
 
@@ -76,6 +76,13 @@ class Config(StepConfig):
     """Examples at once while it is measured what is close."""
     corpus: Literal["train", "calibration"] = "train"
     """Whether the training split decides, with the calibration split where there is one, or the latter alone."""
+
+    def dial(self, table: Weights | None) -> Dial | None:
+        """Turn the number of tokens that stay."""
+        if not isinstance(self.keep, int) or table is None or table.vocabulary is None:
+            return None
+        count = table.vocabulary
+        return Dial("keep", 1 - self.keep / count, lambda share: max(1, round((1 - share) * count)))
 
     def needs(self) -> frozenset[Need]:
         """Ask for the split that decides, and for one to measure on."""

@@ -11,9 +11,10 @@ from compressit.store.claims import Left, forget, left, unfinished, wait
 from compressit.store.files import nearest
 from compressit.store.manifests import MANIFEST, amend, check, content_key, manifest, verify
 from compressit.store.places import home
-from compressit.store.publishing import check_file, check_target, discard, staged, sweep_all, written
+from compressit.store.publishing import check_file, check_target, discard, held, staged, sweep_all, written
 
 __all__ = [
-    "MANIFEST", "Left", "amend", "check", "check_file", "check_target", "content_key", "discard", "forget", "home",
+    "MANIFEST", "Left", "amend", "check", "check_file", "check_target", "content_key", "discard", "forget", "held",
+    "home",
     "left", "manifest", "nearest", "staged", "sweep_all", "unfinished", "verify", "wait", "written",
 ]  # fmt: skip

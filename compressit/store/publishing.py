@@ -32,6 +32,20 @@ def staged(target: Path, *, overwrite: bool = False, about: dict[str, Any] | Non
     """
     target = Path(os.path.abspath(target))
     check_target(target, overwrite=overwrite)
+    with held(target) as folder:
+        yield folder
+        commit(folder, target, about or {}, overwrite=overwrite)
+
+
+@contextlib.contextmanager
+def held(target: Path) -> Iterator[Path]:
+    """Hold a target as long as the block lasts, and give a folder beside it that goes at the end.
+
+    Raises:
+        RetryableError: another run holds it.
+        StepError: the disk is full or can't be written.
+    """
+    target = Path(os.path.abspath(target))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         sweep(target)
@@ -45,7 +59,6 @@ def staged(target: Path, *, overwrite: bool = False, about: dict[str, Any] | Non
         # Of two that began at the same moment, and saw nobody, the first by name goes on.
         _yield(target, before=owners.mine())
         yield folder
-        commit(folder, target, about or {}, overwrite=overwrite)
     except OSError as error:
         raise files.explained(error, target) from error
     finally:

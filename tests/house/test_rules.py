@@ -18,7 +18,7 @@ FILES = sorted(path for path in ROOT.rglob("*.py"))
 FLOORS = [
     {"cli"},
     {"batch"},
-    {"compare"},
+    {"compare", "search"},
     {"runner", "serving", "tracking", "engines", "jobs"},
     {"cache"},
     {"plan", "report", "store", "measure", "demo", "provenance", "estimates"},
@@ -92,7 +92,7 @@ def test_imports_point_down():
 
 HEAVY = {"torch", "transformers", "datasets", "evaluate", "accelerate", "sklearn", "scipy", "onnx", "onnxruntime",
          "openvino", "nncf", "compressed_tensors", "huggingface_hub", "safetensors", "PIL", "rich", "tokenizers",
-         "onnx_ir", "seqeval", "jinja2", "pyarrow", "tensorboard", "mlflow", "wandb", "trackio",
+         "onnx_ir", "optuna", "seqeval", "jinja2", "pyarrow", "tensorboard", "mlflow", "wandb", "trackio",
          "ray"}  # fmt: skip
 
 

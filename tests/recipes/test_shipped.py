@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import compressit
-from compressit import plan, recipe
+from compressit import plan, recipe, search
 
 ROOT = Path(compressit.__file__).parents[1]
 SHIPPED = [*sorted((ROOT / "recipes").glob("*.yaml")), ROOT / "compressit" / "cli" / "template.yaml"]
@@ -13,7 +13,8 @@ SHIPPED = [*sorted((ROOT / "recipes").glob("*.yaml")), ROOT / "compressit" / "cl
 
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.name)
 def test_it_is_valid_and_plans_offline(file):
-    found = plan.plan(recipe.load(file))
+    opened = recipe.load_open(file)
+    found = plan.plan(search.check(opened) if opened.ranges else recipe.load(file))
     assert found.written.recipe.targets
     assert found.metrics
 

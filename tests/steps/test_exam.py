@@ -22,6 +22,8 @@ FAMILIES = ["bert", "distilbert", "modernbert", "llama", "vit"]
 OTHER_TASKS = ["bert-tags", "bert-qa", "bert-pairs", "bert-mask"]
 # Whether heads or neurons go is known when they are measured.
 ROUGHLY = {"prune_structured": 0.06}
+# Steps that have nothing to do but for what one before has done.
+AFTER = {"refit": "prune_magnitude"}
 # Settings of examples that are for models of any size.
 TINY = {"trim_vocabulary": {"keep": 12}, "prune_structured": {"length": 1}}
 
@@ -48,10 +50,14 @@ def fitted(config, name):
 
 
 def take(step, config, model, context):
-    """Run a step as the runner does."""
+    """Run a step as the runner does, after what it needs."""
     import transformers
 
     transformers.set_seed(context.seed)
+    if config.step in AFTER:
+        before = steps.load(AFTER[config.step])
+        own = replace(context, scratch=context.scratch / "before")
+        before.run(model, before.Config(step=AFTER[config.step], sparsity=0.5), own)
     return step.run(model, config, context)
 
 

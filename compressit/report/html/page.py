@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compressit.report.html import costs, layers, pareto, sections
+from compressit.report.html import costs, layers, pareto, searched, sections
 from compressit.report.html.svg import plain
 from compressit.report.shown import Shown
 
@@ -41,6 +41,7 @@ def render(template: str, runs: Sequence[Shown], folder: Path | None = None, **m
             "steps": sections.steps(run.report),
             "layers": layers.shown(run.report.layers),
             "costs": costs.shown(run.report.sensitivity, run.report.layers),
+            "searched": searched.shown(run.report),
             "flips": flips,
             "textless": run.textless,
             "origin": sections.origin(run.report),

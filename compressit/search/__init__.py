@@ -1,0 +1,15 @@
+"""Fill in what a recipe leaves open: try, judge on a tuning split, learn; the best that meets all targets is chosen.
+
+Every trial is a `compressit apply` of its own, so that one that dies is a trial that failed and nothing more. What the
+evaluation split says is never looked at here.
+"""
+
+from __future__ import annotations
+
+from compressit.search.checking import check, tell_overlap
+from compressit.search.finding import Budget, meet, search
+from compressit.search.found import Found, missed
+from compressit.search.state import forget
+from compressit.search.trials import set_to
+
+__all__ = ["Budget", "Found", "check", "forget", "meet", "missed", "search", "set_to", "tell_overlap"]

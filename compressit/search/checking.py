@@ -1,0 +1,78 @@
+"""What is wrong with a search, found before its first trial."""
+
+from __future__ import annotations
+
+import json
+
+from compressit import data, recipe, rules
+from compressit import model as models
+from compressit.progress import Progress
+from compressit.recipe import Open, Problem, RecipeProblems, Written
+from compressit.runner.fetching import fetched
+
+
+def check(found: Open) -> Written:
+    """Check a recipe that leaves values open: filled in by every end of each range, it must be one that can be run.
+
+    Returns:
+        The recipe with each range's first value.
+
+    Raises:
+        RecipeProblems: it says not how to search, an objective is none of its metrics, or a value makes it wrong.
+    """
+    first = {each.name: each.ends()[0] for each in found.ranges}
+    base = found.filled(first)
+    problems: list[Problem] = []
+    seen: set[str] = set()
+    tried = [(one, {**first, one.name: end}) for one in found.ranges for end in one.ends()]
+    for each, values in [(None, first), *tried]:
+        try:
+            written = found.filled(values)
+            wrong = rules.check(written)
+        except RecipeProblems as error:
+            wrong = list(error.problems)
+        with_it = "" if each is None else f" (with {each.name}={json.dumps(values[each.name])})"
+        for problem in wrong:
+            if str(problem) not in seen:
+                seen.add(str(problem))
+                problems.append(Problem(problem.message + with_it, problem.place, problem.hint, problem.text))
+    if problems:
+        raise RecipeProblems(problems)
+    _check_search(base)
+    return base
+
+
+def tell_overlap(written: Written, progress: Progress) -> None:
+    """Warn of examples that tuning and evaluation split share: the figures on the latter flatter then.
+
+    The model is fetched, or trained where it is a demo, so that no two trials do so at once.
+    """
+    run = written.recipe
+    assert run.dataset is not None, "checked"
+    assert run.search is not None, "checked"
+    source = fetched(recipe.located(run.model.path, written.base), run.model.revision, trust=False, progress=progress)
+    labels = models.labels(source)
+    tuning, evaluation = (
+        data.rows(run.dataset, split, run.task, labels, written.base, labelled=False)
+        for split in (run.search.tuning, run.dataset.evaluation)
+    )
+    if number := data.repeated(evaluation, tuning):
+        progress.say(f"warning: {number:,} examples of the evaluation split are in the tuning split too")
+
+
+def _check_search(written: Written) -> None:
+    run, document = written.recipe, written.document
+    if run.search is None:
+        hint = "add `search: {tuning: SPLIT, objective: smallest}`; the tuning split is apart from train and evaluation"
+        raise RecipeProblems([document.problem((), "the recipe doesn't say how to search", hint)])
+    if run.dataset is None:
+        raise RecipeProblems([document.problem((), "there is nothing to judge trials on: the recipe has no dataset")])
+    if run.search.tuning == run.dataset.evaluation:
+        hint = "give trials a split of their own, such as a slice of the training data that is left out of `train`"
+        message = f"{run.search.tuning} is the evaluation split: what is chosen on it would be judged on it"
+        raise RecipeProblems([document.problem(("search", "tuning"), message, hint)])
+    known = {config.key for config in rules.measured(run)}
+    for name in run.search.objectives:
+        if name not in known:
+            message = f"objective {name!r} is none of the recipe's metrics: {', '.join(sorted(known))}"
+            raise RecipeProblems([document.problem(("search", "objective"), message)])

@@ -1,0 +1,123 @@
+"""Let the weights that are left make up for those that are zero, block by block, with no training.
+
+After `prune_magnitude` or `prune_wanda`: which weights are zero stays, and all others move at once to where each layer
+gives most nearly what the original's weights would give of what it is given now, by least squares on calibration data
+(`prune_sparsegpt` does so by itself). That brings more back than a cleverer choice of what goes (Boza 2024,
+arXiv:2401.02938).
+
+Layers that aren't of the original's shape any more stay as they are.
+
+Recipe::
+
+    - step: refit
+      damping: 0.01
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from compressit.algorithms import hessian
+from compressit.algorithms.refit import refit_around_zeros
+from compressit.data.walking import Block, Group
+from compressit.data.walking.statistics import Gram
+from compressit.errors import StepError
+from compressit.model import Model
+from compressit.steps import Fact, Need, Notes, StepContext
+from compressit.steps._walking import WalkingConfig, each_group
+
+if TYPE_CHECKING:
+    import torch
+
+FEW = 0.1
+"""Tokens for each input below which a Hessian says too little."""
+
+
+class Config(WalkingConfig):
+    """Fields of the step."""
+
+    keeps: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY, Fact.DTYPE, Fact.FACTORS})
+
+    rounds: int = Field(20, ge=1, le=1000)
+    """Rounds of conjugate gradients."""
+    damping: float = Field(0.01, gt=0, le=1)
+    """Share of the Hessian's mean diagonal that is added to it."""
+    include: tuple[str, ...] = ()
+    """Glob patterns of layers to refit (default: every linear layer inside the blocks that holds zeros)."""
+    exclude: tuple[str, ...] = ()
+    """Glob patterns of layers to leave alone."""
+
+    def needs(self) -> frozenset[Need]:
+        """Ask for calibration data, and for the weights as they were."""
+        return super().needs() | {Need.TEACHER}
+
+
+def run(model: Model, config: Config, context: StepContext) -> Notes:
+    """Refit block by block."""
+    whole = _originals(model, context.teacher(None))
+    state = model.module.state_dict(keep_vars=True)
+    chosen = {
+        name: matrix
+        for name, matrix in model.matrices(config.include, config.exclude).items()
+        if name in whole and whole[name].shape == matrix.of(state).shape and bool((matrix.of(state) == 0).any())
+    }
+    if not chosen:
+        raise StepError("no layer holds zeros and has the original's shape", hint="put refit after a step that prunes")
+    starved = 0
+
+    def change(block: Block, group: Group) -> None:
+        nonlocal starved
+        for matrix in group.matrices:
+            pruned_OI = block.weight(matrix)
+            if group.statistic.count < FEW * pruned_OI.shape[1]:
+                starved += 1
+                continue
+            whole_OI = whole[matrix.name].to(pruned_OI)
+            damped_II = hessian.damped(group.statistic.hessian(), config.damping)
+            block.put(matrix, refit_around_zeros(pruned_OI, whole_OI, damped_II, config.rounds))
+
+    each_group(model, chosen, config, context, Gram, change)
+    return {"layers": len(chosen) - starved, **({"starved": starved} if starved else {})}
+
+
+def _originals(model: Model, original: Model) -> dict[str, torch.Tensor]:
+    """Find the original's matrix of each of the model's, by the name that the model has for it."""
+    state = original.module.state_dict(keep_vars=True)
+    held = {name: matrix.of(state).detach() for name, matrix in original.matrices(("*",)).items()}
+    found = dict(held)
+    for name, origin in _blocks(model, held, original).items():
+        inside = {key: weight for key, weight in held.items() if key.startswith(f"{origin}.")}
+        found |= {f"{name}{key.removeprefix(origin)}": weight for key, weight in inside.items()}
+    return found
+
+
+def _blocks(model: Model, held: Mapping[str, torch.Tensor], original: Model) -> dict[str, str]:
+    """Tell which block of the original each block of the model was: of those that come later, the most alike."""
+    names, origins = ([name for name, _ in each.blocks()] for each in (model, original))
+    if len(names) == len(origins):
+        return dict(zip(names, origins, strict=True))
+    state = model.module.state_dict(keep_vars=True)
+    matrices = model.matrices()
+    found: dict[str, str] = {}
+    first = 0
+    for place, name in enumerate(names):
+        own = [
+            (key.removeprefix(name), matrix.of(state).detach())
+            for key, matrix in matrices.items()
+            if key.startswith(f"{name}.")
+        ]
+        last = len(origins) - (len(names) - place)
+
+        def apart(origin: str, own: list[tuple[str, torch.Tensor]] = own) -> float:
+            pairs = [(weight, held.get(f"{origin}{leaf}")) for leaf, weight in own]
+            like = [(a, b) for a, b in pairs if b is not None and a.shape == b.shape]
+            return sum(float(((a - b) * (a != 0)).square().sum()) for a, b in like) if like else math.inf
+
+        first = min(range(first, last + 1), key=lambda index: apart(origins[index]))
+        found[name] = origins[first]
+        first += 1
+    return found

@@ -1,0 +1,148 @@
+"""A search from end to end: real trials in processes of their own, one that dies, a kill, the front, the chosen one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from compressit import report as reports
+from compressit import store
+
+RECIPE = """\
+name: found
+task: text-classification
+model: {model}
+dataset:
+  path: {data}
+  train: "train.jsonl[:400]"
+  evaluation: "test.jsonl[:150]"
+  columns: {{text: sentence}}
+steps:
+  - step: drop_layers
+    keep: {{choose: [2, 9]}}                   # nine are more than there are: such a trial dies
+  - step: prune_magnitude
+    sparsity: {{search: [0.1, 0.4]}}
+    optional: true
+metrics: [accuracy, size]
+targets: [{{metric: accuracy, max_drop: 0.2}}]
+search: {{tuning: "train.jsonl[400:]", objective: [smallest, accuracy]}}
+seed: 4
+"""
+
+
+@pytest.fixture(scope="module")
+def searched(sentiment, tmp_path_factory):
+    """A search that is killed in a trial and goes on when it is begun again."""
+    folder = tmp_path_factory.mktemp("searched")
+    (folder / "open.yaml").write_text(RECIPE.format(model=sentiment / "model", data=sentiment))
+    environment = {**os.environ, "COMPRESSIT_CACHE": str(folder / "cache")}
+    command = [sys.executable, "-m", "compressit", "search", folder / "open.yaml", "--trials", "3"]
+    process = subprocess.Popen(
+        command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    killed = next(line for line in process.stderr if "trial 1 of" in line)
+    while not len(list((folder / "runs/found.search/trials").glob("*/log.txt"))) > 1:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    again = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    third = subprocess.run(
+        [*command, "--json", "-q"], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    return folder, killed, again, third
+
+
+def test_a_search_that_was_killed_goes_on(searched):
+    folder, killed, again, _ = searched
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "trial 1 of" not in again.stderr, "it was tried already"
+    assert "trial 3 of 3" in again.stderr
+    tried = reports.read(folder / "runs/found").search.trials
+    assert len(tried) == 3
+    assert killed.split("trial 1 of 3: ")[1].startswith(f"steps.0.keep={tried[0].settings['steps.0.keep']}")
+
+
+def test_a_trial_that_dies_is_a_trial_that_failed(searched):
+    folder, _, again, _ = searched
+    tried = reports.read(folder / "runs/found").search.trials
+    dead = [trial for trial in tried if trial.settings["steps.0.keep"] == 9]
+    assert dead
+    assert all("9" in trial.why for trial in dead)
+    assert all(not trial.why for trial in tried if trial not in dead)
+    assert "died: " in again.stderr
+
+
+def test_the_chosen_one_is_the_best_that_holds_and_alone_saw_the_evaluation_split(searched):
+    folder, _, _, _ = searched
+    found = reports.read(folder / "runs/found")
+    tried = found.search.trials
+    holding = [trial for trial in tried if not trial.missed and not trial.why]
+    (chosen,) = [trial for trial in tried if trial.chosen]
+    assert chosen.figures["size"] == min(trial.figures["size"] for trial in holding)
+    beaten = [
+        one for one in holding
+        if any(
+            other.figures["size"] <= one.figures["size"] and other.figures["accuracy"] >= one.figures["accuracy"]
+            and (other.figures["size"], other.figures["accuracy"]) != (one.figures["size"], one.figures["accuracy"])
+            for other in holding
+        )
+    ]  # fmt: skip
+    assert not any(trial.front for trial in beaten)
+    assert any(trial.front for trial in holding)
+    assert found.provenance.data["examples"] == 150
+    for file in (folder / "runs/found.search/trials").glob("*/report.json"):
+        assert json.loads(file.read_text())["provenance"]["data"]["examples"] == 200
+    assert store.verify(folder / "runs/found") == []
+
+
+def test_it_is_an_ordinary_recipe(searched, cli):
+    folder, _, _, _ = searched
+    chosen = folder / "runs/found.search/chosen.yaml"
+    tree = yaml.safe_load(chosen.read_text())
+    assert "search" not in tree
+    assert tree["dataset"]["evaluation"] == "test.jsonl[:150]"
+    assert cli("validate", chosen).returncode == 0
+    assert list(folder.glob("runs/found.search/front-*.yaml"))
+
+
+def test_the_page_shows_what_was_tried(searched):
+    folder, _, again, _ = searched
+    for text in ((folder / "runs/found/report.html").read_text(), (folder / "runs/found/report.md").read_text()):
+        assert "What the search tried" in text
+        assert "steps.0.keep" in text
+    assert "what the search tried: 3 trials by tpe" in again.stdout
+
+
+def test_the_same_command_again_finds_all_done(searched):
+    folder, _, _, third = searched
+    assert third.returncode == 0, third.stderr
+    assert json.loads(third.stdout) == json.loads((folder / "runs/found/report.json").read_text())
+    assert third.stderr == ""
+
+
+def test_another_search_in_the_same_folder_is_refused(searched, cli, monkeypatch):
+    folder, _, _, _ = searched
+    monkeypatch.chdir(folder)
+    done = cli("search", "open.yaml", "--trials", "2", "--set", "steps.1.sparsity=0.2")
+    assert done.returncode == 2
+    assert "holds the trials of another search" in done.stderr
+    assert "--fresh" in done.stderr
+
+
+def test_auto_says_which_target_cannot_be_met_and_how_near_it_came(sentiment, tmp_path, cli, monkeypatch):
+    text = RECIPE.format(model=sentiment / "model", data=sentiment)
+    text = text.replace("{choose: [2, 9]}", "3").replace("{search: [0.1, 0.4]}\n    optional: true", "0.2")
+    text = text.replace("max_drop: 0.2}", "max_drop: 0.2}, {metric: size, max_ratio: 0.01}")
+    (tmp_path / "recipe.yaml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    done = cli("search", "--auto", "recipe.yaml", "--trials", "2")
+    assert done.returncode == 3, done.stderr
+    assert "no trial of 2 meets every target" in done.stdout
+    assert "size max_ratio 0.01 (checkpoint): off by" in done.stdout
+    assert "nothing was judged on the evaluation split" in done.stdout
+    assert not (tmp_path / "runs/found").exists()
