@@ -1,6 +1,6 @@
 """Untrained models of every family with a few blocks, seeded; their outputs hang on all their weights."""
 
-from tests import questions, tagged
+from tests import questions, tagged, written
 from tests.conftest import tokenizer
 
 BLOCKS = 4
@@ -53,6 +53,11 @@ TAGGED = {"bert-tags": ("Bert", {**ENCODER, "max_position_embeddings": 96, "num_
 ASKED = {"bert-qa": ("Bert", {**ENCODER, "max_position_embeddings": 64})}
 MASKED = {"bert-mask": ("Bert", {**ENCODER, "max_position_embeddings": 96})}
 PAIRED = {"bert-pairs": ("Bert", {**ENCODER, "max_position_embeddings": 64})}
+WRITERS = {
+    "t5-writes": ("T5", {**T5, "eos_token_id": 1, "num_layers": 3}),
+    "bart-writes": ("Bart", {**BART, "encoder_layers": 3, "decoder_layers": 3, "bos_token_id": 3, "eos_token_id": 1,
+                             "decoder_start_token_id": 1, "forced_eos_token_id": None}),
+}  # fmt: skip
 PICTURES = {
     "vit": ("ViT", IMAGES),
     "deit": ("DeiT", IMAGES),
@@ -67,6 +72,7 @@ KINDS = {
     "question-answering": "ForQuestionAnswering",
     "fill-mask": "ForMaskedLM",
     "sentence-similarity": "Model",
+    "translation": "ForConditionalGeneration",
     "image-classification": "ForImageClassification",
 }
 """What the classes of transformers are called after the family's name."""
@@ -78,7 +84,7 @@ def build(name, **more):
     import transformers
 
     torch.manual_seed(0)
-    prefix, fields = {**TEXTS, **TAGGED, **ASKED, **MASKED, **PAIRED, **PICTURES}[name]
+    prefix, fields = {**TEXTS, **TAGGED, **ASKED, **MASKED, **PAIRED, **WRITERS, **PICTURES}[name]
     if name not in PICTURES:
         fields = {"vocab_size": len(processor(name)), "num_labels": 2, "pad_token_id": 0, **fields}
     config = getattr(transformers, f"{prefix}Config")(**{**fields, **more})
@@ -101,12 +107,13 @@ def processor(name):
 
     if name in PICTURES:
         return transformers.ViTImageProcessorPil(size={"height": 8, "width": 8})
-    made = {**dict.fromkeys({**TAGGED, **MASKED}, tagged.tokenizer), **dict.fromkeys(ASKED, questions.tokenizer)}
+    made = {**dict.fromkeys({**TAGGED, **MASKED}, tagged.tokenizer), **dict.fromkeys(ASKED, questions.tokenizer),
+            **dict.fromkeys(WRITERS, written.tokenizer)}  # fmt: skip
     return made.get(name, tokenizer)()
 
 
 def task(name):
     """Name the task that a model is for."""
     groups = {"token-classification": TAGGED, "question-answering": ASKED, "fill-mask": MASKED,
-              "sentence-similarity": PAIRED, "image-classification": PICTURES}  # fmt: skip
+              "sentence-similarity": PAIRED, "translation": WRITERS, "image-classification": PICTURES}  # fmt: skip
     return next((each for each, names in groups.items() if name in names), "text-classification")

@@ -9,6 +9,7 @@ from typing import Any
 
 from compressit import provenance, ranks
 from compressit.cache import code
+from compressit.data import DatasetSpec
 from compressit.plan import Plan
 from compressit.steps import Need
 
@@ -53,7 +54,7 @@ def chain(
                 "models": [content(path) for path in config.models()],
                 "data": read,
                 "task": plan.written.recipe.task,
-                "fields": spec.task_fields() if spec and read else {},
+                "fields": _fields(spec) if spec and read else {},
                 "max_length": spec.max_length if spec and read else None,
                 "seed": plan.written.recipe.seed,
                 "device": device,
@@ -68,6 +69,11 @@ def chain(
 def key(made: Made) -> str:
     """Give the name that a checkpoint is kept under."""
     return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
+
+
+def _fields(spec: DatasetSpec) -> dict[str, Any]:
+    """Give what rows are read by; how a finished model is asked changes no step."""
+    return {name: value for name, value in spec.task_fields().items() if name != "generation"}
 
 
 def _versions() -> dict[str, str]:

@@ -9,12 +9,13 @@ import numpy as np
 
 from compressit import metrics
 from compressit.compare.runs import Run
+from compressit.data.spec import TASK_FIELDS
 from compressit.errors import IntegrityError
 from compressit.metrics import Evidence
 
 Facts = Mapping[str, str | int | None]
 
-READING = ("max_length", "packing", "stride", "max_answer", "labels")
+READING = ("max_length", *TASK_FIELDS, "labels")
 """Fields of a recipe's data set that decide what a model is given of a row, and how it is judged."""
 
 

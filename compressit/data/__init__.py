@@ -8,7 +8,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from compressit import tasks
-from compressit.data import answers, labels, places, scores, source, tags
+from compressit.data import answers, labels, places, references, scores, source, tags
 from compressit.data.spec import DatasetSpec
 from compressit.errors import DataError
 from compressit.registry import suggest
@@ -55,6 +55,8 @@ def rows(
         RetryableError: the hub is out of reach.
     """
     found, where = source.read(spec, split, base), places.where(spec, split, base)
+    # What a model reads to learn, or to be calibrated, has to be there as well.
+    labelled = labelled or tasks.decodes(task)
     roles = _columns(found, spec, task, labelled=labelled)
     found = found.select_columns(list(roles.values())).rename_columns(
         {column: role for role, column in roles.items() if column != role}
@@ -95,6 +97,8 @@ def _with_truth(
         return tags.to_ids(found, id2label, mapping, where, needed=labelled)
     if truth == "answers":
         return answers.laid_out(found, where, needed=labelled)
+    if tasks.decodes(task) and truth is not None:
+        return references.checked(found, truth, where, needed=labelled)
     if truth == "score":
         return scores.to_numbers(found, where, needed=labelled)
     if truth == "label" and "label" not in found.column_names:
@@ -103,14 +107,15 @@ def _with_truth(
 
 
 def batches(
-    rows: Dataset, model: Model, size: int, max_length: int | None = None
+    rows: Dataset, model: Model, size: int, max_length: int | None = None, **fields: Any
 ) -> Iterator[tuple[list[int], dict[str, Any]]]:
     """Prepare rows for a model and give them in padded batches of tensors, each with the places of its rows.
 
-    Texts of like lengths share a batch, so that little of it is padding.
+    Texts of like lengths share a batch, so that little of it is padding. `fields` are those of the data set that the
+    task reads texts by.
     """
     task = tasks.load(model.task)
-    prepared = task.prepare(rows, model.processor, max_length)
+    prepared = task.prepare(rows, model.processor, max_length, **fields)
     yield from batched(prepared, task.collate(model.processor), by_length(prepared), size)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +77,7 @@ def read(spec: DatasetSpec, split: str, base: Path) -> Dataset:
         whole = _file(one)
     else:
         whole = _open(str(place) if place.is_dir() else spec.path, spec, name)
+    whole = _flat(whole, spec)
     start, stop = (position(found[end], len(whole), default) for end, default in (("start", 0), ("stop", len(whole))))
     if start >= stop:
         raise DataError(f"split {split!r} of {spec.path} is empty: {name} has {len(whole)} examples")
@@ -85,7 +86,7 @@ def read(spec: DatasetSpec, split: str, base: Path) -> Dataset:
 
 
 def columns(spec: DatasetSpec, split: str, base: Path) -> list[str] | None:
-    """Name the columns of a split without opening it; None where that can't be told from the start of one file."""
+    """Name the columns of a split without opening it, and their fields; None where the start of one file can't tell."""
     one = file(spec, split, base)
     try:
         if one is None or READERS.get(one.suffix.lower()) not in ("csv", "json"):
@@ -97,7 +98,25 @@ def columns(spec: DatasetSpec, split: str, base: Path) -> list[str] | None:
     except (OSError, ValueError, csv.Error):
         return None
     whole = bool(rows) and all(isinstance(row, dict) for row in rows)
-    return list(dict.fromkeys(key for row in rows for key in row)) if whole else None
+    return list(dict.fromkeys(name for row in rows for name in _spelled(row))) if whole else None
+
+
+def _spelled(row: dict[str, Any]) -> Iterator[str]:
+    """Name what a row holds, fields of fields with a dot."""
+    for key, value in row.items():
+        yield key
+        if isinstance(value, dict):
+            yield from (f"{key}.{inner}" for inner in _spelled(value))
+
+
+def _flat(rows: Dataset, spec: DatasetSpec) -> Dataset:
+    """Make columns of the fields of columns, where the recipe names one."""
+    inside = [
+        name
+        for name in spec.columns.values()
+        if name not in rows.column_names and name.partition(".")[0] in rows.column_names
+    ]
+    return rows.flatten() if inside else rows
 
 
 def images(rows: Dataset, spec: DatasetSpec, base: Path) -> Dataset:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from compressit.spec import Location, Spec
 
+TASK_FIELDS = (
+    "packing", "stride", "max_answer", "prefix", "max_target", "source_language", "target_language", "generation",
+)  # fmt: skip
+"""Fields of a data set that only some tasks read."""
 SPLIT = re.compile(r"(?P<name>[^\[\]]+)(\[(?P<start>\d+%?)?:(?P<stop>\d+%?)?\])?")
 
 
@@ -19,6 +23,32 @@ def _checked(split: str) -> str:
 
 
 Split = Annotated[str, AfterValidator(_checked)]
+
+
+class Generation(Spec):
+    """How texts are generated, for summarization and translation: greedily or by beams, never drawn at random."""
+
+    num_beams: int | None = Field(default=None, ge=1, le=64)
+    """Beams that are followed side by side; 1 is greedy."""
+    max_new_tokens: int | None = Field(default=None, ge=1, le=100_000)
+    """Tokens of a text at most."""
+    min_new_tokens: int | None = Field(default=None, ge=0, le=100_000)
+    """Tokens of a text at least."""
+    length_penalty: float | None = Field(default=None, ge=-100, le=100)
+    """Power of the length that a beam's score is divided by: the higher, the longer the texts."""
+    no_repeat_ngram_size: int | None = Field(default=None, ge=0, le=1000)
+    """Length of pieces that a text may not repeat, in tokens; 0 for none."""
+    repetition_penalty: float | None = Field(default=None, gt=0, le=100)
+    """What a token's odds are divided by if it was there before; 1 for nothing."""
+    early_stopping: bool | None = None
+    """End as soon as there are as many whole texts as beams."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Generation:
+        least, most = self.min_new_tokens, self.max_new_tokens
+        if least is not None and most is not None and least > most:
+            raise ValueError(f"min_new_tokens {least} is beyond max_new_tokens {most}")
+        return self
 
 
 class DatasetSpec(Spec):
@@ -37,7 +67,8 @@ class DatasetSpec(Spec):
     evaluation: Split
     """Split that the original and every artifact are judged on; keep it apart from the other two."""
     columns: dict[str, str] = Field(default_factory=dict)
-    """The data's column for each role of the task, such as `text: sentence` (default: the role's own name)."""
+    """The data's column for each role of the task, such as `text: sentence` (default: the role's own name); a field of
+    a column is `translation.de`."""
     labels: dict[str, str] | None = None
     """The model's label for each label of the data, where their names differ."""
     max_length: int | None = Field(default=None, ge=1)
@@ -51,7 +82,21 @@ class DatasetSpec(Spec):
     max_answer: int | None = Field(default=None, ge=1)
     """Tokens of an answer at most, for question-answering (default: 30)."""
 
-    def task_fields(self) -> dict[str, str | int]:
-        """Give the fields that only some tasks read, where they are set."""
-        fields = {"packing": self.packing, "stride": self.stride, "max_answer": self.max_answer}
+    prefix: str | None = Field(default=None, min_length=1, max_length=1000)
+    """What is put before each text, for summarization and translation, such as T5's "summarize: "."""
+    max_target: int | None = Field(default=None, ge=2)
+    """Tokens at which summaries and translations are cut to learn from (default: as texts are)."""
+    source_language: str | None = None
+    """Language of the texts, for translation, as a tokenizer of many languages calls it: `eng_Latn`, `en_XX`."""
+    target_language: str | None = None
+    """Language of the translations, likewise."""
+    generation: Generation | None = None
+    """How summaries and translations are generated to be judged (default: as the model's generation_config.json says,
+    and 128 new tokens where it sets no limit)."""
+
+    def task_fields(self) -> dict[str, Any]:
+        """Give the fields that only some tasks read, where they are set, as plain values."""
+        fields = {name: getattr(self, name) for name in TASK_FIELDS}
+        if self.generation is not None:
+            fields["generation"] = self.generation.model_dump(exclude_none=True)
         return {name: value for name, value in fields.items() if value is not None}

@@ -65,7 +65,7 @@ class Setting:
     seed: int
     max_length: int | None = None
     trust_remote_code: bool = False
-    fields: Mapping[str, str | int] = field(default_factory=dict)
+    fields: Mapping[str, Any] = field(default_factory=dict)
     on_disk: str | None = None
     kept: str | None = None
 

@@ -29,13 +29,14 @@ class Examples:
         self.length, self.fields = setting["max_length"], setting["fields"]
         self.prepared = self.task.prepare(self.rows, self.processor, self.length, **self.fields)
         self.collate = self.task.collate(self.processor)
+        self.manner = tasks.manner(setting["task"], self.processor, self.fields)
 
     def batches(self, order: list[int], size: int) -> Iterator[tuple[list[int], dict[str, Any], Any]]:
         """Give (places, numpy batch, labels) in a given order."""
         for places, batch in data.batched(self.prepared, self.collate, order, size):
             arrays = {name: value.numpy() for name, value in batch.items()}
             labels = arrays.pop("labels")
-            yield places, arrays, labels
+            yield places, {**arrays, **self.manner}, labels
 
     def timed(self, points: list[float]) -> Batch:
         """Give what is run for a timing: one batch of the prepared rows that lie at points from 0 to 1.

@@ -19,6 +19,7 @@ Optional are `RANGE`, its least and greatest value; `details(evidence, config)`,
 `ON_EXAMPLES`, for an exact figure that still needs examples; and `PER_TOKEN`, for one that counts a language model's
 tokens and says nothing where those are not what they were. So are `ready(config)` and `fits(config, labels)`, which is
 given the model's labels by id: they are called before a run begins, and raise where the metric could not be measured.
+`described(config)` says how a library that computes the figure describes what it does, for the report.
 `IN_MEMORY` marks a figure that weights read from disk would falsify, as they would every timed one. `VERSION` (default
 1) rises when the same evidence comes to another value: runs of two versions are not compared.
 """
@@ -35,7 +36,7 @@ from pydantic import Field
 
 from compressit import registry
 from compressit.errors import RecipeError
-from compressit.outputs import Answers, MaskedTokens, Output, Pairs, Predictions, Tags, TokenScores
+from compressit.outputs import Answers, MaskedTokens, Output, Pairs, Predictions, Tags, Texts, TokenScores
 from compressit.runtimes import Facts
 from compressit.spec import Spec
 
@@ -54,8 +55,10 @@ __all__ = [
     "Pairs",
     "Predictions",
     "Tags",
+    "Texts",
     "Timings",
     "TokenScores",
+    "described",
     "fits",
     "load",
     "names",
@@ -170,6 +173,12 @@ def naming(roles: Sequence[str]) -> str:
     """Say how a recipe names the columns of roles."""
     columns = ", ".join(f"{role}: COLUMN" for role in roles)
     return f"name the column in the recipe's dataset: columns: {{{columns}}}"
+
+
+def described(configs: Sequence[MetricConfig]) -> dict[str, str]:
+    """Say of each metric that a library computes, by the name it goes by, how that describes what it does."""
+    modules = {config: getattr(load(config.metric), "described", None) for config in configs}
+    return {config.key: describe(config) for config, describe in modules.items() if describe is not None}
 
 
 def version(name: str) -> int:

@@ -1,10 +1,20 @@
-"""Share of predictions, of classes, tags, tokens or answers, that are the original's too; needs no labels."""
+"""Share of predictions, of classes, tags, tokens, answers or texts, that are the original's too; needs no labels."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from compressit.metrics import Answers, Evidence, Kind, MaskedTokens, MetricConfig, Predictions, Tags, TokenScores
+from compressit.metrics import (
+    Answers,
+    Evidence,
+    Kind,
+    MaskedTokens,
+    MetricConfig,
+    Predictions,
+    Tags,
+    Texts,
+    TokenScores,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,7 +23,7 @@ if TYPE_CHECKING:
 KIND = Kind.MEAN
 BETTER = "higher"
 UNIT = ""
-READS = (Answers, Predictions, Tags, TokenScores, MaskedTokens)
+READS = (Answers, Predictions, Tags, Texts, TokenScores, MaskedTokens)
 RANGE = (0, 1)
 TO_ORIGINAL = True
 PER_TOKEN = True

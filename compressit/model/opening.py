@@ -129,6 +129,10 @@ def processor(folder: Path, task: str, *, trust_remote_code: bool = False) -> An
         if limit is not None and getattr(opened, "model_max_length", 0) > limit:
             # Many tokenizers don't say how much their model takes.
             opened.model_max_length = limit
+    inform = getattr(tasks.load(task), "inform", None)
+    if inform is not None:
+        with explained(folder):
+            inform(opened, config, folder)
     return opened
 
 

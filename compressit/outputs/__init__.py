@@ -7,6 +7,18 @@ from compressit.outputs.output import Asked, Change, Output
 from compressit.outputs.pairs import Pairs
 from compressit.outputs.predictions import Predictions
 from compressit.outputs.tags import Tags
+from compressit.outputs.texts import Texts
 from compressit.outputs.tokens import MaskedTokens, TokenScores
 
-__all__ = ["Answers", "Asked", "Change", "MaskedTokens", "Output", "Pairs", "Predictions", "Tags", "TokenScores"]
+__all__ = [
+    "Answers",
+    "Asked",
+    "Change",
+    "MaskedTokens",
+    "Output",
+    "Pairs",
+    "Predictions",
+    "Tags",
+    "Texts",
+    "TokenScores",
+]

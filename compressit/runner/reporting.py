@@ -77,7 +77,7 @@ def _provenance(work: Work, protocol: Mapping[str, str | int]) -> report.Provena
     if spec is not None:
         seen = {"source": spec.path, "split": spec.evaluation}
         seen |= {"examples": len(work.rows[EVALUATION]), "sha256": work.digests[EVALUATION]}
-        seen |= protocol
+        seen |= {**protocol, **metrics.described(work.plan.metrics)}
         seen |= {f"also in {use}": count for use, count in leaks.count(work.rows).items()}
     return report.Provenance(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from compressit import cache, machine, ranks, steps, store
+from compressit import cache, machine, ranks, steps, store, tasks
 from compressit.errors import CompressitError, StepError
 from compressit.model import Model, snapshot
 from compressit.recipe import quantities
@@ -74,6 +74,7 @@ def do(work: Work, number: int, model: Model, scratch: Path) -> StepRecord:
         progress=work.progress,
         scratch=scratch,
         max_length=work.setting.max_length,
+        fields=tasks.read_by(work.recipe.task, work.setting.fields),
         curve=functools.partial(work.progress.curve, work.label(number)),
         processes=ranks.count() if config.together else 1,
     )

@@ -18,7 +18,6 @@ from compressit import registry
 from compressit.errors import MissingExtra, StepError
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 Batch = Mapping[str, Any]
@@ -28,8 +27,8 @@ Batch = Mapping[str, Any]
 class Session(Protocol):
     """An opened artifact."""
 
-    def __call__(self, batch: Batch) -> NDArray[np.float32]:
-        """Run one collated batch; give what the task reads of it, such as logits (examples, classes)."""
+    def __call__(self, batch: Batch) -> NDArray[Any]:
+        """Run one collated batch; give what the task reads of it, such as logits (examples, classes), or texts."""
 
 
 @dataclass(frozen=True)

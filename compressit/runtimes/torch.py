@@ -29,19 +29,20 @@ def open(folder: Path, task: str, device: str, trust_remote_code: bool = False, 
     import torch
 
     if scratch is None:
-        module = model.load(folder, task, device=device, trust_remote_code=trust_remote_code).module
+        opened = model.load(folder, task, device=device, trust_remote_code=trust_remote_code)
     else:
-        module = mapped.load(folder, task, scratch, trust_remote_code=trust_remote_code).module.to(device)
+        opened = mapped.load(folder, task, scratch, trust_remote_code=trust_remote_code)
+    module = opened.module.to(device)
     if getattr(module.config, "use_cache", False):
-        # Nothing is generated: what was read need not be kept.
+        # Of one pass nothing need be kept; who generates asks for it.
         module.config.use_cache = False
-    takes, read = signature(module.forward).parameters, tasks.reader(task, folder)
+    takes, ask = signature(module.forward).parameters, tasks.asker(task, opened.processor, folder)
 
     def run(batch: Batch) -> Any:
         with torch.inference_mode():
             known = {name: array for name, array in batch.items() if name in takes or name not in OPTIONAL}
             inputs = {name: torch.from_numpy(array).to(device) for name, array in known.items()}
-            return read(module(**inputs), inputs).float().cpu().numpy()
+            return ask(module, inputs)
 
     return run
 

@@ -112,7 +112,7 @@ class Wanted:
         data: File or folder of the fresh data, or a hub id.
         columns: The data's column by role, where it is not that of the recipe.
         labels: The model's label for each label of the data, likewise.
-        max_drop: What a score may lie below the reported one.
+        max_drop: What a score may lie below the reported one, as a share of the greatest it can be.
         max_ratio: By what factor any other figure may be worse.
     """
 
@@ -291,11 +291,13 @@ def _against(
     module: Any = metrics.load(config.metric)
     shown = f"{show(now[0], module.UNIT)} here, {show(then[0], module.UNIT)} reported"
     if module.BETTER == "higher" and all(map(math.isfinite, getattr(module, "RANGE", (math.inf,)))):
-        target = Target.model_validate({"metric": config.key, "max_drop": wanted.max_drop})
+        # Some scores, such as BLEU, go to 100.
+        allowed = wanted.max_drop * max(1.0, module.RANGE[1])
+        target = Target.model_validate({"metric": config.key, "max_drop": allowed})
         bound = statistics.unpaired_difference(*now, *then)
         found = verdicts.verdict(target, config, name, now[0] - then[0], bound)
-        needed = statistics.examples_needed_unpaired(*now, count, *then, wanted.max_drop)
-        why = f"{shown}; {verdicts.dropped(bound, found.outcome)}, {wanted.max_drop:.4f} is allowed"
+        needed = statistics.examples_needed_unpaired(*now, count, *then, allowed)
+        why = f"{shown}; {verdicts.dropped(bound, found.outcome)}, {allowed:.4f} is allowed"
     else:
         higher = module.BETTER == "higher"
         limit = {"min_ratio": 1 / wanted.max_ratio} if higher else {"max_ratio": wanted.max_ratio}

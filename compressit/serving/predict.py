@@ -99,6 +99,7 @@ class _Answerer:
         spec = run.recipe.dataset
         self.length = spec.max_length if spec is not None else None
         self.fields = spec.task_fields() if spec is not None else {}
+        self.manner = tasks.manner(self.name, self.processor, self.fields)
         labels = model.labels(folder, trust_remote_code=wanted.trust_remote_code)
         own = getattr(self.task, "classes", None)
         self.names = own(self.processor) if own else [labels[index] for index in sorted(labels)]
@@ -141,11 +142,11 @@ class _Answerer:
         size = self.batch_size
         if size > 1:
             (_, longest), *_ = data.batched(prepared, self.collate, order[-1:], 1)
-            size = affordable(session(_arrays(longest)[0]), size)
+            size = affordable(session({**_arrays(longest)[0], **self.manner}), size)
         kept: dict[str, list[Any]] = {}
         for places, batch in data.batched(prepared, self.collate, order, size):
             arrays, labels = _arrays(batch)
-            for name, values in self.task.OUTPUT.kept(session(arrays), labels).items():
+            for name, values in self.task.OUTPUT.kept(session({**arrays, **self.manner}), labels).items():
                 laid = kept.setdefault(name, [None] * len(order))
                 for place, value in zip(places, values, strict=True):
                     laid[place] = value

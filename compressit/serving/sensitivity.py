@@ -84,10 +84,11 @@ def measure(run: Finished, wanted: Wanted, progress: Progress) -> Sensitivity:
         with redirect_stderr(io.StringIO()):
             before, after = (_open(folder, run.report.task, device, wanted) for folder in (source, checkpoint))
             split, rows = _rows(spec, run, before, wanted.rows)
-            _wake(after, rows, spec.max_length, device)
+            fields = tasks.read_by(before.task, spec.task_fields())
+            _wake(after, rows, spec.max_length, device, fields)
         dropped = any(step.step == "drop_layers" for step in run.report.steps)
         parts = swapping.parts(run.report.layers, before, after, dropped=dropped)
-        prepared = tasks.load(before.task).prepare(rows, before.processor, spec.max_length)
+        prepared = tasks.load(before.task).prepare(rows, before.processor, spec.max_length, **fields)
         # A row may be a whole book, and become many windows.
         return _measured(before, after, parts, _spread(prepared, wanted.rows), split, progress)
 
@@ -200,12 +201,12 @@ def _spread(rows: Dataset, count: int) -> Dataset:
     return rows.select(range(0, len(rows), max(1, len(rows) // count))[:count])
 
 
-def _wake(after: Model, rows: Dataset, max_length: int | None, device: str) -> None:
+def _wake(after: Model, rows: Dataset, max_length: int | None, device: str, fields: dict[str, Any]) -> None:
     """Run a checkpoint once, as it reads: integers become weights at the first call."""
     import torch
 
     with torch.no_grad():
-        _, batch = next(data.batches(rows.select([0]), after, 1, max_length))
+        _, batch = next(data.batches(rows.select([0]), after, 1, max_length, **fields))
         said(after, _on(batch, device)[0])
 
 

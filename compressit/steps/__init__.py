@@ -9,11 +9,11 @@ not as the step promised.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from compressit import registry
 from compressit.errors import StepError
@@ -105,8 +105,8 @@ class StepConfig(Spec):
     def models(self) -> tuple[str, ...]:
         """Name the other models that these settings name."""
         named: list[str] = []
-        for field in self.refers_to:
-            value = getattr(self, field)
+        for name in self.refers_to:
+            value = getattr(self, name)
             named += () if value is None else (value,) if isinstance(value, str) else value
         return tuple(named)
 
@@ -160,6 +160,7 @@ class StepContext:
         device: Where the model is: "cpu", "cuda", ...
         scratch: A folder of the step's own; what a killed step left in it is there again when it is tried again.
         max_length: Tokens at which a text is cut; None for the model's own limit.
+        fields: Those of the data set that the task reads texts by.
         student: Opens the model behind an id, folder or demo name to be trained for these labels, and names what of it
             has learned nothing; None where there is nowhere to look.
         curve: Told figures of a training, such as the loss, after so many of its updates.
@@ -174,6 +175,7 @@ class StepContext:
     progress: Progress
     scratch: Path
     max_length: int | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
     student: Callable[[str, Mapping[int, str]], tuple[Model, list[str]]] | None = None
     curve: Callable[[int, Mapping[str, float]], None] = _untold
     processes: int = 1

@@ -37,7 +37,7 @@ def many(task: str) -> bool:
 def live(task: str) -> bool:
     """Say whether a teacher answers batch by batch: there would be too many logits to keep, or they name tokens."""
     paired: bool = tasks.load(task).OUTPUT.PAIRED
-    return paired or tasks.places(task)
+    return paired or tasks.places(task) or tasks.decodes(task)
 
 
 def by_labels(model: Model) -> Objective:
@@ -67,7 +67,9 @@ def teach(teacher: Model, student: Model, context: StepContext, batch_size: int 
     assert context.train is not None, "the plan refuses training without a training split"
     task, kind = tasks.load(teacher.task), worth(teacher.task)
     order = kind.order(teacher, student)
-    own, other = (task.prepare(context.train, each.processor, context.max_length) for each in (student, teacher))
+    own, other = (
+        task.prepare(context.train, each.processor, context.max_length, **context.fields) for each in (student, teacher)
+    )
     collate, answers = task.collate(teacher.processor), {}
     places = data.by_length(other)
     batches = [places[start : start + batch_size] for start in range(0, len(places), batch_size)]

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from compressit import data
 from compressit.model import Model
 from compressit.steps import StepContext
+
+if TYPE_CHECKING:
+    import torch
 
 
 def batches(model: Model, size: int, context: StepContext, what: str) -> Iterator[tuple[dict[str, Any], Any]]:
     """Give the inputs of a batch and its labels, where the model is; `what` is measured, for who watches."""
     assert context.calibration is not None, "the plan refuses to measure without calibration data"
     with context.progress.bar(what, len(context.calibration)) as advance:
-        for places, batch in data.batches(context.calibration, model, size, context.max_length):
+        for places, batch in data.batches(context.calibration, model, size, context.max_length, **context.fields):
             on = {key: value.to(context.device) for key, value in batch.items()}
             yield {key: value for key, value in on.items() if key != "labels"}, on.get("labels")
             advance(len(places))
+
+
+def real(inputs: Mapping[str, torch.Tensor], name: str) -> torch.Tensor | None:
+    """Mark the positions of a batch that are no padding, as a block or matrix of that name sees them; None for images.
+
+    A decoder that is given a text of its own has other positions than the encoder before it.
+    """
+    own = inputs.get("decoder_attention_mask") if ".decoder." in f".{name}" else None
+    mask = inputs.get("attention_mask") if own is None else own
+    return None if mask is None else mask.bool()

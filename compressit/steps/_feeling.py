@@ -67,7 +67,7 @@ def _prices(
 
     assert context.calibration is not None, "asked for by the step"
     task: Any = tasks.load(model.task)
-    prepared = task.prepare(context.calibration, model.processor, context.max_length)
+    prepared = task.prepare(context.calibration, model.processor, context.max_length, **context.fields)
     most = TEXTS if many(model.task) else ROWS
     places = list(range(0, len(prepared), max(1, len(prepared) // most))[:most])
     apart, collate = worth(model.task).apart, task.collate(model.processor)

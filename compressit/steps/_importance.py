@@ -14,7 +14,7 @@ from compressit.model import Model
 from compressit.model.matrices import Matrix, matrices
 from compressit.steps import StepContext
 from compressit.steps._answers import many, said, worth
-from compressit.steps._calibration import batches
+from compressit.steps._calibration import batches, real
 from compressit.steps._experts import See, routed
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def _squares(watched: _Inputs, batch_size: int, context: StepContext) -> list[to
     model, parts = watched.model, watched.parts
     sums = [torch.zeros(each.count * each.each) for each in parts]
     seen = [0] * len(parts)
-    real: list[torch.Tensor | None] = [None]
+    given: dict[str, torch.Tensor] = {}
 
     def add(index: int, rows: torch.Tensor) -> None:
         sums[index] += rows.float().square().sum(0).cpu()
@@ -203,21 +203,21 @@ def _squares(watched: _Inputs, batch_size: int, context: StepContext) -> list[to
 
     def watch(index: int) -> Callable[..., None]:
         def hook(module: Any, args: Any) -> None:
-            inputs, mask = args[0], real[0]
+            inputs, mask = args[0], real(given, parts[index].matrix)
             same = mask is not None and inputs.shape[:-1] == mask.shape
             add(index, inputs[mask] if same else inputs.reshape(-1, inputs.shape[-1]))
 
         return hook
 
     def see(index: int, inputs: torch.Tensor, tokens: torch.Tensor, whole: int) -> None:
-        mask = real[0]
+        mask = real(given, parts[index].matrix)
         same = mask is not None and mask.numel() == whole
         add(index, inputs[mask.flatten()[tokens]] if mask is not None and same else inputs)
 
     with watched.watched(watch, see), torch.no_grad():
         for inputs, _ in batches(model, batch_size, context, "importance"):
-            mask = inputs.get("attention_mask")
-            real[0] = mask.bool() if mask is not None else None
+            given.clear()
+            given.update(inputs)
             model.module(**inputs)
     return [total / max(1, count) for total, count in zip(sums, seen, strict=True)]
 

@@ -36,7 +36,7 @@ def batch(model: Model, size: int, length: int, context: StepContext) -> dict[st
 
     assert context.calibration is not None, "the plan refuses to measure without calibration data"
     rows = context.calibration.select(range(min(size, len(context.calibration))))
-    places, found = next(data.batches(rows, model, size, context.max_length))
+    places, found = next(data.batches(rows, model, size, context.max_length, **context.fields))
     again = torch.arange(size) % len(places)
     longest = getattr(model.processor, "model_max_length", length)
 
@@ -54,8 +54,9 @@ def batch(model: Model, size: int, length: int, context: StepContext) -> dict[st
         ids = inputs["input_ids"]
         ids[ids == end] = (end + 1) % model.module.config.vocab_size
         ids[:, -1] = end
-    if "attention_mask" in inputs:
-        inputs["attention_mask"] = torch.ones_like(inputs["attention_mask"])
+    for name in inputs:
+        if name.endswith("attention_mask"):
+            inputs[name] = torch.ones_like(inputs[name])
     return {name: value.to(context.device) for name, value in inputs.items()}
 
 

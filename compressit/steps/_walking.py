@@ -147,7 +147,7 @@ def each_block(
     outside = [name for name in chosen if not name.startswith(blocks)]
     if outside:
         raise RecipeError(f"{outside[0]} lies outside the blocks, where {config.step} does not come", hint="exclude it")
-    batches = samples(context.calibration, model, context.max_length)
+    batches = samples(context.calibration, model, context.max_length, **context.fields)
     places = () if config.special_tokens else ordinary(batches, model)
     yield from walk(model, batches, chosen, context.scratch, replace(how, places=places))
 

@@ -33,7 +33,7 @@ from compressit.model import Model
 from compressit.model.skipping import noting, skipping
 from compressit.steps import Dial, Fact, Need, Notes, StepConfig, StepContext
 from compressit.steps._answers import said, worth
-from compressit.steps._calibration import batches
+from compressit.steps._calibration import batches, real
 from compressit.weights import Weight, Weights
 
 MEASURED = ("influence", "divergence")
@@ -199,26 +199,26 @@ def measure_influence(model: Model, config: Config, context: StepContext) -> lis
 
     blocks = model.blocks()
     sums, seen = torch.zeros(len(blocks), dtype=torch.float64), torch.zeros(len(blocks), dtype=torch.float64)
-    real: Any = None
+    given: dict[str, Any] = {}
 
-    def watch(index: int) -> Any:
+    def watch(index: int, name: str) -> Any:
         def hook(block: Any, args: Any, kwargs: Any, output: Any) -> None:
             before = args[0] if args else kwargs["hidden_states"]
             after = output[0] if isinstance(output, tuple) else output
             cosine = torch.cosine_similarity(before.float(), after.float(), dim=-1)
-            # A decoder behind an encoder reads the same tokens, one later: as many positions are real.
-            cosine = cosine[real] if real is not None else cosine
+            # A classifier's decoder reads the same tokens, one later: as many positions are real.
+            here = real(given, name)
+            cosine = cosine[here] if here is not None else cosine
             sums[index] += cosine.sum().item()
             seen[index] += cosine.numel()
 
         return hook
 
-    hooks = [block.register_forward_hook(watch(i), with_kwargs=True) for i, (_, block) in enumerate(blocks)]
+    hooks = [block.register_forward_hook(watch(i, name), with_kwargs=True) for i, (name, block) in enumerate(blocks)]
     try:
         with torch.no_grad():
             for inputs, _ in batches(model, config.batch_size, context, "influence"):
-                mask = inputs.get("attention_mask")
-                real = mask.bool() if mask is not None else None
+                given = inputs
                 model.module(**inputs)
     finally:
         for hook in hooks:

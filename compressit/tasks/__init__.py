@@ -30,6 +30,13 @@ These are optional:
 * `asked(rows, processor, max_length)`: `prepare` for rows that nobody has an answer to (default: `prepare` itself);
 * `unfit(row, processor)`: why such a row can't be answered, None where it can;
 * `classes(processor)`: what the model's classes are called, where that is not in its config;
+* `DECODES`: whether the model is given what is right, too, token by token, as a decoder is when it learns: no row may
+  lack it but one that is to be predicted, and a teacher answers batch by batch;
+* `READ_BY`: those of `FIELDS` that decide how a model reads, so that `prepare` is given them in training, too;
+* `inform(processor, config, folder)`: tells the processor what of a model's folder the task needs besides;
+* `manner(processor, **fields)`: arrays of one element, by name, that go with each batch that is judged and say how the
+  model is asked;
+* `asker(processor)`: what asks a module about a batch's tensors, where that is more than one pass;
 * `ELSEWHERE`: where a model of the task is put to use, where that is not `compressit predict`.
 
 Where a row gives several examples, or several rows one, `prepare` adds a column `example` that numbers them from 0.
@@ -42,16 +49,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from compressit import registry
 
 if TYPE_CHECKING:
     import torch
     from datasets import Dataset
+    from numpy.typing import NDArray
 
 Reader = Callable[[Mapping[str, "torch.Tensor"], Mapping[str, "torch.Tensor"]], "torch.Tensor"]
 """(outputs of a model by name, its inputs) -> what it is judged by."""
+Asker = Callable[[Any, Mapping[str, "torch.Tensor"]], "NDArray[Any]"]
+"""(module, a batch's tensors) -> what it says of each example."""
 
 
 OUT_OF_REACH = -1e9
@@ -96,6 +106,33 @@ def reader(name: str, folder: Path) -> Reader:
         return parts[0] if len(parts) == 1 else torch.stack(parts, -1)
 
     return read
+
+
+def decodes(name: str) -> bool:
+    """Say whether a task's models are given what is right, too, when they learn."""
+    found: bool = getattr(load(name), "DECODES", False)
+    return found
+
+
+def read_by(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Pick those fields of a data set that decide how a task's models read, and not only how they are judged."""
+    wanted: tuple[str, ...] = getattr(load(name), "READ_BY", ())
+    return {field: value for field, value in fields.items() if field in wanted}
+
+
+def manner(name: str, processor: Any, fields: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """Give what goes with each batch that is judged and says how the model is asked: arrays of one element."""
+    say: Callable[..., dict[str, NDArray[Any]]] = getattr(load(name), "manner", lambda processor, **fields: {})
+    return say(processor, **fields)
+
+
+def asker(name: str, processor: Any, folder: Path) -> Asker:
+    """Give what asks a model about a batch: by itself one pass, of which the task reads what it is judged by."""
+    make: Callable[[Any], Asker] | None = getattr(load(name), "asker", None)
+    if make is not None:
+        return make(processor)
+    read = reader(name, folder)
+    return lambda module, inputs: read(module(**inputs), inputs).float().cpu().numpy()
 
 
 def judged_by(name: str) -> tuple[str | None, ...]:

@@ -10,7 +10,7 @@ from compressit import model as models
 from compressit.data import DatasetSpec, rows
 from compressit.progress import Silent
 from compressit.steps import StepContext
-from tests import paired, questions, tagged, tiny
+from tests import paired, questions, tagged, tiny, written
 
 
 @pytest.fixture(scope="session")
@@ -56,6 +56,14 @@ def likes(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def translations(tmp_path_factory):
+    """Give a folder with a train.jsonl of texts and their translations."""
+    folder = tmp_path_factory.mktemp("translations")
+    written.write(folder, train=written.pairs(256, 1))
+    return folder
+
+
 @pytest.fixture
 def opened(family):
     """Open a tiny model of a family."""
@@ -63,11 +71,11 @@ def opened(family):
 
 
 @pytest.fixture
-def context(sentiment, tags, asked, likes, family, tmp_path):
+def context(sentiment, tags, asked, likes, translations, family, tmp_path):
     """Make a step's context for a model: 64 rows to train on, the same to calibrate with, seed 0."""
     numbers = itertools.count()
     folders = {"token-classification": tags, "question-answering": asked, "sentence-similarity": likes,
-               "fill-mask": tags}  # fmt: skip
+               "fill-mask": tags, "translation": translations}  # fmt: skip
 
     def made(model, *, count=64, teacher=None, seed=0):
         split = "train.jsonl"

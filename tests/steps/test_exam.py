@@ -19,7 +19,7 @@ from tests.conftest import linears
 
 STREAMING = [name for name in steps.names() if steps.load(name).Config.streams]
 FAMILIES = ["bert", "distilbert", "modernbert", "llama", "vit"]
-OTHER_TASKS = ["bert-tags", "bert-qa", "bert-pairs", "bert-mask"]
+OTHER_TASKS = ["bert-tags", "bert-qa", "bert-pairs", "bert-mask", "t5-writes", "bart-writes"]
 # Whether heads or neurons go is known when they are measured.
 ROUGHLY = {"prune_structured": 0.06}
 # Steps that have nothing to do but for what one before has done.

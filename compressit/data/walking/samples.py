@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 TOKENS, IMAGES = 2048, 16
 """About how many tokens, or how many images, are in a batch."""
 NOT_INPUTS = ("labels", "special_tokens_mask")
-MARKS = ("row", "words", "example", "begins", "ends")
+MARKS = ("row", "words", "example", "begins", "ends", "reference")
 """Columns of prepared rows that only say where these come from."""
 
 
-def samples(rows: Dataset, model: Model, max_length: int | None) -> list[dict[str, Any]]:
+def samples(rows: Dataset, model: Model, max_length: int | None, **fields: Any) -> list[dict[str, Any]]:
     """Prepare rows for the walk.
 
     Padding could be masked out of attention and out of every statistic; but a sum over more numbers is rounded
@@ -31,12 +31,13 @@ def samples(rows: Dataset, model: Model, max_length: int | None) -> list[dict[st
         rows: Columns named by role.
         model: Its task and processor prepare them.
         max_length: Tokens at which a text is cut.
+        fields: Those of the data set that the task reads texts by.
 
     Returns:
         Collated batches of tensors; no labels.
     """
     task = tasks.load(model.task)
-    prepared = task.prepare(tasks.singly(model.task, rows), model.processor, max_length)
+    prepared = task.prepare(tasks.singly(model.task, rows), model.processor, max_length, **fields)
     prepared = prepared.remove_columns([name for name in MARKS if name in prepared.column_names])
     by_shape: dict[Any, list[dict[str, Any]]] = defaultdict(list)
     for index in range(len(prepared)):
