@@ -18,6 +18,8 @@ from compressit.report import Report
 from compressit.report.files import RECIPE
 from compressit.store import owners
 
+TOLD = 300
+"""Characters of an engine's own word that are told."""
 TAIL = 4096
 """Bytes of a log that are looked at for its last line."""
 
@@ -118,7 +120,8 @@ def failed(task: Task, ended: Ended, made: Sequence[Path]) -> Standing:
 
 def lost(task: Task, made: Sequence[Path], why: str) -> Standing:
     """Say that whoever did a job is gone."""
-    return Standing(task, State.LOST, len(made), ExitCode.RETRY, why=why or "whoever did it is gone without a word")
+    short = " ".join(why.split())[:TOLD] or "whoever did it is gone without a word"
+    return Standing(task, State.LOST, len(made), ExitCode.RETRY, why=short)
 
 
 def stopped(task: Task, made: Sequence[Path]) -> Standing:

@@ -103,7 +103,7 @@ def _command() -> int:
         error.show()
         code = getattr(error, "exit_code", ExitCode.RECIPE)
     if code == ExitCode.INTERRUPTED:  # which typer may have made of the interrupt by itself
-        sys.stderr.write("interrupted; nothing was published. Run the same command again to go on\n")
+        sys.stderr.write("interrupted; nothing was published half done. Run the same command again to go on\n")
     return int(code or 0)
 
 
@@ -120,12 +120,12 @@ def _terminate(number: int, frame: FrameType | None) -> None:
     # Whoever ends a whole tree of processes may say so twice; tidying up is not to be interrupted.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if ranks.leads():
-        sys.stderr.write("terminated; nothing was published. Run the same command again to go on\n")
+        sys.stderr.write("terminated; nothing was published half done. Run the same command again to go on\n")
     sys.exit(int(ExitCode.TERMINATED))
 
 
 def _warn(number: int, frame: FrameType | None) -> None:
     """Stop before a scheduler takes the machine away, in time to say so."""
     if ranks.leads():
-        sys.stderr.write("stopped by SIGUSR1; nothing was published. Run the same command again to go on\n")
+        sys.stderr.write("stopped by SIGUSR1; nothing was published half done. Run the same command again to go on\n")
     sys.exit(int(ExitCode.RETRY))

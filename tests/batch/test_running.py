@@ -132,7 +132,14 @@ def test_a_cancelled_job_ends_and_is_taken_up_again(place, started, until, cli):
     assert driver.returncode == 130, said
     assert "fine-seed1: cancelled" in said
     assert [path.name for path in (place / "slow").iterdir()] == [".batches"]
-    # An interrupted batch ends its jobs, too, a second one goes on, and one that takes too long isn't tried again.
+    # An interrupted batch ends its jobs, too.
+    driver = started(*arguments, cwd=place)
+    until(lambda: list((place / "slow").glob(".fine-seed1.tmp-*")))
+    driver.send_signal(signal.SIGINT)
+    said = driver.communicate(timeout=120)[0]
+    assert driver.returncode == 130, said
+    assert [path.name for path in (place / "slow").iterdir()] == [".batches"]
+    # It goes on when it is run again, and what takes too long is not tried a second time.
     again = cli(*arguments, "--timeout", "1", "--on", "local:2", cwd=place)
     assert again.returncode == 5
     assert again.stdout.count("its time was over") == 2
