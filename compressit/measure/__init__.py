@@ -5,11 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -19,20 +15,12 @@ from typing import Any
 import numpy as np
 
 from compressit import tasks
-from compressit.errors import CompressitError, ExitCode, StepError
+from compressit.measure.processes import in_process
 from compressit.metrics import Output, Timings
 from compressit.runtimes import Facts
 
-CHILD = "compressit.measure.child"
 BATCH = 32
 """Examples at once while an artifact runs over the split."""
-QUIET = {
-    "TOKENIZERS_PARALLELISM": "false",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
-    # A spinning barrier of one runtime would slow the other, which is timed next to it.
-    "OMP_WAIT_POLICY": "PASSIVE",
-}
 
 
 @dataclass(frozen=True)
@@ -58,6 +46,7 @@ class Setting:
         fields: Fields of the data set that the task's `prepare` takes besides.
         on_disk: A folder for weights that are laid out anew, where weights stay on disk; None where memory holds them.
         kept: A folder in which what was measured outlives a killed run, on this machine; None where it needn't.
+        forks: The socket of a process that forks those which measure; None for one that is started each time.
     """
 
     task: str
@@ -68,6 +57,7 @@ class Setting:
     fields: Mapping[str, Any] = field(default_factory=dict)
     on_disk: str | None = None
     kept: str | None = None
+    forks: str | None = None
 
 
 @dataclass(frozen=True)
@@ -162,7 +152,7 @@ def _key(job: Mapping[str, Any]) -> str:
 
     def held(value: Any) -> Any:
         if isinstance(value, Mapping):
-            left_out = ("folder", "rows", "on_disk", "kept")
+            left_out = ("folder", "rows", "on_disk", "kept", "forks")
             return {name: held(inner) for name, inner in value.items() if name not in left_out}
         return value
 
@@ -180,34 +170,3 @@ def _timings(size: int, arrays: Mapping[str, Any]) -> Timings:
     artifact, baseline, again = (arrays[f"{role}_{size}"] for role in ("artifact", "baseline", "again"))
     # Where the artifact's runtime is torch, the original is timed once.
     return Timings(size, artifact, baseline, again, arrays.get(f"original_{size}", baseline))
-
-
-def in_process(job: Mapping[str, Any], scratch: str, what: str) -> dict[str, Any]:
-    """Have a fresh process do a job; give what it answers, besides the arrays that it leaves in `scratch`.
-
-    Raises:
-        CompressitError: of the kind that the process met; it says `what` was being done.
-    """
-    done = subprocess.run(
-        [sys.executable, "-m", CHILD, scratch],
-        input=json.dumps(job),
-        env={**os.environ, **QUIET},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    answer = Path(scratch) / "answer.json"
-    said: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8")) if answer.is_file() else {}
-    if done.returncode == 0 and "error" not in said:
-        return said
-    if "error" in said:
-        error = CompressitError(f"{what}: {said['error']}", hint=said["hint"])
-        error.exit_code = ExitCode(said["exit_code"])
-        raise error
-    if done.returncode == -signal.SIGKILL:
-        raise StepError(
-            f"{what} was killed, most likely for want of memory",
-            hint="free memory, or measure with a smaller batch_size",
-        )
-    tail = "\n".join(done.stderr.strip().splitlines()[-8:])
-    raise StepError(f"{what} failed (exit {done.returncode}):\n{tail}")

@@ -23,10 +23,9 @@ from compressit.measure.memory import Peak
 from compressit.runtimes import Batch, Session
 
 
-def main(scratch: Path) -> None:
-    """Do the job on standard input."""
+def do(job: Mapping[str, Any], scratch: Path) -> None:
+    """Do a job and leave the answer, or the error, in a folder."""
     warnings.simplefilter("ignore")
-    job = json.load(sys.stdin)
     try:
         answer = {"measure": measure, "time": time}[job["do"]](job, scratch)
     except CompressitError as error:
@@ -160,4 +159,4 @@ def _open(subject: Mapping[str, str], setting: Mapping[str, Any], scratch: Path)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    do(json.load(sys.stdin), Path(sys.argv[1]))

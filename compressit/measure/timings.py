@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from compressit.measure import Setting, Subject, in_process
+from compressit.measure import Setting, Subject
 from compressit.measure.interleaving import SECONDS
+from compressit.measure.processes import in_process
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -11,6 +11,7 @@ from compressit import cache, data, metrics, provenance, recipe, store, weights
 from compressit import model as models
 from compressit.checkpoint import broken
 from compressit.errors import IntegrityError, RecipeError
+from compressit.measure import processes
 from compressit.plan import Plan, refuse_quantized
 from compressit.progress import Progress
 from compressit.runner import leaks, room
@@ -37,6 +38,9 @@ def begin(
     started = time.monotonic()
     spec = plan.written.recipe.dataset
     chosen = provenance.device(device)
+    # A fork finds in memory what a process reads there first, and no fork may use a GPU that its origin has looked at.
+    forkable = chosen == "cpu" and not any(getattr(metrics.load(m.metric), "IN_MEMORY", False) for m in plan.metrics)
+    forks = stack.enter_context(processes.forks()) if forkable else None
     source = fetched(plan.model, plan.written.recipe.model.revision, trust, progress)
     refuse_quantized(weights.read(source), plan.model)
     rows = {}
@@ -86,6 +90,7 @@ def begin(
         made=tuple(made),
         unfinished=unfinished,
         started=started,
+        forks=forks,
     )
 
 

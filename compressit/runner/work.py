@@ -62,6 +62,7 @@ class Work:
         made: What makes each step's checkpoint.
         unfinished: A folder for what a killed run can go on from.
         fresh: Use nothing that an earlier run has left.
+        forks: The socket of the process that forks those which measure; None for one that is started each time.
     """
 
     plan: Plan
@@ -78,6 +79,7 @@ class Work:
     made: tuple[cache.Made, ...]
     unfinished: Path
     started: float
+    forks: str | None
 
     @property
     def recipe(self) -> recipe.Recipe:
@@ -107,6 +109,7 @@ class Work:
             fields=spec.task_fields() if spec else {},
             on_disk=str(self.scratch / "weights") if self.plan.on_disk else None,
             kept=str(self.unfinished / "measured"),
+            forks=self.forks,
         )
 
     def subject(self, folder: Path, runtime: str) -> Subject:

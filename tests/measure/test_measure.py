@@ -1,25 +1,33 @@
 """Measured as saved, in processes of their own, run by run beside the original."""
 
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+
 import numpy as np
+import psutil
 import pytest
 
 from compressit import data
 from compressit import model as models
 from compressit.data import DatasetSpec
-from compressit.errors import CompressitError, ExitCode
-from compressit.measure import Beside, Setting, Subject, measure
+from compressit.errors import CompressitError, ExitCode, StepError
+from compressit.measure import Beside, Setting, Subject, measure, processes
 from compressit.measure.memory import Peak
 
 TASK = "text-classification"
 
 
-@pytest.fixture(scope="module")
-def setting(sentiment, tmp_path_factory):
+@pytest.fixture(scope="module", params=["started", "forked"])
+def setting(request, sentiment, tmp_path_factory):
     spec = DatasetSpec(path=str(sentiment), evaluation="test.jsonl", columns={"text": "sentence"})
     rows = data.rows(spec, "test.jsonl[:50]", TASK, {0: "NEGATIVE", 1: "POSITIVE"}, sentiment)
     folder = tmp_path_factory.mktemp("rows")
     rows.save_to_disk(str(folder))
-    return Setting(TASK, str(folder), 0)
+    with processes.forks() if request.param == "forked" else nullcontext() as forks:
+        yield Setting(TASK, str(folder), 0, forks=forks)
 
 
 def test_predictions_come_in_the_order_of_the_rows(setting, sentiment):
@@ -55,6 +63,35 @@ def test_what_fails_in_the_other_process_fails_here_with_its_kind(setting, tmp_p
     with pytest.raises(CompressitError, match=r"measuring .* holds no tokenizer") as caught:
         measure(Subject(str(tmp_path), "torch"), setting)
     assert caught.value.exit_code is ExitCode.FAILED
+
+
+def test_what_breaks_the_other_process_is_told_with_its_last_words(setting, tmp_path):
+    with pytest.raises(StepError, match=r"(?s)measuring it failed \(exit 1\).*KeyError: 'dance'"):
+        processes.in_process({"do": "dance", "setting": {"forks": setting.forks}}, str(tmp_path), "measuring it")
+
+
+def test_a_kill_is_told_apart_and_harms_nobody_else(setting, sentiment):
+    original = Subject(str(sentiment / "model"), "torch")
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(measure, original, setting)
+        at_work = at_work_on(setting)
+        second = pool.submit(measure, original, setting)
+        os.kill(at_work, signal.SIGKILL)
+        with pytest.raises(StepError, match="killed, most likely for want of memory"):
+            first.result(60)
+        assert second.result(60).facts.parameters > 0
+
+
+def at_work_on(setting):
+    """Wait for a process that measures, and give its number."""
+    for _ in range(600):
+        below = psutil.Process().children(recursive=True)
+        forking = [each for each in below if "compressit.measure.forking" in each.cmdline()]
+        found = [each for each in below if each.parent() in forking] if setting.forks else below
+        if found:
+            return found[0].pid
+        time.sleep(0.02)
+    raise AssertionError("nobody measures")
 
 
 def test_the_peak_sees_what_was_taken_and_given_back():
