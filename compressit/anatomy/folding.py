@@ -98,6 +98,12 @@ def folds(module: Any, block_name: str) -> list[Fold]:
     tied = getattr(module, "all_tied_weights_keys", None) or {}
     for fold in found:
         for side in (*fold.gives, *fold.reads):
+            if side.tensor not in state:
+                owner = side.tensor.rpartition(".")[0]
+                raise StepError(
+                    f"{owner} has no weights of its own that a scale could be folded into",
+                    hint="scale before layers are put in the place of others",
+                )
             if uses[id(state[side.tensor])] > 1 or side.tensor in {*tied.keys(), *tied.values()}:
                 raise StepError(
                     f"{side.tensor} is tied to another tensor, and no scale can be folded into both",

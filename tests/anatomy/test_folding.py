@@ -76,6 +76,14 @@ def test_tied_tensors_are_refused():
         anatomy.folds(module, "model.layers.0")
 
 
+def test_layers_that_are_two_are_refused():
+    module = tiny.build("llama")
+    name = "model.layers.0.mlp.up_proj"
+    anatomy.factoring.factor(module, name, torch.zeros(4, 32), torch.zeros(64, 4))
+    with pytest.raises(StepError, match="up_proj has no weights of its own"):
+        anatomy.folds(module, "model.layers.0")
+
+
 def test_an_unknown_architecture_is_refused():
     module = tiny.build("llama")
     module.config.model_type = "nobody"

@@ -31,6 +31,12 @@ def ways(group_size: int) -> dict[str, list[tuple[str, dict]]]:
     found = {"W8A8": [INT8]}
     for alpha in (0.25, 0.5, 0.75, 0.85):
         found[f"smooth {alpha}, W8A8"] = [("smooth", {"alpha": alpha}), INT8]
+    static = ("quantize_rtn", {"bits": 8, "activations": "int8", "scales": "static"})
+    found |= {"W8A8 static": [static], "smooth 0.5, W8A8 static": [("smooth", {}), static]}
+    for kind, more in (("fp8", {}), ("fp8", {"activations": "fp8"}), ("nvfp4", {}), ("mxfp4", {})):
+        name = f"{kind}, inputs too" if more else kind
+        found[name] = [("quantize_float", {"format": kind, **more})]
+    found["fp8, inputs too, static"] = [("quantize_float", {"format": "fp8", "activations": "fp8", "scales": "static"})]
     found["smooth 0.5 into norms, W8A8"] = [("smooth", {"into": ("norms",)}), INT8]
     for bits in (4, 3):
         some = {"bits": bits, "group_size": group_size}
@@ -70,7 +76,7 @@ def main() -> None:
     for name, steps in ways(given.group_size).items():
         if not any(part in name for part in given.only):
             continue
-        undrawn = all(step == "quantize_rtn" for step, _ in steps)
+        undrawn = not any(load(step).Config(step=step, **fields).needs() for step, fields in steps)
         losses = []
         for seed in given.seeds[:1] if undrawn else given.seeds:
             rows = datasets.Dataset.from_dict({"text": random.Random(seed).sample(pool, given.windows)})
