@@ -7,9 +7,10 @@ makes the values, or into the ungated half of a gated network: the checkpoint ha
 are zero stay zero. Then the range of each group that leaves least error in what it gives is searched for, except for
 queries and keys.
 
-With `rounding: gptq` the scaled weights are rounded as `quantize_gptq` does, which makes up for errors: better than
-either alone. Norms can be folded into only where matrices alone read them: not in BERT and its kin, where the values
-are scaled and nothing else. The checkpoint is saved in the compressed-tensors format, which plain transformers and vLLM
+With `rounding: gptq` the scaled weights are rounded as `quantize_gptq` does, which makes up for errors and gains far
+more than scales do; what scales add to that is little where no channel is much larger than the others. Norms can be
+folded into only where matrices alone read them: not in BERT and its kin, where the values are scaled and nothing else.
+The checkpoint is saved in the compressed-tensors format, which plain transformers and vLLM
 open.
 
 Recipe::
