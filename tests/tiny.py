@@ -57,6 +57,10 @@ WRITERS = {
     "t5-writes": ("T5", {**T5, "eos_token_id": 1, "num_layers": 3}),
     "bart-writes": ("Bart", {**BART, "encoder_layers": 3, "decoder_layers": 3, "bos_token_id": 3, "eos_token_id": 1,
                              "decoder_start_token_id": 1, "forced_eos_token_id": None}),
+    **{f"{name}-writes": (prefix, {**BART, "encoder_layers": 3, "decoder_layers": 3, "bos_token_id": 3,
+                                   "eos_token_id": 1, "decoder_start_token_id": 1, "forced_eos_token_id": None})
+       for name, prefix in (("marian", "Marian"), ("mbart", "MBart"), ("m2m", "M2M100"), ("pegasus", "Pegasus"))},
+    "mt5-writes": ("MT5", {**T5, "eos_token_id": 1, "num_layers": 3, "feed_forward_proj": "gated-gelu"}),
 }  # fmt: skip
 PICTURES = {
     "vit": ("ViT", IMAGES),
@@ -88,7 +92,8 @@ def build(name, **more):
     if name not in PICTURES:
         fields = {"vocab_size": len(processor(name)), "num_labels": 2, "pad_token_id": 0, **fields}
     config = getattr(transformers, f"{prefix}Config")(**{**fields, **more})
-    module = getattr(transformers, f"{prefix}{KINDS[task(name)]}")(config)
+    kind = "MTModel" if prefix == "Marian" else KINDS[task(name)]
+    module = getattr(transformers, f"{prefix}{kind}")(config)
     for parameter in module.parameters():
         if parameter.dim() == 2:
             torch.nn.init.normal_(parameter, std=0.15)

@@ -12,6 +12,7 @@ from compressit.anatomy.describing import FFN, Attention, Experts, Family, Keys,
 from compressit.anatomy.folding import Fold, Side, folds
 from compressit.anatomy.naming import (
     Place,
+    as_wide,
     block_index,
     block_name,
     family,
@@ -74,6 +75,7 @@ __all__ = [
     "Width",
     "adjust",
     "alike",
+    "as_wide",
     "attentions",
     "block_index",
     "block_name",

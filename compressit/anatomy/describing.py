@@ -56,6 +56,7 @@ class Width:
         scales_embeddings: Key that has to be true for embeddings to be multiplied by the square root of the width;
             "always" where they always are.
         scales_logits: Key that has to be true for what the last norm gives to be divided by that root.
+        computed: Whether positions are computed for one width, so that no channel can go.
     """
 
     key: str = "hidden_size"
@@ -65,6 +66,7 @@ class Width:
     last: str | None = None
     scales_embeddings: str | None = None
     scales_logits: str | None = None
+    computed: bool = False
 
     def scales(self, config: Any) -> bool:
         """Tell whether a model with this config multiplies its embeddings by the square root of the width."""

@@ -235,6 +235,13 @@ def whole(model_type: str) -> str | None:
     return None
 
 
+def as_wide(model_type: str) -> str | None:
+    """Say why no channel can be cut out of an architecture; None where some can."""
+    if known(model_type).width.computed:
+        return f"positions of {model_type} are computed for the width it has: no channel can go"
+    return None
+
+
 def is_left(model_type: str, name: str) -> bool:
     """Tell whether a two-dimensional weight is not one that is compressed."""
     return any(fnmatchcase(name, pattern) for pattern in known(model_type).left)

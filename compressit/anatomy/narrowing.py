@@ -49,9 +49,11 @@ def channels(module: Any) -> Channels:
     """Find the channels of a module.
 
     Raises:
-        StepError: the architecture is not described, or its attention is not.
+        StepError: the architecture is not described, or its attention is not, or no channel can go.
     """
     model_type = module.config.model_type
+    if why := naming.as_wide(model_type):
+        raise StepError(why, hint="cut heads and neurons instead: prune_structured")
     if not naming.heads_described(model_type):
         raise StepError(
             f"channels of {model_type} can't be told from its heads, which are not described",

@@ -50,6 +50,7 @@ def load(
         else:
             module, info, lies = disk.opened(auto_class, opener, folder, scratch, **options)
         fitting.forget(module)
+    _freeze_computed(module)
     idle = tuple(getattr(tasks.load(task), "UNTRAINED", ()))
     if missing := sorted(name for name in info["missing_keys"] if not name.startswith(idle)):
         raise StepError(
@@ -106,6 +107,15 @@ def beginner(
     new += [name for name in module.state_dict() if not name.startswith(f"{module.base_model_prefix}.")]
     opened = processor(folder, task, trust_remote_code=trust_remote_code)
     return Model(module.eval().to(device), opened, task, str(folder)), sorted({n.rpartition(".")[0] for n in new})
+
+
+def _freeze_computed(module: Any) -> None:
+    """Have nothing learned that isn't saved, as Marian's positions, which are computed anew whenever it is opened."""
+    unsaved = {*(getattr(module, "_keys_to_ignore_on_save", None) or ())}
+    unsaved -= {*(getattr(module, "all_tied_weights_keys", None) or ())}
+    for name, parameter in module.named_parameters():
+        if name in unsaved:
+            parameter.requires_grad_(False)
 
 
 def _spelled(labels: Mapping[int, str]) -> dict[int, str]:

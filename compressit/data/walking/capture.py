@@ -95,7 +95,8 @@ def capture(
             for block in stack.blocks:
                 context.enter_context(_replaced(block, _done(stack, found)))
         for index, block in enumerate(stacks[-1].blocks):
-            context.enter_context(_replaced(block, _stand_in(stacks[-1], index, block.forward, shared, found, keep)))
+            stand_in = _stand_in(stacks[-1], index, block.forward, shared, found, keep, dtype)
+            context.enter_context(_replaced(block, stand_in))
         for batch in batches:
             found.append([])
             with contextlib.suppress(Captured):
@@ -120,16 +121,18 @@ def _stand_in(
     shared: dict[Any, torch.Tensor],
     found: list[list[Call]],
     keep: Callable[[int, torch.Tensor], None],
+    dtype: torch.dtype,
 ) -> Callable[..., Any]:
     def forward(*args: Any, **kwargs: Any) -> Any:
         named = HIDDEN in kwargs
-        hidden = kwargs[HIDDEN] if named else args[0]
+        # Positions that are computed, as M2M-100's, come in float32, and so does what they are added to.
+        hidden = (kwargs[HIDDEN] if named else args[0]).to(dtype)
         rest = {name: _once(value, shared) for name, value in kwargs.items() if name != HIDDEN}
         found[-1].append(Call(tuple(_once(value, shared) for value in args[0 if named else 1 :]), rest, named))
         if index == 0:
             keep(len(found) - 1, hidden)
             if not stack.learnt or any(value is not None for value in stack.rest or ()):
-                output = own(*args, **kwargs)
+                output = own(*args, **{**kwargs, HIDDEN: hidden}) if named else own(hidden, *args[1:], **kwargs)
                 stack.rest = _once(tuple(output[1:]), shared) if isinstance(output, tuple) else None
                 stack.learnt = True
         if index == len(stack.blocks) - 1:
