@@ -1,7 +1,8 @@
 """Time from a batch going in to its logits coming out: the median; the 90th percentile stands beside it.
 
-Batches are real examples of the evaluation split, padded to their longest. Each run is timed next to a run of the
-original on the same batch, in random order, after a warm-up.
+Where a model writes texts it is the time to write 32 tokens for each, or as many as the recipe lets it write. Batches
+are real examples of the evaluation split, padded to their longest. Each run is timed next to a run of the original on
+the same batch, in random order, after a warm-up.
 """
 
 from __future__ import annotations

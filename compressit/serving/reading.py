@@ -75,7 +75,7 @@ def columns(file: Path, recipe: Recipe, named: Mapping[str, str], *, lone: bool)
     asked = recipe.dataset.columns if recipe.dataset is not None else {}
     for role, required in roles.items():
         choices = [named[role]] if role in named else [asked.get(role, role), role]
-        column = next((name for name in choices if name in there), None)
+        column = next((name for name in choices if _holds(first.values, name)), None)
         if column is not None:
             found[role] = column
         elif required or role in named:
@@ -92,9 +92,10 @@ def value(role: str, row: Row, column: str, file: Path) -> Any:
     Raises:
         DataError: it is missing, empty or of another type.
     """
-    where, found = f"{row.where} of {file}", row.values.get(column)
-    if column not in row.values:
+    where = f"{row.where} of {file}"
+    if not _holds(row.values, column):
         raise DataError(f"{where} has no {column!r}")
+    found = _held(row.values, column)
     if found is None or (isinstance(found, str) and not found.strip()):
         raise DataError(f"{where}: {column} is empty")
     if role in TEXTS and not isinstance(found, str):
@@ -118,6 +119,17 @@ def _image(found: Any, where: str, column: str, file: Path) -> Any:
     if not place.is_file():
         raise DataError(f"{where}: there is no image file {place}")
     return str(place)
+
+
+def _holds(values: Mapping[str, Any], column: str) -> bool:
+    """Tell whether a row has a column, or a field of one as `translation.de` names it."""
+    outer, _, inner = column.partition(".")
+    return column in values or (isinstance(values.get(outer), dict) and _holds(values[outer], inner))
+
+
+def _held(values: Mapping[str, Any], column: str) -> Any:
+    outer, _, inner = column.partition(".")
+    return values[column] if column in values else _held(values[outer], inner)
 
 
 def _short(found: Any) -> str:

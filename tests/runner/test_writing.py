@@ -121,7 +121,12 @@ def test_new_texts_are_translated(run, tmp_path):
     lines = []
     wanted = predict.Wanted(batch_size=3, device="cpu", columns={"text": "text"})
     assert predict.predict(opened(folder / "out"), tmp_path / "new.jsonl", wanted, lines.append, Silent()) == 7
+    as_the_recipe_has_them = [{"words": {"en": row["text"]}} for row in rows]
+    written.write(tmp_path, nested=as_the_recipe_has_them)
+    wanted, again = predict.Wanted(batch_size=3, device="cpu"), []
+    predict.predict(opened(folder / "out"), tmp_path / "nested.jsonl", wanted, again.append, Silent())
     said = kept.said(folder / "out", "translation", "checkpoint").texts
+    assert [json.loads(line)["prediction"]["text"] for line in again] == said[:7]
     assert [json.loads(line) for line in lines] == [
         {**row, "prediction": {"text": text}} for row, text in zip(rows, said, strict=False)
     ]
