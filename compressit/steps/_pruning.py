@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 ROUNDING = 0.01
 """Share of the zeros by which what is spread may miss its sum: each layer rounds its own."""
-LEAST, MOST = 0.6, 0.5
+LEAST, MOST = 0.8, 0.3
 """How far a layer's share may lie from all layers': a part of it at least, and of what is left beyond it at most."""
 
 
