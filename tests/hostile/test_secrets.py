@@ -63,7 +63,7 @@ def test_a_bug_prints_no_values(tmp_path):
     code = (
         "import os, sys\nfrom compressit import recipe\nfrom compressit.cli import main\n"
         "def load(*given):\n    secret = os.environ['HF_TOKEN']\n    raise ZeroDivisionError(len(secret))\n"
-        "recipe.load = load\nsys.argv = ['compressit', 'validate', 'r.yaml']\nmain()"
+        "recipe.load_open = load\nsys.argv = ['compressit', 'validate', 'r.yaml']\nmain()"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, env={**os.environ, **CANARIES}, cwd=tmp_path

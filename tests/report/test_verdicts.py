@@ -8,6 +8,7 @@ import pytest
 
 from compressit import metrics
 from compressit.metrics import Answers, Evidence, Kind, Pairs, Predictions, Tags, Timings, TokenScores
+from compressit.outputs import Texts
 from compressit.recipe import Target
 from compressit.report import Outcome, bounds, verdicts
 from compressit.runtimes import Facts
@@ -210,6 +211,16 @@ def test_agreement_and_divergence_need_no_labels():
     assert bounds.value(config, evidence(one, one))[0] == 0
 
 
+def texts(right):
+    """Sentences of which so many in 2,000 are as they should be, and one in four of these is made."""
+    true = [f"the {word} goes home at last {number}" for number, word in enumerate(["fox", "bear"] * 250)]
+    said = [text if number < right / 4 else "nobody knows" for number, text in enumerate(true)]
+    packed = [np.frombuffer("".join(each).encode(), dtype=np.uint8) for each in (said, true)]
+    lengths = [np.array([len(text) for text in each]) for each in (said, true)]
+    overlap = np.array([float(one == other) for one, other in zip(said, true, strict=True)])
+    return Texts(packed[0], lengths[0], packed[1], lengths[1], overlap, np.arange(len(true), dtype=np.uint64))
+
+
 @pytest.mark.parametrize(
     "metric", [name for name in metrics.names() if name not in ("evaluate", "latency", "throughput")]
 )
@@ -218,7 +229,8 @@ def test_every_metric_measures_and_bounds_itself(metric):
     config = module.Config(metric=metric)
     reads = getattr(module, "READS", (Predictions,))
     said = replace(predictions(1800), groups=np.arange(2000) // 10) if Predictions in reads else windows()
-    said = {(Tags,): tags, (Answers,): answers, (Pairs,): pairs}.get(reads, lambda right: said)(1800)
+    kinds = {(Tags,): tags, (Answers,): answers, (Pairs,): pairs, (Texts,): texts}
+    said = kinds.get(reads, lambda right: said)(1800)
     value, interval = bounds.value(config, evidence(said))
     assert interval.low <= value <= interval.high or (
         np.isclose(value, interval.low) or np.isclose(value, interval.high)
