@@ -71,7 +71,8 @@ class SearchSpec(Spec):
     """What `compressit search` goes by; other verbs have no use for it."""
 
     tuning: str
-    """Split that trials are judged on. The evaluation split judges what was chosen, once."""
+    """Split that trials are judged on: rows that neither the model nor any step has learned from, or the original looks
+    better than it is. The evaluation split judges what was chosen, once."""
     objective: Annotated[str, AfterValidator(_objective)] | tuple[Annotated[str, AfterValidator(_objective)], ...] = ()
     """`smallest`, `fastest` or a metric that shall be best among what meets all targets; several make a front, from
     which the best by the first of them is taken. `--auto` needs none."""

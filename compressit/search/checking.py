@@ -63,12 +63,12 @@ def tell_overlap(written: Written, progress: Progress) -> None:
 def _check_search(written: Written) -> None:
     run, document = written.recipe, written.document
     if run.search is None:
-        hint = "add `search: {tuning: SPLIT, objective: smallest}`; the tuning split is apart from train and evaluation"
+        hint = "add `search: {tuning: SPLIT, objective: smallest}`; nobody may have learned from the tuning split"
         raise RecipeProblems([document.problem((), "the recipe doesn't say how to search", hint)])
     if run.dataset is None:
         raise RecipeProblems([document.problem((), "there is nothing to judge trials on: the recipe has no dataset")])
     if run.search.tuning == run.dataset.evaluation:
-        hint = "give trials a split of their own, such as a slice of the training data that is left out of `train`"
+        hint = "give trials a split of their own, that neither the model nor a step has learned from"
         message = f"{run.search.tuning} is the evaluation split: what is chosen on it would be judged on it"
         raise RecipeProblems([document.problem(("search", "tuning"), message, hint)])
     known = {config.key for config in rules.measured(run)}
