@@ -41,8 +41,11 @@ class Budget:
 
     def over(self, begun: int, since: float) -> bool:
         """Tell whether no more trials are to begin."""
-        late = self.hours is not None and time.monotonic() - since > 3600 * self.hours
-        return late or (self.trials is not None and begun >= self.trials)
+        return self.late(since) or (self.trials is not None and begun >= self.trials)
+
+    def late(self, since: float) -> bool:
+        """Tell whether the time is over; what was proposed by then is tried by whoever goes on."""
+        return self.hours is not None and time.monotonic() - since > 3600 * self.hours
 
 
 def search(found: Open, folder: Path, budget: Budget, flags: tuple[str, ...], progress: Progress) -> Found:
@@ -199,7 +202,9 @@ def _go_on(study: Study, tried: _Tried, budget: Budget, ranges: Sequence[Range])
     last: Proposal | None = None
     with ExitStack() as every:
         while True:
-            while len(running) < budget.jobs and (waiting or not budget.over(begun, since)):
+            while len(running) < budget.jobs and (
+                not budget.over(begun, since) or (waiting and not budget.late(since))
+            ):
                 # The first ones are proposed at once, for they hang on nothing and can follow what is in the cache.
                 while not waiting or (begun < STARTUP and not budget.over(begun, since)):
                     waiting.append(study.ask())
