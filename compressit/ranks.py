@@ -151,6 +151,8 @@ class Ranks:
         try:
             while not self.store.check([END]):
                 if self.store.check([f"{JOBS}-{number}"]):
+                    # The launcher's own store: whoever can write there is one of us, as torch's own collectives hold,
+                    # which exchange objects in the same way.
                     yield number, pickle.loads(self.store.get(f"{JOBS}-{number}"))
                     number += 1
                 time.sleep(PAUSE)

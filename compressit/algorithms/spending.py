@@ -22,35 +22,28 @@ def spend(prices: Sequence[Sequence[float]], sizes: Sequence[int], amounts: Sequ
         For each part, the place of its amount. At least the first amount is taken everywhere, and where even the last
         is too little, that.
     """
-    places = [0] * len(prices)
-    hulls = [_hull(amounts, _rising(each)) for each in prices]
-    left = share * sum(sizes) - sum(size * amounts[0] for size in sizes)
-    steps = [step for part in range(len(prices)) if (step := _next(part, 0, hulls, prices, sizes, amounts))]
-    heapq.heapify(steps)
+    rising = [_rising(each) for each in prices]
+    hulls = [_hull(amounts, each) for each in rising]
+    at = [0] * len(prices)
+    steps: list[tuple[float, int]] = []
+
+    def offer(part: int) -> None:
+        """Put the next step along a part's hull up for choice, by its price for each element."""
+        if at[part] + 1 < len(hulls[part]):
+            own, further = hulls[part][at[part]], hulls[part][at[part] + 1]
+            taken = sizes[part] * (amounts[further] - amounts[own])
+            heapq.heappush(steps, ((rising[part][further] - rising[part][own]) / taken, part))
+
+    for part in range(len(prices)):
+        offer(part)
+    left = (share - amounts[0]) * sum(sizes)
     while left > 1e-9 and steps:
-        _, part, place = heapq.heappop(steps)
-        left -= sizes[part] * (amounts[place] - amounts[places[part]])
-        places[part] = place
-        if step := _next(part, place, hulls, prices, sizes, amounts):
-            heapq.heappush(steps, step)
-    return places
-
-
-def _next(
-    part: int,
-    place: int,
-    hulls: Sequence[Sequence[int]],
-    prices: Sequence[Sequence[float]],
-    sizes: Sequence[int],
-    amounts: Sequence[float],
-) -> tuple[float, int, int] | None:
-    """Give the next step along a part's hull: its price for each element, the part, and where it leads."""
-    hull = hulls[part]
-    at = hull.index(place)
-    if at + 1 == len(hull):
-        return None
-    further, own = hull[at + 1], _rising(prices[part])
-    return (own[further] - own[place]) / (sizes[part] * (amounts[further] - amounts[place])), part, further
+        _, part = heapq.heappop(steps)
+        own, further = hulls[part][at[part]], hulls[part][at[part] + 1]
+        left -= sizes[part] * (amounts[further] - amounts[own])
+        at[part] += 1
+        offer(part)
+    return [hull[place] for hull, place in zip(hulls, at, strict=True)]
 
 
 def _rising(prices: Sequence[float]) -> list[float]:

@@ -48,7 +48,6 @@ def search(
     from compressit import recipe as recipes
     from compressit import search as searching
     from compressit.cli import console
-    from compressit.recipe import SearchSpec
 
     found = recipes.load_open(recipe, tuple(set_ or ()))
     base = searching.check(found)
@@ -58,8 +57,7 @@ def search(
     _check_target(target, overwrite=overwrite)
     if fresh:
         searching.forget(folder)
-    assert isinstance(base.recipe.search, SearchSpec), "checked"
-    searching.tell_overlap(base, progress)
+    searching.tell_overlap(base, progress, trust=trust_remote_code)
     flags = ("--device", device, *(("--trust-remote-code",) if trust_remote_code else ()))
     limit = trials if trials is not None or hours is not None else TRIALS
     if auto:

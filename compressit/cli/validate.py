@@ -16,7 +16,7 @@ def validate(
 ) -> None:
     """Check recipes: every error at once, each with its place. Exit code 2 if there is one."""
     from compressit import recipe as reading
-    from compressit import rules, search
+    from compressit import rules
     from compressit.cli.console import say
     from compressit.recipe import Problem, RecipeProblems
 
@@ -25,6 +25,8 @@ def validate(
         try:
             opened = reading.load_open(file, tuple(set_ or ()))
             if opened.ranges:
+                from compressit import search
+
                 found = search.check(opened).recipe
             else:
                 written = opened.filled({})

@@ -42,7 +42,7 @@ def check(found: Open) -> Written:
     return base
 
 
-def tell_overlap(written: Written, progress: Progress) -> None:
+def tell_overlap(written: Written, progress: Progress, *, trust: bool) -> None:
     """Warn of examples that tuning and evaluation split share: the figures on the latter flatter then.
 
     The model is fetched, or trained where it is a demo, so that no two trials do so at once.
@@ -50,8 +50,8 @@ def tell_overlap(written: Written, progress: Progress) -> None:
     run = written.recipe
     assert run.dataset is not None, "checked"
     assert run.search is not None, "checked"
-    source = fetched(recipe.located(run.model.path, written.base), run.model.revision, trust=False, progress=progress)
-    labels = models.labels(source)
+    source = fetched(recipe.located(run.model.path, written.base), run.model.revision, trust, progress)
+    labels = models.labels(source, trust_remote_code=trust)
     tuning, evaluation = (
         data.rows(run.dataset, split, run.task, labels, written.base, labelled=False)
         for split in (run.search.tuning, run.dataset.evaluation)

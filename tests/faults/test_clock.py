@@ -7,19 +7,8 @@ import sys
 import pytest
 
 from compressit import report as reports
+from tests.faults.test_runs import RECIPE
 
-RECIPE = """\
-name: clock
-task: text-classification
-model: {model}
-dataset: {{path: {data}, train: "train.jsonl[:64]", evaluation: "test.jsonl[:20]", columns: {{text: sentence}}}}
-steps:
-  - step: drop_layers
-    keep: 2
-  - step: finetune
-    epochs: 1
-metrics: [accuracy, size]
-"""
 # What a child imports before anything else: the wall clock runs a day behind, and jumps back an hour at each look.
 SITE = """
 import itertools, time
