@@ -1,10 +1,10 @@
-"""What scaling before rounding gains on held-out text: SmoothQuant ahead of int8, AWQ alone and with GPTQ; by seed.
+"""What steps without training cost a language model on held-out text, alone and one after the other; by seed.
 
-    python tests/benchmarks/bench_scaling.py --model FOLDER --calibration FILE.txt --heldout FILE.txt
+    python tests/benchmarks/bench_steps_lm.py --model FOLDER --calibration FILE.txt --heldout FILE.txt
         [--windows 64] [--heldout-windows 256] [--length 512] [--group-size 128] [--seeds 0 1 2] [--only NAME ...]
 
 A seed draws the windows of the calibration text. Held-out windows are the text's first. Perplexities are of the model
-in memory, which computes as the saved one does; `ratio` is to the original's.
+in memory, which computes as the saved one does; `ratio` is to the original's, `rise` the mean loss over it in nats.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from compressit import model
 from compressit.progress import Silent
 from compressit.steps import StepContext, load
 
+HALF = {"sparsity": 0.5}
 INT8 = ("quantize_rtn", {"bits": 8, "activations": "int8"})
 
 
@@ -47,6 +48,16 @@ def ways(group_size: int) -> dict[str, list[tuple[str, dict]]]:
             f"{bits} bits, gptq": [("quantize_gptq", some)],
             f"{bits} bits, awq and gptq": [("quantize_awq", {**some, "rounding": "gptq"})],
         }
+    found |= {
+        "svd 20%": [("factor_svd", {"sparsity": 0.2})],
+        "svd 20%, plain": [("factor_svd", {"sparsity": 0.2, "whiten": False})],
+        "magnitude 50%": [("prune_magnitude", HALF)],
+        "magnitude 50%, refit": [("prune_magnitude", HALF), ("refit", {})],
+        "wanda 50%": [("prune_wanda", HALF)],
+        "wanda 50%, refit": [("prune_wanda", HALF), ("refit", {})],
+        "wanda 50%, spread": [("prune_wanda", {**HALF, "spread": "measured"})],
+        "wanda 50%, spread, refit": [("prune_wanda", {**HALF, "spread": "measured"}), ("refit", {})],
+    }
     return found
 
 
@@ -60,7 +71,9 @@ def asked() -> argparse.Namespace:
     parser.add_argument("--length", type=int, default=512)
     parser.add_argument("--group-size", type=int, default=128)
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
-    parser.add_argument("--only", nargs="*", default=[""], help="parts of the names of what is run")
+    parser.add_argument(
+        "--only", nargs="*", default=[""], help="parts of the names of what is run; all of a name: '=svd 20%%'"
+    )
     return parser.parse_args()
 
 
@@ -72,9 +85,13 @@ def main() -> None:
     pool = texts(given.calibration, original.processor, given.length)[1]
     before = loss(original, heldout)
     print(f"original: perplexity {math.exp(before):.4f} over {heldout[:, 1:].numel():,} tokens")
-    print("| steps | perplexity by seed | mean | ratio |\n|---|---|---|---|", flush=True)
+    print("| steps | perplexity by seed | mean | ratio | rise |\n|---|---|---|---|---|", flush=True)
+
+    def teacher(path):
+        return model.load(given.model, TASK)
+
     for name, steps in ways(given.group_size).items():
-        if not any(part in name for part in given.only):
+        if not any(part == f"={name}" or part in name for part in given.only):
             continue
         undrawn = not any(load(step).Config(step=step, **fields).needs() for step, fields in steps)
         losses = []
@@ -83,13 +100,13 @@ def main() -> None:
             found = model.load(given.model, TASK)
             with tempfile.TemporaryDirectory() as folder:
                 for number, (step, fields) in enumerate(steps):
-                    context = StepContext(
-                        None, rows, None, "cpu", seed, Silent(), Path(folder) / str(number), given.length
-                    )
+                    scratch = Path(folder) / str(number)
+                    context = StepContext(None, rows, teacher, "cpu", seed, Silent(), scratch, given.length)
                     load(step).run(found, load(step).Config(step=step, **fields), context)
             losses.append(loss(found, heldout))
-        each, mean = ", ".join(f"{math.exp(one):.4f}" for one in losses), math.exp(statistics.mean(losses))
-        print(f"| {name} | {each} | {mean:.4f} | {math.exp(math.log(mean) - before):.4f} |", flush=True)
+        each, rise = ", ".join(f"{math.exp(one):.4f}" for one in losses), statistics.mean(losses) - before
+        mean = math.exp(before + rise)
+        print(f"| {name} | {each} | {mean:.4f} | {math.exp(rise):.4f} | {rise:.4f} |", flush=True)
 
 
 if __name__ == "__main__":
