@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from compressit import store
 from compressit.batch import Standing, State, worst
 from compressit.compare import Comparison, comparing
 from compressit.compare import runs as opened
@@ -83,9 +84,8 @@ def write(folder: Path, standings: Sequence[Standing], comparison: Comparison | 
     texts = {"report.md": markdown(folder.name, standings, comparison, notes)}
     texts["report.json"] = data(folder.name, standings) + "\n"
     for name, text in texts.items():
-        half = folder / f".{name}.half"
-        half.write_text(text, encoding="utf-8")
-        half.replace(folder / name)
+        with store.written(folder / name, overwrite=True) as stream:
+            stream.write(text)
 
 
 def _row(each: Standing) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from compressit.cli.options import Device, Json, Quiet, RecipeFile, Set, Track, Trust
+from compressit.cli.options import Device, Json, Overwrite, Quiet, RecipeFile, Set, Track, Trust, Waterfall
 
 if TYPE_CHECKING:
     from compressit.report import Report
@@ -20,14 +20,12 @@ def apply(
     ] = None,
     set_: Set = None,
     device: Device = "auto",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result.")] = False,
+    overwrite: Overwrite = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start over: use no finished step, nor what a killed run left.")
     ] = False,
     trust_remote_code: Trust = False,
-    waterfall: Annotated[
-        bool, typer.Option("--waterfall/--no-waterfall", help="Measure after each step, too, to say what each gained.")
-    ] = True,
+    waterfall: Waterfall = True,
     track: Track = None,
     json: Json = False,
     quiet: Quiet = False,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from compressit.cli.options import Device, Json, Quiet, Set, Track, Trust
+from compressit.cli.options import Device, Json, Quiet, Set, Track, Trust, Waterfall
 from compressit.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -74,9 +74,7 @@ def run(
         typer.Option("--retry-failed", help="Try again, too, what failed for good in an earlier run of the batch."),
     ] = False,
     trust_remote_code: Trust = False,
-    waterfall: Annotated[
-        bool, typer.Option("--waterfall/--no-waterfall", help="Measure after each step, too, to say what each gained.")
-    ] = True,
+    waterfall: Waterfall = True,
     track: Track = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be done, or print the script for sbatch; start nothing.")

@@ -31,6 +31,10 @@ Track = Annotated[
         metavar="NAME",
     ),
 ]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result.")]
+Waterfall = Annotated[
+    bool, typer.Option("--waterfall/--no-waterfall", help="Measure after each step, too, to say what each gained.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compressit.cli.options import Device, Json, Quiet, RecipeFile, Set, Trust
+from compressit.cli.options import Device, Json, Overwrite, Quiet, RecipeFile, Set, Trust
 from compressit.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def search(
     ] = None,
     set_: Set = None,
     device: Device = "auto",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result.")] = False,
+    overwrite: Overwrite = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget the trials that an earlier search has made.")] = False,
     trust_remote_code: Trust = False,
     json: Json = False,

@@ -13,7 +13,7 @@ import yaml
 
 from compressit.data.source import FILES
 from compressit.recipe import ranges
-from compressit.recipe.document import Document, override, parse, read
+from compressit.recipe.document import Document, is_value, override, parse, read
 from compressit.recipe.models import Expectation, Recipe, SearchSpec, Target
 from compressit.recipe.problems import Problem, RecipeProblems
 from compressit.recipe.ranges import Range
@@ -153,4 +153,15 @@ def digest(recipe: Recipe) -> str:
 def text(recipe: Recipe, comment: str = "") -> str:
     """Write a recipe as YAML."""
     head = "".join(f"# {line}\n" for line in comment.splitlines())
-    return head + yaml.safe_dump(content(recipe), sort_keys=False, allow_unicode=True, width=110)
+    return head + yaml.dump(content(recipe), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes texts that `read` would take for a number, as YAML 1.1, which PyYAML writes, would not."""
+
+
+def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if is_value(text) else None)
+
+
+_Dumper.add_representer(str, _text)

@@ -104,6 +104,12 @@ def parse(text: str, name: str) -> Document:
     return replace(document, tree=tree)
 
 
+def is_value(text: str) -> bool:
+    """Tell whether text that isn't quoted is read as something else than text, or refused."""
+    found = text in NULLS or text in WORDS or NOT_FINITE.fullmatch(text)
+    return bool(found or INTEGER.fullmatch(text) or NUMBER.fullmatch(text))
+
+
 def override(document: Document, assignments: tuple[str, ...], option: str = "--set") -> Document:
     """Apply `path.to.value=YAML` assignments, in order; later problems point at them, as given by an option."""
     for assignment in assignments:
@@ -214,7 +220,7 @@ class _Builder:
 
     def scalar(self, event: yaml.ScalarEvent) -> Any:
         text = str(event.value)
-        if event.style is not None:
+        if event.style is not None or not is_value(text):
             return text
         if text in NULLS:
             return None
@@ -229,9 +235,7 @@ class _Builder:
             if number in (float("inf"), float("-inf")):
                 raise self.refuse(event, f"{text[:40]} is too large a number")
             return number
-        if NOT_FINITE.fullmatch(text):
-            raise self.refuse(event, f"{text} is not a number that a recipe can hold", "quote it if it is text")
-        return text
+        raise self.refuse(event, f"{text} is not a number that a recipe can hold", "quote it if it is text")
 
     def count(self, event: yaml.Event, nodes: int) -> None:
         self.nodes += nodes

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -103,9 +102,8 @@ def _read(own: Path, digest: str, ended: jobs.Ended) -> Tried:
     if not ended.finished:
         return Tried(digest, None, _said(own / jobs.LOG) or f"it ended with exit code {ended.code}")
     found = reports.read(own / RESULT)
-    half = own / f"{reports.FILE}.half"
-    shutil.copyfile(own / RESULT / reports.FILE, half)
-    half.replace(own / reports.FILE)
+    with store.written(own / reports.FILE, overwrite=True) as stream:
+        stream.write((own / RESULT / reports.FILE).read_text(encoding="utf-8"))
     store.discard(own / RESULT)
     return Tried(digest, found)
 

@@ -10,7 +10,7 @@ queries and keys.
 With `rounding: gptq` the scaled weights are rounded as `quantize_gptq` does, which makes up for errors, and loses
 less than either alone: of a Llama of 6M parameters, in groups of 128, perplexity rises by 0.3% at 4 bits and 1.9% at
 3, where GPTQ costs 0.5% and 2.2%, AWQ 0.7% and 5.0%, and rounding to nearest 1.1% and 8.8%
-(`tests/benchmarks/bench_scaling.py`). Norms can be folded into only where matrices alone read them: not in BERT and
+(`tests/benchmarks/bench_steps_lm.py`). Norms can be folded into only where matrices alone read them: not in BERT and
 its kin, where the values are scaled and nothing else. The checkpoint is saved in the compressed-tensors format, which
 plain transformers and vLLM open.
 

@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from compressit import recipe
 from compressit.errors import RecipeError
 from compressit.recipe.document import override, parse
 
@@ -106,3 +107,13 @@ def test_overrides_are_typed_like_yaml_and_keep_their_origin():
 def test_bad_overrides(assignment, said):
     with pytest.raises(RecipeError, match=said):
         override(parse("steps:\n  - step: x", "r.yaml"), (assignment,))
+
+
+@pytest.mark.parametrize("text", ["1e-4", "010", "0.5", "true", "null", "~", ".inf", "yes", "2:4", "a: b", "#c", ""])
+def test_a_recipe_that_is_written_reads_back_as_the_same_texts(text, write):
+    """PyYAML writes YAML 1.1, where 1e-4 is text; ours reads it as a number."""
+    steps = "steps: [{step: prune_magnitude, sparsity: 0.5}]"
+    found = recipe.load(write(f"name: r\ntask: text-classification\nmodel: m\n{steps}")).recipe
+    step = found.steps[0].model_copy(update={"include": (text,)})
+    again = parse(recipe.text(found.model_copy(update={"steps": (step,)})), "again").tree
+    assert again["steps"][0]["include"] == [text]
