@@ -48,7 +48,11 @@ def search(
     from compressit import recipe as recipes
     from compressit import search as searching
     from compressit.cli import console
+    from compressit.errors import RecipeError
 
+    if auto and (hours is not None or jobs > 1):
+        hint = "bound it by --trials"
+        raise RecipeError("--auto makes one trial after the other, each by what the last has shown", hint=hint)
     found = recipes.load_open(recipe, tuple(set_ or ()))
     base = searching.check(found)
     target = output or Path("runs") / base.recipe.name

@@ -17,9 +17,11 @@ from compressit.steps._answers import many, said, worth
 if TYPE_CHECKING:
     import torch
 
-ROWS, TEXTS, BATCH = 64, 8, 8
-"""Calibration rows that are asked, spread over the split, or so many where each has an answer at every token; and how
-many at once."""
+ROWS, BATCH = 64, 16
+"""Calibration rows that are asked, spread over the split, and how many at once."""
+TEXTS, HELD = 8, 1 << 28
+"""Rows where each has an answer at every token, one at once; and numbers of answers that are kept, 1 GB: a text more
+than fit may be asked."""
 GRID = 0.01
 """How finely a budget is spent."""
 LEAST = 1e-9
@@ -68,16 +70,20 @@ def _prices(
     assert context.calibration is not None, "asked for by the step"
     task: Any = tasks.load(model.task)
     prepared = task.prepare(context.calibration, model.processor, context.max_length, **context.fields)
-    most = TEXTS if many(model.task) else ROWS
+    most, size = (TEXTS, 1) if many(model.task) else (ROWS, BATCH)
     places = list(range(0, len(prepared), max(1, len(prepared) // most))[:most])
     apart, collate = worth(model.task).apart, task.collate(model.processor)
     state = model.module.state_dict(keep_vars=True)
     found: dict[str, list[float]] = {name: [] for name in chosen}
     with torch.inference_mode():
-        asked = []
-        for _, batch in data.batched(prepared, collate, places, BATCH):
+        asked, held = [], 0
+        for _, batch in data.batched(prepared, collate, places, size):
             inputs = {key: value.to(context.device) for key, value in batch.items() if key != "labels"}
             asked.append((inputs, batch["labels"].to(context.device), said(model, inputs)))
+            held += asked[-1][-1].numel()
+            if held > HELD:
+                break
+        count = sum(len(labels) for _, labels, _ in asked)
     with torch.no_grad(), context.progress.bar("what each matrix matters", len(chosen)) as advance:
         for name, matrix in chosen.items():
             weight_OI = matrix.of(state).data
@@ -88,7 +94,7 @@ def _prices(
                 weight_OI.copy_(held_OI)
                 if not math.isfinite(moved):
                     raise StepError(f"the answers are no numbers once {name} is changed by {amount:.2f}")
-                found[name].append(max(float(moved) / len(places), LEAST))
+                found[name].append(max(float(moved) / count, LEAST))
             advance(1)
     return found
 

@@ -15,6 +15,5 @@ from compressit.store.publishing import check_file, check_target, discard, held,
 
 __all__ = [
     "MANIFEST", "Left", "amend", "check", "check_file", "check_target", "content_key", "discard", "forget", "held",
-    "home",
-    "left", "manifest", "nearest", "staged", "sweep_all", "unfinished", "verify", "wait", "written",
+    "home", "left", "manifest", "nearest", "staged", "sweep_all", "unfinished", "verify", "wait", "written",
 ]  # fmt: skip

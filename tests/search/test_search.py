@@ -146,3 +146,10 @@ def test_auto_says_which_target_cannot_be_met_and_how_near_it_came(sentiment, tm
     assert "size max_ratio 0.01 (checkpoint): off by" in done.stdout
     assert "nothing was judged on the evaluation split" in done.stdout
     assert not (tmp_path / "runs/found").exists()
+
+
+def test_auto_takes_no_limits_that_it_would_not_keep(cli, write):
+    for more in (("--jobs", "2"), ("--hours", "1")):
+        done = cli("search", "--auto", write("name: r"), *more)
+        assert done.returncode == 2
+        assert "one trial after the other" in done.stderr
