@@ -14,10 +14,6 @@ RANGES = [
     Range(("steps", 1, "rate"), (0.1, 0.2)),
     Range(("steps", 2, "t"), (1, 2)),
 ]
-    Range(("steps", 0, "keep"), (1, 2, 3)),
-    Range(("steps", 1, "rate"), (0.1, 0.2)),
-    Range(("steps", 2, "t"), (1, 2)),
-]
 
 
 def proposals(*values):
