@@ -52,6 +52,20 @@ def n_of_m(scores_OI: torch.Tensor, n: int, m: int) -> torch.Tensor:
     return mask_OGS.scatter_(-1, order_OGS[..., :n], False).flatten(-2)
 
 
+def towards_n_of_m(scores_OI: torch.Tensor, n: int, m: int, share: float) -> torch.Tensor:
+    """Mark the lowest scores among the weights that `n_of_m` would mark, until a share of all is: (O, I)."""
+    import torch
+
+    going_OI = n_of_m(scores_OI, n, m)
+    first_OI = smallest([scores_OI.masked_fill(~going_OI, torch.inf)], min(share, 1 - n / m))[0]
+    return first_OI & going_OI
+
+
+def cubic(first: float, last: float, progress: float) -> float:
+    """Give the share that is zero at a progress from 0 to 1: much goes early, little late (arXiv:1710.01878)."""
+    return last + (first - last) * (1 - progress) ** 3
+
+
 class Ranking:
     """Mark the lowest scores over many tensors that are never in memory together: three passes, then `mark`.
 

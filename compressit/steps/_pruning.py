@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -28,31 +28,56 @@ LEAST, MOST = 0.8, 0.3
 """How far a layer's share may lie from all layers': a part of it at least, and of what is left beyond it at most."""
 
 
-class PruningConfig(StepConfig):
-    """Fields of every step that zeroes weights."""
+class ZeroingConfig(StepConfig):
+    """Fields of every step that zeroes weights, whenever it does."""
 
     makes: ClassVar[frozenset[Fact]] = frozenset({Fact.SPARSITY})
-    keeps: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY, Fact.DTYPE, Fact.FACTORS})
-    streams: ClassVar[bool] = True
 
     sparsity: float | None = Field(None, gt=0, lt=1)
     """Share of the weights to zero."""
     pattern: str | None = Field(None, pattern=r"^[1-9]\d*:[1-9]\d*$")
     """N:M, weights that stay of every M consecutive inputs, such as "2:4"."""
-    spread: Literal["even", "measured"] = "even"
-    """Whether each layer loses the same share, or more where the model's answers feel it less and the same over all:
-    some calibration rows say so, in passes for each layer by itself."""
     include: tuple[str, ...] = ()
     """Glob patterns of layers to prune (default: every linear layer inside the blocks)."""
     exclude: tuple[str, ...] = ()
     """Glob patterns of layers to leave alone."""
 
     @model_validator(mode="after")
-    def _one_amount(self) -> PruningConfig:
+    def _one_amount(self) -> Self:
         if (self.sparsity is None) == (self.pattern is None):
             raise ValueError(f"{self.step} needs either sparsity or pattern")
         if self.pattern is not None and self.kept[0] >= self.kept[1]:
             raise ValueError(f"pattern {self.pattern} prunes nothing: the first number must be the smaller one")
+        return self
+
+    def dial(self, table: Weights | None) -> Dial | None:
+        """Turn the share; a pattern has none."""
+        return None if self.sparsity is None else Dial("sparsity", self.sparsity, sparsity)
+
+    @property
+    def even(self) -> bool:
+        """Whether each layer loses the same share."""
+        return True
+
+    @property
+    def kept(self) -> tuple[int, int]:
+        """N and M of the pattern."""
+        n, m = (self.pattern or "1:1").split(":")
+        return int(n), int(m)
+
+
+class PruningConfig(ZeroingConfig):
+    """Fields of every step that zeroes weights at once."""
+
+    keeps: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY, Fact.DTYPE, Fact.FACTORS})
+    streams: ClassVar[bool] = True
+
+    spread: Literal["even", "measured"] = "even"
+    """Whether each layer loses the same share, or more where the model's answers feel it less and the same over all:
+    some calibration rows say so, in passes for each layer by itself."""
+
+    @model_validator(mode="after")
+    def _pattern_is_even(self) -> Self:
         if self.pattern is not None and self.spread == "measured":
             raise ValueError("a pattern holds in every layer: spread: measured goes with sparsity")
         return self
@@ -63,17 +88,12 @@ class PruningConfig(StepConfig):
 
     def streaming(self) -> bool:
         """Need the whole model where all of it is asked what a layer matters."""
-        return self.spread == "even"
-
-    def dial(self, table: Weights | None) -> Dial | None:
-        """Turn the share; a pattern has none."""
-        return None if self.sparsity is None else Dial("sparsity", self.sparsity, sparsity)
+        return self.even
 
     @property
-    def kept(self) -> tuple[int, int]:
-        """N and M of the pattern."""
-        n, m = (self.pattern or "1:1").split(":")
-        return int(n), int(m)
+    def even(self) -> bool:
+        """Whether each layer loses the same share."""
+        return self.spread == "even"
 
 
 def shares(model: Model, chosen: Mapping[str, Matrix], config: PruningConfig, context: StepContext) -> dict[str, float]:
@@ -82,7 +102,7 @@ def shares(model: Model, chosen: Mapping[str, Matrix], config: PruningConfig, co
     Weights go by their size as a trial: which layers can do without is much the same whatever decides within them.
     """
     share = config.sparsity or 0.0
-    if config.spread == "even":
+    if config.even:
         return dict.fromkeys(chosen, share)
     probes = [LEAST * share, share, share + MOST * (1 - share)]
     return spread(model, chosen, share, probes, _trial, context)
@@ -92,7 +112,7 @@ def _trial(matrix: Matrix, weight_OI: torch.Tensor, share: float) -> torch.Tenso
     return weight_OI.masked_fill(masks.smallest_of_rows(weight_OI.abs(), share), 0)
 
 
-def foresee(before: Weights, config: PruningConfig) -> Weights:
+def foresee(before: Weights, config: ZeroingConfig) -> Weights:
     """Leave the table as it is: zeros take the same room. Check patterns and shapes."""
     for name, weight in _chosen(before, config).items():
         if weight.shape[1] % config.kept[1]:
@@ -103,7 +123,7 @@ def foresee(before: Weights, config: PruningConfig) -> Weights:
     return before
 
 
-def claim(folder: Path, config: PruningConfig, *, overall: bool = False) -> str | None:
+def claim(folder: Path, config: ZeroingConfig, *, overall: bool = False) -> str | None:
     """Count the zeros of the layers in the saved files.
 
     Args:
@@ -126,17 +146,17 @@ def claim(folder: Path, config: PruningConfig, *, overall: bool = False) -> str 
         share = config.sparsity or 0
         here, wanted = int(zero.sum()), min(int(share * stored.elements), outputs * round(share * inputs))
         zeros, promised, total = zeros + here, promised + wanted, total + stored.elements
-        if not overall and config.spread == "even" and here < wanted:
+        if not overall and config.even and here < wanted:
             return f"{name} has {here:,} zeros, not {wanted:,}"
         n, m = config.kept
         if config.pattern and int(zero.unflatten(-1, (-1, m)).sum(-1).min()) < m - n:
             return f"{name} does not keep the pattern {config.pattern}"
-    if zeros < promised * (1 if config.spread == "even" else 1 - ROUNDING):
+    if zeros < promised * (1 if config.even else 1 - ROUNDING):
         return f"{zeros:,} of {total:,} weights are zero, not {config.sparsity:.0%}"
     return None
 
 
-def _chosen(table: Weights, config: PruningConfig) -> dict[str, weights.Weight]:
+def _chosen(table: Weights, config: ZeroingConfig) -> dict[str, weights.Weight]:
     linears = table.linears()
     names = model.matching(list(linears), config.include, config.exclude, default=table.inside_blocks)
     return {name: linears[name] for name in names}

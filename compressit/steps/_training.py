@@ -68,6 +68,7 @@ def train(
     context: StepContext,
     objective: Objective,
     taught: Sequence[torch.Tensor] | None = None,
+    watchers: Sequence[Any] = (),
 ) -> Notes:
     """Train in place; weights of linear layers and convolutions that are zero stay zero.
 
@@ -78,6 +79,7 @@ def train(
         objective: What is minimised.
         taught: What a teacher says of each prepared row, (answers, classes) each, which the objective is given one
             after the other.
+        watchers: Callbacks of the trainer, which are called before the zeros are seen to.
 
     Raises:
         StepError: the loss became NaN or infinite.
@@ -106,7 +108,7 @@ def train(
             args=_arguments(config, context, "input_ids" in prepared.column_names, updates),
             train_dataset=_Rows(prepared, taught),
             data_collator=_collate(task.collate(model.processor)),
-            callbacks=[_watcher(_zeros(model.module), sharded, advance, context.curve)],
+            callbacks=[*watchers, _watcher(_zeros(model.module), sharded, advance, context.curve)],
         )
         if sharded and not trainer.is_fsdp_enabled:
             raise StepError("accelerate spreads weights over GPUs alone", hint=_sharding.HINT)

@@ -30,7 +30,7 @@ Recipe::
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -98,10 +98,10 @@ class Config(InsideConfig):
         return self
 
 
-def run(model: Model, config: Config, context: StepContext) -> Notes:
-    """Train in place."""
+def run(model: Model, config: Config, context: StepContext, watchers: Sequence[Any] = ()) -> Notes:
+    """Train in place; watchers are told of each update."""
     if config.control:
-        return {**train(model, config, context, by_labels(model)), "control": True}
+        return {**train(model, config, context, by_labels(model), watchers=watchers), "control": True}
     if config.augment:
         context = _with_more(model, config, context)
     named = config.teacher if isinstance(config.teacher, tuple) else (config.teacher,)
@@ -140,7 +140,7 @@ def run(model: Model, config: Config, context: StepContext) -> Notes:
         return sum(parts[1:], parts[0])
 
     with insides(model.module, teachers[0].module, config) as inside:
-        notes = train(model, config, context, objective, taught)
+        notes = train(model, config, context, objective, taught, watchers)
     return {**notes, "teacher": ", ".join(name or "the original" for name in named)}
 
 
