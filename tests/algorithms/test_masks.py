@@ -63,3 +63,24 @@ def test_a_ranking_in_passes_marks_what_one_look_at_everything_would(share, step
         found.narrow()
     marked = [found.mark(str(index), score) for index, score in enumerate(scores)]
     assert all(torch.equal(one, other) for one, other in zip(marked, masks.smallest(scores, share), strict=True))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.45, 0.5])
+def test_on_the_way_to_a_pattern_the_lowest_go_that_it_has_no_room_for(share):
+    scores = torch.rand(4, 8, generator=torch.Generator().manual_seed(1))
+    going = [place for place, goes in enumerate(masks.n_of_m(scores, 2, 4).flatten().tolist()) if goes]
+    wanted = sorted(going, key=lambda place: scores.flatten()[place].item())[: round(share * 32)]
+    found = masks.towards_n_of_m(scores, 2, 4, share)
+    assert {*found.flatten().nonzero().flatten().tolist()} == {*wanted}
+
+
+def test_on_the_way_to_a_pattern_nothing_goes_beyond_it():
+    assert torch.equal(masks.towards_n_of_m(torch.eye(4), 1, 2, 0.9), masks.n_of_m(torch.eye(4), 1, 2))
+
+
+def test_the_cubic_schedule_is_the_formula_of_the_paper():
+    first, last, updates = 0.25, 0.9, 100
+    for t in range(0, updates + 1, 10):
+        wanted = last + (first - last) * (1 - t / updates) ** 3
+        assert masks.cubic(first, last, t / updates) == pytest.approx(wanted)
+    assert (masks.cubic(first, last, 0), masks.cubic(first, last, 1)) == (first, last)

@@ -145,6 +145,16 @@ metrics: [accuracy]
 """
 
 
+def test_two_processes_zero_the_same_weights_little_by_little(sentiment, still, tmp_path):
+    movement = "{{step: prune_gradually, sparsity: 0.75, criterion: movement, every: 1, epochs: 6, batch_size: 16}}"
+    text = TRAINED.replace("{{step: finetune, epochs: 2, batch_size: {batch_size}}}", movement)
+    with launched(recipe(tmp_path, "pruned", sentiment, still, 16, text), tmp_path / "out", tmp_path / "cache") as done:
+        said = done.communicate(timeout=200)[1]
+    assert done.returncode == 0, said
+    notes = report.read(tmp_path / "out").steps[0].notes
+    assert (notes["processes"], notes["updates"], notes["sparsity"]) == (2, 6, 0.75)
+
+
 @pytest.mark.parametrize("small", [0, 1])
 def test_an_error_of_one_ends_both(small, sentiment, still, tmp_path):
     file = recipe(tmp_path, "trained", sentiment, still, 16, TRAINED)
