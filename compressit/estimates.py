@@ -14,7 +14,7 @@ from compressit.measure import BATCH
 from compressit.measure.examples import LOGITS
 from compressit.recipe import Recipe
 from compressit.steps import Need, StepConfig
-from compressit.tasks.text_generation import CONTEXT
+from compressit.tasks._continuing import CONTEXT
 from compressit.weights import Weight, Weights
 
 LIBRARIES = 900_000_000

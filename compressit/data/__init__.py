@@ -8,7 +8,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from compressit import tasks
-from compressit.data import answers, labels, places, references, scores, source, tags
+from compressit.data import answers, choices, labels, places, references, scores, source, tags
 from compressit.data.spec import DatasetSpec
 from compressit.errors import DataError
 from compressit.registry import suggest
@@ -95,6 +95,8 @@ def _with_truth(
     truth = tasks.truth(task)
     if truth == "tags":
         return tags.to_ids(found, id2label, mapping, where, needed=labelled)
+    if truth == "answer":
+        return choices.laid_out(found, where, needed=labelled)
     if truth == "answers":
         return answers.laid_out(found, where, needed=labelled)
     if tasks.decodes(task) and truth is not None:
@@ -219,21 +221,22 @@ def _wanted(found: Dataset, spec: DatasetSpec, task: str) -> dict[str, bool]:
     """Give the roles to look for; of groups of which the data has one, that one, required."""
     module = tasks.load(task)
     roles: dict[str, bool] = module.ROLES
-    choices: tuple[tuple[str, ...], ...] = getattr(module, "CHOICES", ())
-    if not choices:
+    kinds: tuple[tuple[str, ...], ...] = getattr(module, "CHOICES", ())
+    if not kinds:
         return roles
-    named = [group for group in choices if spec.columns.keys() & set(group)]
+    named = [group for group in kinds if spec.columns.keys() & set(group)]
     there = named or [
-        group for group in choices if all(spec.columns.get(role, role) in found.column_names for role in group)
+        group for group in kinds if all(spec.columns.get(role, role) in found.column_names for role in group)
     ]
     if len(there) != 1:
-        groups = ", ".join(" and ".join(group) for group in (there or choices))
+        groups = ", ".join(" and ".join(group) for group in (there or kinds))
         raise DataError(
             f"{spec.path} has {'more than one kind of row' if there else 'no kind of row'} for {task}: {groups}",
-            hint=f"name the columns in the recipe: columns: {{{choices[0][0]}: COLUMN}}; "
+            hint=f"name the columns in the recipe: columns: {{{kinds[0][0]}: COLUMN}}; "
             f"there are {', '.join(found.column_names)}",
         )
-    return {role: role in there[0] for role in roles if role in there[0] or role not in set(chain(*choices))}
+    rest = {role: needed for role, needed in roles.items() if role not in set(chain(*kinds))}
+    return rest | dict.fromkeys(there[0], True)
 
 
 def _check_groups(values: Any, where: places.Where) -> None:

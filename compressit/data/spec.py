@@ -10,7 +10,8 @@ from pydantic import AfterValidator, Field, model_validator
 from compressit.spec import Location, Spec
 
 TASK_FIELDS = (
-    "packing", "stride", "max_answer", "prefix", "max_target", "source_language", "target_language", "generation",
+    "packing", "stride", "max_answer", "prefix", "suffix", "normalize", "max_target", "source_language",
+    "target_language", "generation",
 )  # fmt: skip
 """Fields of a data set that only some tasks read."""
 SPLIT = re.compile(r"(?P<name>[^\[\]]+)(\[(?P<start>\d+%?)?:(?P<stop>\d+%?)?\])?")
@@ -83,7 +84,11 @@ class DatasetSpec(Spec):
     """Tokens of an answer at most, for question-answering (default: 30)."""
 
     prefix: str | None = Field(default=None, min_length=1, max_length=1000)
-    """What is put before each text, for summarization and translation, such as T5's "summarize: "."""
+    """What is put before each text, for summarization, translation (T5's "summarize: ") and multiple-choice."""
+    suffix: str | None = Field(default=None, min_length=1, max_length=1000)
+    """What is put after each question, for multiple-choice, such as "\\nAnswer:"."""
+    normalize: Literal["characters", "tokens"] | None = None
+    """What the log likelihood of a choice is divided by the number of, for multiple-choice (default: by nothing)."""
     max_target: int | None = Field(default=None, ge=2)
     """Tokens at which summaries and translations are cut to learn from (default: as texts are)."""
     source_language: str | None = None

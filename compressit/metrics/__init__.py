@@ -36,7 +36,7 @@ from pydantic import Field
 
 from compressit import registry
 from compressit.errors import RecipeError
-from compressit.outputs import Answers, MaskedTokens, Output, Pairs, Predictions, Tags, Texts, TokenScores
+from compressit.outputs import Answers, Choices, MaskedTokens, Output, Pairs, Predictions, Tags, Texts, TokenScores
 from compressit.runtimes import Facts
 from compressit.spec import Spec
 
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Answers",
+    "Choices",
     "Evidence",
     "Kind",
     "MaskedTokens",

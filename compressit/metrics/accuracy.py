@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from compressit.metrics import Evidence, Kind, MaskedTokens, MetricConfig, Predictions, Tags
+from compressit.metrics import Choices, Evidence, Kind, MaskedTokens, MetricConfig, Predictions, Tags
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 KIND = Kind.MEAN
 BETTER = "higher"
 UNIT = ""
-READS = (Predictions, Tags, MaskedTokens)
+READS = (Choices, Predictions, Tags, MaskedTokens)
 RANGE = (0, 1)
 PER_TOKEN = True
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from compressit.metrics import (
     Answers,
+    Choices,
     Evidence,
     Kind,
     MaskedTokens,
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 KIND = Kind.MEAN
 BETTER = "higher"
 UNIT = ""
-READS = (Answers, Predictions, Tags, Texts, TokenScores, MaskedTokens)
+READS = (Answers, Choices, Predictions, Tags, Texts, TokenScores, MaskedTokens)
 RANGE = (0, 1)
 TO_ORIGINAL = True
 PER_TOKEN = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from compressit.metrics import Evidence, Kind, MaskedTokens, MetricConfig, Predictions, Tags, TokenScores
+from compressit.metrics import Choices, Evidence, Kind, MaskedTokens, MetricConfig, Predictions, Tags, TokenScores
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 KIND = Kind.MEAN
 BETTER = "lower"
 UNIT = ""
-READS = (Predictions, Tags, TokenScores, MaskedTokens)
+READS = (Choices, Predictions, Tags, TokenScores, MaskedTokens)
 TO_ORIGINAL = True
 PER_TOKEN = True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from compressit.outputs.answers import Answers
+from compressit.outputs.choices import Choices
 from compressit.outputs.output import Asked, Change, Output
 from compressit.outputs.pairs import Pairs
 from compressit.outputs.predictions import Predictions
@@ -14,6 +15,7 @@ __all__ = [
     "Answers",
     "Asked",
     "Change",
+    "Choices",
     "MaskedTokens",
     "Output",
     "Pairs",

@@ -45,14 +45,18 @@ class Predictions(Output):
         cls, said: Mapping[str, Sequence[Any]], prepared: Dataset, rows: Dataset, names: Sequence[str]
     ) -> Arrays:
         """Number the groups that the data puts rows in, and leave the rest as it is."""
+        return super().gather(said, prepared, rows, names) | cls.grouped(rows)
+
+    @staticmethod
+    def grouped(rows: Dataset) -> Arrays:
+        """Number the groups of rows, where there are any."""
         import numpy as np
 
-        arrays = super().gather(said, prepared, rows, names)
         if "group" not in rows.column_names:
-            return arrays
+            return {}
         numbers: dict[Any, int] = {}
         owners = [numbers.setdefault(group, len(numbers)) for group in rows["group"]]
-        return {**arrays, "groups": np.array(owners, dtype=np.int64)}
+        return {"groups": np.array(owners, dtype=np.int64)}
 
     @classmethod
     def spoken(cls, said: Mapping[str, Sequence[Any]], asked: Asked) -> list[dict[str, Any]]:

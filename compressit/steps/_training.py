@@ -94,7 +94,9 @@ def train(
             hint="distill with alpha: 0 learns from a teacher alone",
         )
     task = tasks.load(model.task)
-    prepared = task.prepare(context.train, model.processor, context.max_length, **context.fields)
+    prepared = task.prepare(
+        tasks.learned(model.task, context.train), model.processor, context.max_length, **context.fields
+    )
     dtype, use_cache = model.module.dtype, getattr(model.module.config, "use_cache", None)
     cast(model.module, torch.float32)
     batches = math.ceil(math.ceil(len(prepared) / config.batch_size) / context.processes)

@@ -21,6 +21,7 @@ These are optional:
 * `UNTRAINED`: beginnings of names of weights that a model may lack;
 * `cut_at(folder)`: tokens at which texts are cut, where a model's folder says more than its tokenizer;
 * `singly(rows)`: rows of one input each, where an example is several;
+* `learned(rows)`: rows as training reads them, where it reads others than those that are judged;
 * `CHOICES`: groups of roles, of which the data has one;
 * `FIELDS`: fields of the data set that it alone reads, given to `prepare` where the evaluation split is measured;
 * `SETTINGS`: fields of metrics that a recipe doesn't spell out;
@@ -145,6 +146,12 @@ def singly(name: str, rows: Dataset) -> Dataset:
     """Give rows of which each is one input of the model, where a task's rows are several at once."""
     apart: Callable[[Dataset], Dataset] = getattr(load(name), "singly", lambda rows: rows)
     return apart(rows)
+
+
+def learned(name: str, rows: Dataset) -> Dataset:
+    """Give rows as training reads them."""
+    chosen: Callable[[Dataset], Dataset] = getattr(load(name), "learned", lambda rows: rows)
+    return chosen(rows)
 
 
 def cut_at(name: str, folder: Path) -> int | None:

@@ -18,16 +18,16 @@ use joined windows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from compressit.algorithms import likelihood
 from compressit.algorithms.likelihood import NOT_SCORED
-from compressit.algorithms.writing import spaced
 from compressit.errors import DataError
 from compressit.outputs import TokenScores
 from compressit.tasks import _templates
+from compressit.tasks._continuing import Window, continuation, plain, start_of, tokenizing, window
 
 if TYPE_CHECKING:
     import torch
@@ -46,11 +46,6 @@ ELSEWHERE = (
     "serve the checkpoint, with vLLM (`vllm serve DIR/checkpoint`) say, or generate with transformers: "
     'pipeline("text-generation", "DIR/checkpoint")'
 )
-CONTEXT = 2048
-"""Tokens of a window where the recipe names none and the model takes more."""
-Window = tuple[Sequence[int], int]
-"""Tokens, and how many at the start are not scored."""
-Tokenize = Callable[[str], list[int]]
 
 
 def prepare(
@@ -123,7 +118,7 @@ def protocol(
 ) -> dict[str, str | int]:
     """Say how the rows were scored, so that a figure can be compared with others."""
     how = _packing(rows, packing)
-    start = [] if how == "conversations" else _start(processor)
+    begin = [] if how == "conversations" else start_of(processor)
     size = window(processor, max_length)
     said: dict[str, str | int] = {"packing": how, "context length": size}
     if how in ("joined", "documents", "conversations"):
@@ -131,25 +126,9 @@ def protocol(
     if how == "joined":
         said["tail"] = "left out"
     if how != "conversations":
-        said["start token"] = processor.decode(start) if start else "none"
+        said["start token"] = processor.decode(begin) if begin else "none"
     scored = sum(token != NOT_SCORED for token in chain.from_iterable(prepared["labels"]))
     return {**said, "scored tokens": scored}
-
-
-def window(processor: Any, max_length: int | None) -> int:
-    """Tokens of a window.
-
-    Raises:
-        DataError: `max_length` is beyond the model's limit, or leaves nothing to predict.
-    """
-    limit: int = processor.model_max_length
-    if max_length is None:
-        return min(limit, CONTEXT)
-    if max_length > limit:
-        raise DataError(f"max_length {max_length} is beyond the {limit} tokens that the model takes")
-    if max_length < 2:
-        raise DataError("max_length 1 leaves no token to predict")
-    return max_length
 
 
 def _packing(rows: Dataset, packing: str | None) -> str:
@@ -163,18 +142,18 @@ def _packing(rows: Dataset, packing: str | None) -> str:
 
 def _examples(rows: Dataset, processor: Any, size: int, step: int, packing: str | None) -> Iterator[list[Window]]:
     """Give the windows of each example."""
-    how, tokens = _packing(rows, packing), _tokens(processor)
+    how, tokenize = _packing(rows, packing), tokenizing(processor)
     if how == "continuations":
-        for context, continuation in zip(rows["context"], rows["continuation"], strict=True):
-            yield [_continuation(context, continuation, tokens, size)]
+        for context, wanted in zip(rows["context"], rows["continuation"], strict=True):
+            yield [continuation(context, wanted, tokenize, size)]
     elif how == "conversations":
         for text in _templates.written(processor, rows["messages"]):
-            yield list(_cut(_plain(processor, text), size, step))
+            yield list(_cut(plain(processor, text), size, step))
     elif how == "documents":
         for text in rows["text"]:
-            yield list(_cut(tokens(text), size, step))
+            yield list(_cut(tokenize(text), size, step))
     else:
-        whole = tokens("\n\n".join(rows["text"]))
+        whole = tokenize("\n\n".join(rows["text"]))
         for some, given in _cut(whole, size, step):
             # A text shorter than one window is all there is.
             yield [(some, given)] if len(some) == size or len(whole) < size else []
@@ -190,42 +169,3 @@ def _cut(tokens: list[int], size: int, step: int) -> Iterator[Window]:
         done = end
         if end == len(tokens):
             return
-
-
-def _continuation(context: str, continuation: str, tokens: Tokenize, size: int) -> Window:
-    if not continuation.strip():
-        raise DataError("a continuation is empty: there is nothing to predict")
-    stem = context.rstrip()
-    # Most tokenizers keep a space with the word that follows it.
-    space = context[len(stem) :] or (" " if spaced(context, continuation) else "")
-    whole = tokens(stem + space + continuation)
-    given = len(tokens(stem))
-    if given >= len(whole):
-        raise DataError(f"the continuation {continuation[:40]!r} has no token of its own")
-    # Of a context that is too long the end counts; a first token has nothing to be predicted from.
-    cut = max(0, len(whole) - size)
-    return whole[cut:], max(1, given - cut)
-
-
-def _tokens(processor: Any) -> Tokenize:
-    """Tokenize with the start token that the tokenizer puts by itself, unless the text holds it already."""
-    start = _start(processor)
-
-    def tokenize(text: str) -> list[int]:
-        tokens = _plain(processor, text)
-        return tokens if start and tokens[: len(start)] == start else [*start, *tokens]
-
-    return tokenize
-
-
-def _plain(processor: Any, text: str) -> list[int]:
-    # `verbose` warns of texts longer than the model's limit, which are cut later.
-    tokens: list[int] = processor(text, add_special_tokens=False, verbose=False)["input_ids"]
-    return tokens
-
-
-def _start(processor: Any) -> list[int]:
-    """Find what the tokenizer puts before every text."""
-    bare, whole = _plain(processor, "a"), processor("a")["input_ids"]
-    places = range(len(whole) - len(bare) + 1)
-    return next((list(whole[:at]) for at in places if whole[at : at + len(bare)] == bare), [])

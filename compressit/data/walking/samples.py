@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 TOKENS, IMAGES = 2048, 16
 """About how many tokens, or how many images, are in a batch."""
 NOT_INPUTS = ("labels", "special_tokens_mask")
-MARKS = ("row", "words", "example", "begins", "ends", "reference")
+MARKS = ("row", "words", "example", "begins", "ends", "reference", "length")
 """Columns of prepared rows that only say where these come from."""
 
 
