@@ -27,7 +27,7 @@ def apply(
 
     Args:
         recipe: Path of a recipe file.
-        output: Folder of the result (default: `runs/NAME`).
+        output: Folder of the result, or a URL such as s3://BUCKET/FOLDER (default: `runs/NAME`).
         overrides: Like `--set`: "path.to.field=value".
         device: "auto", "cpu" or "cuda".
         overwrite: Replace an earlier result.
@@ -41,17 +41,16 @@ def apply(
     Raises:
         compressit.errors.CompressitError: the recipe is wrong, or something failed; nothing is published then.
     """
-    from compressit import plan, ranks, runner
+    from compressit import plan, ranks, runner, store
     from compressit import recipe as recipes
     from compressit.errors import RecipeError
 
     if ranks.count() > 1:
         raise RecipeError("several processes were started", hint="have the launcher start `-m compressit apply RECIPE`")
     written = recipes.load(recipe, overrides)
-    target = Path(output) if output is not None else Path("runs") / written.recipe.name
     return runner.run(
         plan.plan(written),
-        target,
+        store.place(output if output is not None else Path("runs") / written.recipe.name),
         device=device,
         overwrite=overwrite,
         fresh=fresh,

@@ -11,12 +11,19 @@ from compressit.cli.options import Device, Json, Overwrite, Quiet, RecipeFile, S
 
 if TYPE_CHECKING:
     from compressit.report import Report
+    from compressit.store import Remote
 
 
 def apply(
     recipe: RecipeFile,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder of the result (default: runs/NAME).")
+        str | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="Folder of the result, or a URL such as s3://BUCKET/FOLDER (default: runs/NAME).",
+            metavar="DIR|URL",
+        ),
     ] = None,
     set_: Set = None,
     device: Device = "auto",
@@ -36,7 +43,7 @@ def apply(
     from compressit.cli import console
 
     written = recipes.load(recipe, tuple(set_ or ()))
-    target = output or Path("runs") / written.recipe.name
+    target = store.place(output or Path("runs") / written.recipe.name)
     store.check_target(target, overwrite=overwrite)
     planned = plan.plan(written)
     with tracking.follow(track or (), written.recipe, target, console.progress(quiet=quiet)) as followed:
@@ -58,7 +65,7 @@ def apply(
     return int(report.exit_code)
 
 
-def show(report: Report, folder: Path) -> None:
+def show(report: Report, folder: Path | Remote) -> None:
     """Print the report's tables and where everything is."""
     from compressit.cli import console
     from compressit.errors import MEANING

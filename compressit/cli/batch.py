@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from compressit.cli.options import Device, Json, Quiet, Set, Track, Trust, Waterfall
+from compressit.cli.options import Device, Json, Quiet, Set, Track, Trust, Waterfall, here
 from compressit.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ verbs = typer.Typer(
 )
 Name = Annotated[str, typer.Argument(help="Name of the batch.", metavar="NAME")]
 Names = Annotated[list[str] | None, typer.Argument(help="Jobs (default: all of them).", metavar="JOB...")]
-Results = Annotated[Path, typer.Option("-o", "--output", help="Folder that the results go to.")]
+Results = Annotated[Path, typer.Option("-o", "--output", help="Folder that the results go to.", callback=here)]
 RESULTS = Path("runs")
 
 

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+
+def here(path: Path | None) -> Path | None:
+    """Refuse a URL where a folder of this machine is meant."""
+    from compressit.errors import RecipeError
+
+    if path is not None and re.match(r"[A-Za-z][\w+.-]+:/", str(path)):
+        raise RecipeError(f"{path} is no folder of this machine", hint="only `apply` and `verify` take a URL")
+    return path
+
+
 RecipeFile = Annotated[Path, typer.Argument(help="Recipe file (YAML).", metavar="RECIPE")]
-Folder = Annotated[Path, typer.Argument(help="Folder of a result.", metavar="DIR")]
+Folder = Annotated[Path, typer.Argument(help="Folder of a result.", metavar="DIR", callback=here)]
 Folders = Annotated[list[Path], typer.Argument(help="Folders of results.", metavar="DIR...")]
 Artifact = Annotated[str | None, typer.Option(help="Artifact of the result (default: the last one made).")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compressit.cli.options import Device, Json, Overwrite, Quiet, RecipeFile, Set, Trust
+from compressit.cli.options import Device, Json, Overwrite, Quiet, RecipeFile, Set, Trust, here
 from compressit.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -34,7 +34,9 @@ def search(
     ] = False,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="Folder of the result (default: runs/NAME); trials lie beside it."),
+        typer.Option(
+            "-o", "--output", help="Folder of the result (default: runs/NAME); trials lie beside it.", callback=here
+        ),
     ] = None,
     set_: Set = None,
     device: Device = "auto",

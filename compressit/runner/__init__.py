@@ -1,4 +1,4 @@
-"""Plan -> Report, the one straight line: load, measure, change step by step, save, export, measure, judge, write."""
+"""Plan -> Report, the one straight line: load, measure, change step by step, save, export, measure, judge, publish."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["run"]
 
 def run(
     plan: Plan,
-    output: Path,
+    output: Path | store.Remote,
     *,
     device: str = "auto",
     overwrite: bool = False,
@@ -32,7 +32,7 @@ def run(
 
     Args:
         plan: A checked recipe.
-        output: Folder of the result; it appears there whole or not at all.
+        output: Folder of the result, here or behind a URL; it appears there whole or not at all.
         device: "auto", "cpu" or "cuda".
         overwrite: Replace an earlier result.
         fresh: Use nothing that an earlier run has left: no checkpoint of a finished step, and no notes of a killed one.
@@ -45,10 +45,11 @@ def run(
     """
     about: dict[str, Any] = {"recipe_sha256": recipe.digest(plan.written.recipe)}
     refuse_own_input(plan, output)
+    progress = progress or Silent()
     with ExitStack() as stack:
-        folder = stack.enter_context(store.staged(output, overwrite=overwrite, about=about))
+        draft = stack.enter_context(store.drafted(output, overwrite=overwrite, say=progress.say))
         stack.enter_context(quiet())
-        work = begin(plan, folder, device, trust_remote_code, fresh, progress or Silent(), stack)
+        work = begin(plan, draft.folder, device, trust_remote_code, fresh, progress, stack)
 
         originals = work.measure_originals()
         expected.check(work.recipe.expect, work.configs, originals.own)
@@ -60,4 +61,7 @@ def run(
         subjects, notes = work.save(reached)
         work.check_saved()
         pairs = {name: work.measure(name, subject, originals) for name, subject in subjects.items()}
-        return write(work, done, originals, subjects, notes, pairs)
+        report = write(work, done, originals, subjects, notes, pairs)
+        # What a killed run goes on from is there until the result is.
+        draft.publish(about)
+        return report

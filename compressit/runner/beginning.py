@@ -19,8 +19,10 @@ from compressit.runner.fetching import fetched
 from compressit.runner.work import EVALUATION, SPLITS, Work
 
 
-def refuse_own_input(plan: Plan, output: Path) -> None:
+def refuse_own_input(plan: Plan, output: Path | store.Remote) -> None:
     """Refuse to replace what the run reads by what it writes."""
+    if isinstance(output, store.Remote):
+        return
     written = plan.written
     read = [("the model", plan.model)]
     read += [(f"a model of {step.config.step}", path) for step in plan.steps for path in step.config.models()]

@@ -2,7 +2,8 @@
 
 A result is written into a sibling `.NAME.tmp-HOST-PID-START/`; then modes, fsync, SHA-256, the manifest last, and one
 rename. A top-level name that starts with a dot is scratch and is not published. Whatever a killed run leaves behind
-can't be taken for a result, and the next run on the same host removes it.
+can't be taken for a result, and the next run on the same host removes it. Behind a URL there is no rename; see
+`uploading` for what holds there.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ from compressit.store.claims import Left, forget, left, unfinished, wait
 from compressit.store.files import nearest
 from compressit.store.manifests import MANIFEST, amend, check, content_key, manifest, verify
 from compressit.store.places import home
-from compressit.store.publishing import check_file, check_target, discard, held, staged, sweep_all, written
+from compressit.store.publishing import check_file, check_target, discard, drafted, held, staged, sweep_all, written
+from compressit.store.remote import Remote, place
+from compressit.store.uploading import fetched
 
 __all__ = [
-    "MANIFEST", "Left", "amend", "check", "check_file", "check_target", "content_key", "discard", "forget", "held",
-    "home", "left", "manifest", "nearest", "staged", "sweep_all", "unfinished", "verify", "wait", "written",
+    "MANIFEST", "Left", "Remote", "amend", "check", "check_file", "check_target", "content_key", "discard", "drafted",
+    "fetched", "forget", "held", "home", "left", "manifest", "nearest", "place", "staged", "sweep_all", "unfinished",
+    "verify", "wait", "written",
 ]  # fmt: skip

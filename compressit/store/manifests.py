@@ -22,7 +22,15 @@ def manifest(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         raise IntegrityError(f"{folder} holds no {MANIFEST}: not a finished result of compressit")
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        return parsed(file.read_bytes(), str(file))
+    except OSError as error:
+        raise IntegrityError(f"{file} can't be read: {error}") from error
+
+
+def parsed(content: bytes, file: str) -> dict[str, Any]:
+    """Read what a manifest holds; `file` names it where it can't be read."""
+    try:
+        found = json.loads(content.decode("utf-8"))
         version, listed = found["format"], found["files"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise IntegrityError(f"{file} can't be read: {error}") from error

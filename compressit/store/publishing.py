@@ -6,13 +6,65 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 from compressit.errors import IntegrityError, RecipeError, RetryableError, StepError, UnsafeError
-from compressit.store import files, owners
+from compressit.store import files, owners, uploading
 from compressit.store.manifests import FORMAT, MANIFEST, manifest
+from compressit.store.places import home
+from compressit.store.remote import Remote
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A result that is being made.
+
+    Attributes:
+        folder: Where it is put together; it goes with the block.
+        publish: Gives it its name; takes facts for the manifest, such as the recipe's digest.
+    """
+
+    folder: Path
+    publish: Callable[[dict[str, Any]], None]
+
+
+@contextlib.contextmanager
+def drafted(target: Path | Remote, *, overwrite: bool = False, say: Callable[[str], None]) -> Iterator[Draft]:
+    """Give a folder to write a result into; nothing of it is seen at `target` unless it is published in the block.
+
+    Args:
+        target: Where the result goes, a folder or a place behind a URL.
+        overwrite: Replace an earlier result that stands there.
+        say: Told what takes a while.
+
+    Raises:
+        CompressitError: as `staged` does, and where a URL's place can't be used.
+    """
+    if isinstance(target, Path):
+        target = Path(os.path.abspath(target))
+        check_target(target, overwrite=overwrite)
+        with held(target) as folder:
+            yield Draft(folder, lambda about: commit(folder, target, about, overwrite=overwrite))
+        return
+    check_target(target, overwrite=overwrite)
+    here = home() / "unfinished"
+    with uploading.held(target) as hold:
+        try:
+            here.mkdir(parents=True, exist_ok=True)
+            sweep_all(here)
+            with tempfile.TemporaryDirectory(prefix=".upload-", suffix=f".tmp-{owners.mine()}", dir=here) as place:
+
+                def publish(about: dict[str, Any]) -> None:
+                    seal(Path(place), about)
+                    uploading.upload(Path(place), hold, overwrite=overwrite, say=say)
+
+                yield Draft(Path(place), publish)
+        except OSError as error:
+            raise files.explained(error, here) from error
 
 
 @contextlib.contextmanager
@@ -30,11 +82,9 @@ def staged(target: Path, *, overwrite: bool = False, about: dict[str, Any] | Non
         RetryableError: another run is writing there, or published there in the meantime.
         StepError: the disk is full or can't be written.
     """
-    target = Path(os.path.abspath(target))
-    check_target(target, overwrite=overwrite)
-    with held(target) as folder:
-        yield folder
-        commit(folder, target, about or {}, overwrite=overwrite)
+    with drafted(target, overwrite=overwrite, say=lambda text: None) as draft:
+        yield draft.folder
+        draft.publish(about or {})
 
 
 @contextlib.contextmanager
@@ -103,8 +153,10 @@ def check_file(target: Path, *, overwrite: bool) -> None:
         raise RecipeError(f"{target} exists already", hint="name another file, or pass --overwrite")
 
 
-def check_target(target: Path, *, overwrite: bool) -> None:
+def check_target(target: Path | Remote, *, overwrite: bool) -> None:
     """Refuse a target that something else stands at."""
+    if isinstance(target, Remote):
+        return uploading.check(target, overwrite=overwrite)
     if any(len(os.fsencode(part)) > 200 for part in target.parts) or not str(target).isprintable():
         raise RecipeError(f"{str(target)[:80]!r}... is not a usable folder name")
     if target.is_symlink():
@@ -112,10 +164,10 @@ def check_target(target: Path, *, overwrite: bool) -> None:
     if target.exists() and not target.is_dir():
         raise RecipeError(f"{target} is a file", hint="choose another folder with -o")
     if not target.is_dir() or not any(target.iterdir()):
-        return
+        return None
     if not overwrite:
         raise RecipeError(f"{target} exists already", hint="choose another folder with -o, or pass --overwrite")
-    _refuse_foreign(target)
+    return _refuse_foreign(target)
 
 
 def _refuse_foreign(target: Path) -> None:
@@ -135,8 +187,8 @@ def _refuse_foreign(target: Path) -> None:
         )
 
 
-def commit(folder: Path, target: Path, about: dict[str, Any], *, overwrite: bool) -> None:
-    """Make a staged folder durable and give it its final name."""
+def seal(folder: Path, about: dict[str, Any]) -> None:
+    """Make a staged folder durable, and write its manifest last."""
     for hidden in folder.glob(".*"):
         shutil.rmtree(hidden) if hidden.is_dir() else hidden.unlink()
     mask = os.umask(0)
@@ -154,6 +206,11 @@ def commit(folder: Path, target: Path, about: dict[str, Any], *, overwrite: bool
     files.sync(manifest)
     folder.chmod(0o777 & ~mask)
     files.sync(folder)
+
+
+def commit(folder: Path, target: Path, about: dict[str, Any], *, overwrite: bool) -> None:
+    """Make a staged folder durable and give it its final name."""
+    seal(folder, about)
     old = target.parent / f".{target.name}.old-{owners.mine()}"
     if overwrite and target.exists():
         os.rename(target, old)

@@ -22,10 +22,11 @@ from queue import SimpleQueue
 from typing import Any
 
 from compressit import trackers
-from compressit.errors import RecipeError
+from compressit.errors import CompressitError, RecipeError
 from compressit.progress import Advance, Progress
 from compressit.recipe import Recipe
 from compressit.report import Report
+from compressit.store import Remote
 from compressit.tracking import content
 
 CHILD = "compressit.tracking.child"
@@ -40,7 +41,7 @@ TOLD = 240
 
 @contextmanager
 def follow(
-    names: Sequence[str], recipe: Recipe, folder: Path, progress: Progress, patience: float = PATIENCE
+    names: Sequence[str], recipe: Recipe, folder: Path | Remote, progress: Progress, patience: float = PATIENCE
 ) -> Iterator[Followed]:
     """Have trackers follow what is done in the block.
 
@@ -58,7 +59,8 @@ def follow(
     for name in names:
         check(name)
     with tempfile.TemporaryDirectory(prefix="compressit-", ignore_cleanup_errors=True) as scratch:
-        about = {"name": recipe.name, "folder": str(folder.resolve()), "parameters": content.parameters(recipe)}
+        here = folder if isinstance(folder, Path) else Path("runs") / recipe.name
+        about = {"name": recipe.name, "folder": str(here.resolve()), "parameters": content.parameters(recipe)}
         sinks = [_Tracker(name, about, Path(scratch) / name) for name in dict.fromkeys(names)]
         followed = Followed(sinks, folder, progress)
         try:
@@ -88,7 +90,7 @@ class Followed:
         lost: Trackers that failed, by name, and why.
     """
 
-    def __init__(self, sinks: Sequence[_Tracker], folder: Path, progress: Progress) -> None:
+    def __init__(self, sinks: Sequence[_Tracker], folder: Path | Remote, progress: Progress) -> None:
         self.lost: dict[str, str] = {}
         self._left = list(sinks)
         self._folder = folder
@@ -119,10 +121,20 @@ class Followed:
         if not self._left:
             return
         if texts is None:
-            texts = {name: (self._folder / name).read_text(encoding="utf-8") for name in DOCUMENTS}
+            texts = self._documents()
         for number, values in content.stages(report):
             self._tell("scalars", values, number)
         self._tell("report", content.figures(report), content.facts(report), {name: texts[name] for name in DOCUMENTS})
+
+    def _documents(self) -> dict[str, str]:
+        if isinstance(self._folder, Path):
+            return {name: (self._folder / name).read_text(encoding="utf-8") for name in DOCUMENTS}
+        try:
+            return {name: self._folder.read(name).decode() for name in DOCUMENTS}
+        except CompressitError as error:
+            # The result is there; no exit code is to say that it isn't.
+            self._progress.say(f"warning: trackers get no documents: {error.message}")
+            return dict.fromkeys(DOCUMENTS, "")
 
     def close(self, *, succeeded: bool, patience: float) -> None:
         """End the run at every tracker, and say where it is found or what went wrong."""
@@ -155,9 +167,10 @@ class Followed:
         short = " ".join(content.without_secrets(why).split())
         # What it is about comes first, and its cause last.
         self.lost[sink.name] = short if len(short) <= TOLD else f"{short[: TOLD // 2]} ... {short[-TOLD // 2 :]}"
+        later = f" (`compressit report {self._folder} --track {sink.name}` sends the report of a finished run)"
         self._progress.say(
-            f"warning: not followed by {sink.name} any more: {self.lost[sink.name]} "
-            f"(`compressit report {self._folder} --track {sink.name}` sends the report of a finished run)"
+            f"warning: not followed by {sink.name} any more: {self.lost[sink.name]}"
+            + (later if isinstance(self._folder, Path) else "")
         )
 
 

@@ -105,6 +105,8 @@ def test_validate_says_what_is_wrong_where_and_exits_2(cli, quick):
         (["steps", "show", "prune_magnitud"], "did you mean 'prune_magnitude'"),
         (["aply"], "aply"),
         (["verify", "nowhere"], "there is no folder nowhere"),
+        (["search", "RECIPE", "-o", "s3://bucket/run"], "s3:/bucket/run is no folder of this machine"),
+        (["predict", "s3://bucket/run", "--input", "a.csv"], "only `apply` and `verify` take a URL"),
         (["init", "recipe.schema.json"], "is the schema's own name"),
         (["plan"], "RECIPE"),
     ],

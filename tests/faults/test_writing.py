@@ -14,7 +14,7 @@ DRIVER = '''
 import errno, json, os, signal, sys
 from pathlib import Path
 from compressit import cache, store
-from compressit.errors import CompressitError
+from compressit.errors import CompressitError, IntegrityError
 from compressit.store import publishing
 
 place, action, fault = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
@@ -31,6 +31,11 @@ def filled(folder, text):
 
 def publish(text, overwrite=True):
     with store.staged(place / "out", overwrite=overwrite) as folder:
+        filled(folder, text)
+
+
+def upload(text, overwrite=True):
+    with store.staged(store.place(f"file://{place}/there"), overwrite=overwrite) as folder:
         filled(folder, text)
 
 
@@ -55,6 +60,13 @@ def whole():
     """Say what a reader finds."""
     if action == "write":
         return {(place / "out.txt").read_text()}
+    if action == "upload":
+        try:
+            with store.fetched(store.place(f"file://{place}/there")) as folder:
+                return texts(folder)
+        except IntegrityError as error:  # a folder without its manifest, or with half of it, is no result
+            assert "not a finished result" in error.message or "can't be read" in error.message, error
+            return {"none"}
     if action == "put":
         found = cache.find(MADE, lambda line: None)
         return {"none"} if found is None else texts(found)
@@ -95,9 +107,11 @@ def disturb(number):
     os.fsync = fsync
 
 
-do = {"publish": publish, "put": put, "write": write, "amend": amend}[action]
+do = {"publish": publish, "upload": upload, "put": put, "write": write, "amend": amend}[action]
 if action in ("publish", "amend"):
     publish("old", overwrite=False)
+if action == "upload":
+    upload("old", overwrite=False)
 if action == "write":
     write("old")
 outcomes, number = [], 0
@@ -127,16 +141,19 @@ while True:
     assert number < 500
     if found == {"new"}:  # it was published before the fault; begin again from the old one
         publish("old") if action in ("publish", "amend") else write("old") if action == "write" else None
+        if action == "upload":
+            upload("old")
         if action == "put":
             cache.remove(cache.place() / cache.key(MADE))
 do("newer") if action != "put" else put("new")
-left = [path.name for path in place.rglob("*") if ".tmp-" in path.name or ".old-" in path.name or ".half" in path.name]
+HALF = (".tmp-", ".old-", ".half", ".writing-")
+left = [path.name for path in place.rglob("*") if any(part in path.name for part in HALF)]
 print(json.dumps({"outcomes": outcomes, "left": left}))
 '''
 
 
 @pytest.mark.parametrize("fault", ["kill", "once", "full"])
-@pytest.mark.parametrize("action", ["publish", "put", "write", "amend"])
+@pytest.mark.parametrize("action", ["publish", "upload", "put", "write", "amend"])
 def test_at_every_moment(action, fault, tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", DRIVER, tmp_path, action, fault],
