@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from compressit import anatomy
 from compressit.algorithms import floats
-from compressit.intake import described
+from compressit.intake import BITS, described, header
 from compressit.weights import Weight, Weights
 
 if TYPE_CHECKING:
@@ -56,33 +58,39 @@ def matrices(folder: Path) -> Iterator[Mapping[str, Callable[[], Matrix]]]:
     from safetensors import safe_open
 
     config, sizes = described(folder), shapes(folder)
-    bits, model_type = quantized_bits(config), str(config.get("model_type", "unknown"))
-    kind = quantized_kind(config)
+    model_type, scheme_of = str(config.get("model_type", "unknown")), schemes(config)
     with ExitStack() as stack:
         files = [stack.enter_context(safe_open(file, framework="pt")) for file in sorted(folder.glob("*.safetensors"))]
         found = (entry for opened in files for entry in _reads(opened, model_type))
 
-        def reader(read: Callable[[], Any]) -> Callable[[], Matrix]:
+        def reader(name: str, read: Callable[[], Any]) -> Callable[[], Matrix]:
             def matrix() -> Matrix:
                 stored, beside = read()
                 if "weight_scale" in beside:
-                    return Matrix(kind, _unpacked(stored, beside, bits))
+                    scheme = scheme_of(name)
+                    return Matrix(_kind(scheme), _unpacked(stored, beside, scheme["num_bits"]))
                 return Matrix(str(stored.dtype).removeprefix("torch."), stored)
 
             return matrix
 
-        yield {name.removesuffix(".weight"): reader(read) for name, read in found if len(sizes[name]) > 1}
+        yield {
+            own: reader(own, read)
+            for name, read in found
+            if len(sizes[name]) > 1
+            for own in (name.removesuffix(".weight"),)
+        }
 
 
 def tensors(folder: Path) -> Iterator[Stored]:
     """Read every tensor of the safetensors files, one at a time."""
     config = described(folder)
-    bits, quantized = quantized_bits(config), quantized_kind(config)
+    scheme_of = schemes(config)
     for name, read in _entries(folder, config):
         stored, beside = read()
         kind, zero = str(stored.dtype).removeprefix("torch."), stored == 0
         if "weight_scale" in beside:
-            kind, zero = quantized, _zeros(stored, beside, bits)
+            scheme = scheme_of(name.removesuffix(".weight"))
+            kind, zero = _kind(scheme), _zeros(stored, beside, scheme["num_bits"])
         yield Stored(name, kind, zero.numel(), zero)
 
 
@@ -148,26 +156,47 @@ def _reads(opened: Any, model_type: str) -> Iterator[tuple[str, Callable[[], Any
 
 
 def quantization(config: dict[str, Any]) -> dict[str, Any] | None:
-    """Take the scheme of a compressed-tensors checkpoint from its parsed config.json; None without one."""
+    """Take the first scheme of a compressed-tensors checkpoint from its parsed config.json; None without one."""
     groups = config.get("quantization_config", {}).get("config_groups", {})
     return next(iter(groups.values()), None)
 
 
-def quantized_bits(config: dict[str, Any]) -> int:
-    """Bits of a quantized weight; 0 where none is."""
-    scheme = quantization(config)
-    return int(scheme["weights"]["num_bits"]) if scheme else 0
+def schemes(config: dict[str, Any]) -> Callable[[str], dict[str, Any]]:
+    """Say how the weights of each quantized layer are stored, by its name in memory, as compressed-tensors does."""
+    groups = [*config.get("quantization_config", {}).get("config_groups", {}).values()]
+    named = {target: group["weights"] for group in groups for target in group["targets"]}
+    patterns = [(re.compile(target[3:]), found) for target, found in named.items() if target.startswith("re:")]
+
+    def scheme_of(name: str) -> dict[str, Any]:
+        found: dict[str, Any] = groups[0]["weights"]
+        if len(groups) > 1:
+            found = named[name] if name in named else next(found for known, found in patterns if known.match(name))
+        return found
+
+    return scheme_of
 
 
-def quantized_kind(config: dict[str, Any]) -> str:
-    """Say in a word what quantized weights are stored as; "" where none is."""
-    scheme = quantization(config)
-    if not scheme:
-        return ""
-    weights = scheme["weights"]
-    if weights["type"] == "int":
-        return f"int{weights['num_bits']}"
-    return "fp8" if weights["num_bits"] == 8 else "nvfp4" if weights["strategy"] == "tensor_group" else "mxfp4"
+def average_bits(folder: Path) -> float:
+    """Count the bits that a quantized weight takes in the files, with all that is stored beside it; 0 without any."""
+    bits = 0.0
+    held: set[str] = set()
+    for file in sorted(folder.glob("*.safetensors")):
+        for name, entry in header(file).items():
+            parent, _, leaf = name.rpartition(".")
+            if leaf in ("weight_packed", *NOT_WEIGHTS):
+                bits += math.prod(entry["shape"]) * BITS[entry["dtype"]]
+                held.add(parent)
+    model_type = str(described(folder).get("model_type", "unknown"))
+    sizes = shapes(folder)
+    weights = sum(math.prod(sizes[anatomy.module_name(model_type, f"{parent}.weight")]) for parent in held)
+    return bits / weights if weights else 0.0
+
+
+def _kind(scheme: dict[str, Any]) -> str:
+    """Say in a word what weights are stored as."""
+    if scheme["type"] == "int":
+        return f"int{scheme['num_bits']}"
+    return "fp8" if scheme["num_bits"] == 8 else "nvfp4" if scheme["strategy"] == "tensor_group" else "mxfp4"
 
 
 def _zeros(stored: torch.Tensor, beside: dict[str, torch.Tensor], bits: int) -> torch.Tensor:

@@ -1,8 +1,9 @@
-"""Spend a budget where it hurts least: so much to be taken from several parts, each of which has its price."""
+"""Spend a budget where it hurts least: so much to be taken from several parts, or to be had for them, at a price."""
 
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Sequence
 
 
@@ -44,6 +45,61 @@ def spend(prices: Sequence[Sequence[float]], sizes: Sequence[int], amounts: Sequ
         at[part] += 1
         offer(part)
     return [hull[place] for hull, place in zip(hulls, at, strict=True)]
+
+
+def afford(prices: Sequence[Sequence[float]], costs: Sequence[Sequence[float]], budget: float) -> list[int]:
+    """Choose an option for each part that a budget can pay for, so that little is lost over all.
+
+    The lower convex hull of each part is walked from the cheapest option on, the step that saves most for what it costs
+    next; one that can't be paid for is passed over. What is left then goes to whatever it still pays for. Where the
+    same option for all parts would have lost less, it is that.
+
+    Args:
+        prices: Of each part, what is lost with each option; one that loses more than a cheaper one counts as that.
+        costs: What each option costs, rising.
+        budget: What all may cost together; never more is spent.
+
+    Returns:
+        For each part, the place of its option: the first everywhere where not even that can be paid for.
+    """
+    falling = [list(itertools.accumulate(each, min)) for each in prices]
+    hulls = [_hull(own, each) for own, each in zip(costs, falling, strict=True)]
+    at = [0] * len(prices)
+    left = budget - sum(own[0] for own in costs)
+
+    def gain(part: int, option: int) -> float:
+        saved = falling[part][at[part]] - falling[part][option]
+        return saved / (costs[part][option] - costs[part][at[part]])
+
+    steps = [(-gain(part, hull[1]), part, 1) for part, hull in enumerate(hulls) if len(hull) > 1]
+    heapq.heapify(steps)
+    while steps:
+        _, part, step = heapq.heappop(steps)
+        option = hulls[part][step]
+        extra = costs[part][option] - costs[part][at[part]]
+        if extra <= left:
+            at[part], left = option, left - extra
+        if step + 1 < len(hulls[part]):
+            heapq.heappush(steps, (-gain(part, hulls[part][step + 1]), part, step + 1))
+    while True:
+        open_to = [
+            (gain(part, option), part, option)
+            for part, own in enumerate(costs)
+            for option in range(at[part] + 1, len(own))
+            if own[option] - own[at[part]] <= left and falling[part][option] < falling[part][at[part]]
+        ]
+        if not open_to:
+            break
+        _, part, option = max(open_to)
+        left -= costs[part][option] - costs[part][at[part]]
+        at[part] = option
+    alike = [[option] * len(prices) for option in range(min(len(each) for each in prices))]
+    paid = [each for each in alike if _sum(costs, each) <= budget]
+    return min([at, *paid], key=lambda places: _sum(falling, places))
+
+
+def _sum(table: Sequence[Sequence[float]], places: Sequence[int]) -> float:
+    return sum(own[place] for own, place in zip(table, places, strict=True))
 
 
 def _rising(prices: Sequence[float]) -> list[float]:

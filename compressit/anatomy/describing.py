@@ -199,6 +199,7 @@ class Family:
         repeated: Whether data walks the same blocks again and again, as ALBERT's layers do.
         width: What flows between the blocks.
         unreadable: Why plain transformers can't open a checkpoint of it that is quantized; None where it can.
+        unmixed: Why it can't where layers are quantized in different ways; None where it can.
     """
 
     stacks: tuple[Stack, ...]
@@ -209,3 +210,4 @@ class Family:
     repeated: bool = False
     width: Width = Width()
     unreadable: str | None = None
+    unmixed: str | None = None

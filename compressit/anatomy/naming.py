@@ -253,6 +253,13 @@ def is_expert(model_type: str, name: str) -> bool:
     return experts is not None and re.search(rf"\.{re.escape(experts.module)}\.\d+\.", name) is not None
 
 
+def expert_pattern(model_type: str) -> str:
+    """Give the regular expression that compressed-tensors is to find the experts by."""
+    experts = known(model_type).experts
+    assert experts is not None, "it has some"
+    return rf"re:.*\.{re.escape(experts.module)}\.\d+\..*"
+
+
 def is_transposed(model_type: str) -> bool:
     """Tell whether the matrices inside the blocks lie as (inputs, outputs)."""
     return known(model_type).transposed

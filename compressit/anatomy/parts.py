@@ -166,6 +166,23 @@ def projections(module: Any, block_name: str) -> dict[str, Callable[[Any], dict[
     return {f"{path}.{name}": functools.partial(_alone, kind) for kind, name in kinds}
 
 
+def fused(module: Any, block_name: str) -> list[tuple[str, ...]]:
+    """Name the matrices of a block that runtimes lay into one, so that they have to be stored alike: full names.
+
+    What makes queries, keys and values is one set for each attention, the two matrices of a gated network another.
+    """
+    found = []
+    block = module.get_submodule(block_name)
+    for kind in attentions(module, block_name):
+        described = attention(module, block_name, kind)
+        above = f"{described.module}." if described.module else ""
+        paths = [above + leaf for leaf in (*described.query, *described.key_value)]
+        found.append(tuple(f"{block_name}.{path}" for path in paths if _has(block, path)))
+    if "ffn" in networks(module, block_name):
+        found.append(up(module, block_name))
+    return [names for names in found if len(names) > 1]
+
+
 def _alone(kind: str, made: Any) -> dict[str, Any]:
     return {kind: made}
 

@@ -71,6 +71,12 @@ class Scheme:
         beside = scale + (0 if self.symmetric else self.bits if self.packed else 8)
         return self.bits + beside / (self.group_size or inputs)
 
+    def packed_bits(self, outputs: int, inputs: int, float_bits: float) -> float:
+        """Count all bits that a matrix of packed integers without zero points takes: whole words, scales, its shape."""
+        assert self.packed, "bytes are counted otherwise"
+        words = -(-inputs * self.bits // 32) * 32
+        return outputs * words + outputs * (inputs // (self.group_size or inputs)) * float_bits + 2 * 64
+
 
 @dataclass(frozen=True)
 class Quantized:
@@ -137,29 +143,44 @@ def stacked(parts: Sequence[Quantized]) -> Quantized:
     )
 
 
-def config(scheme: Scheme, left: list[str]) -> dict[str, Any]:
-    """Describe a scheme for config.json.
+def config(schemes: Mapping[Scheme, Sequence[str]], left: Sequence[str]) -> dict[str, Any]:
+    """Describe how layers are quantized for config.json.
 
     Args:
-        scheme: Of every linear layer but those left.
+        schemes: With the layers that each is for: names, or "re:" and a regular expression. Where there is one scheme,
+            it is for all layers but those left.
         left: Names of layers that keep their weights.
     """
     import compressed_tensors
     from compressed_tensors.quantization import QuantizationConfig, QuantizationScheme
 
-    kind = FORMATS.get(scheme.number) or ("pack-quantized" if scheme.packed else "int-quantized")
-    group = QuantizationScheme(
-        targets=["Linear"], weights=_weights(scheme), input_activations=activations(scheme), format=kind
-    )
+    groups = {
+        f"group_{number}": QuantizationScheme(
+            targets=list(names) if len(schemes) > 1 else ["Linear"],
+            weights=_weights(scheme),
+            input_activations=activations(scheme),
+            format=_format(scheme),
+        )
+        for number, (scheme, names) in enumerate(schemes.items())
+    }
+    formats = {_format(scheme) for scheme in schemes}
     described = QuantizationConfig(
-        config_groups={"group_0": group}, format=kind, quantization_status="compressed", ignore=left
+        config_groups=groups,
+        format=formats.pop() if len(formats) == 1 else "mixed-precision",
+        quantization_status="compressed",
+        ignore=left,
     )
     found: dict[str, Any] = json.loads(described.model_dump_json())
     found["version"] = compressed_tensors.__version__
-    if not scheme.activations:
-        # Some architectures, and zero points, can't wait for the first forward to be unpacked.
+    if len(schemes) == 1 and not next(iter(schemes)).activations:
+        # Some architectures, and zero points, can't wait for the first forward to be unpacked; but what unpacks them
+        # earlier takes all layers to be of the first scheme.
         found["dequantize"] = True
     return found
+
+
+def _format(scheme: Scheme) -> str:
+    return FORMATS.get(scheme.number) or ("pack-quantized" if scheme.packed else "int-quantized")
 
 
 def activations(scheme: Scheme) -> Any:

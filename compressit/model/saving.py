@@ -6,7 +6,7 @@ Where config.json can't say the shapes of a model that was cut, it says so, and 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,27 +39,26 @@ def save(model: Model, folder: Path) -> None:
         except SafetensorError as error:
             raise disk.unwritten(folder, error) from error
         return
-    scheme, names = _write_weights(model, folder)
+    schemes = _write_weights(model, folder)
     module = model.module
     module.config.architectures = [type(module).__name__]
     module.config.dtype = module.dtype
     module.config.save_pretrained(folder)
     if module.can_generate() and getattr(module, "generation_config", None) is not None:
         module.generation_config.save_pretrained(folder)
-    if scheme is not None:
-        _describe(folder / CONFIG, scheme, _left(module, names))
+    if schemes:
+        _describe(folder / CONFIG, module, schemes)
 
 
-def _write_weights(model: Model, folder: Path) -> tuple[Scheme | None, set[str]]:
-    """Write all weights; give the scheme of those quantized, if any are, and their names."""
+def _write_weights(model: Model, folder: Path) -> dict[str, Scheme]:
+    """Write all weights; give the schemes of those quantized, by their names."""
     shards = list(_shards(model))
     weight_map: dict[str, str] = {}
-    total, scheme, quantized = 0, None, set()
+    schemes: dict[str, Scheme] = {}
+    total = 0
     for number, (part, names) in enumerate(shards, 1):
         read = model.read(part, names)
-        for name, found in read.quantized.items():
-            scheme = found.scheme
-            quantized.add(name)
+        schemes |= {name: found.scheme for name, found in read.quantized.items()}
         tensors = _as_saved(model, read, names)
         file = WEIGHTS if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
         disk.write(folder / file, tensors, {"format": "pt"})
@@ -68,7 +67,7 @@ def _write_weights(model: Model, folder: Path) -> tuple[Scheme | None, set[str]]
     if len(shards) > 1:
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
         (folder / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    return scheme, quantized
+    return schemes
 
 
 def _shards(model: Model) -> Iterator[tuple[str, list[str]]]:
@@ -100,7 +99,7 @@ def _as_saved(model: Model, part: Part, names: list[str]) -> dict[str, torch.Ten
     return tensors
 
 
-def _left(module: Any, quantized: set[str]) -> list[str]:
+def _left(module: Any, quantized: Mapping[str, Scheme]) -> list[str]:
     """Name the layers that keep their weights, as the module and as the file spell them: readers look for either."""
     from torch import nn
 
@@ -110,11 +109,23 @@ def _left(module: Any, quantized: set[str]) -> list[str]:
         name for name, part in module.named_modules() if anatomy.is_left(model_type, name) and hasattr(part, "weight")
     ]
     names = [*linear, *routers, *(matrix.name for matrix in matrices(module))]
-    left = [name for name in names if name not in quantized]
-    return list(dict.fromkeys(each for name in left for each in (name, anatomy.saved_name(model_type, name))))
+    return _spelled(model_type, [name for name in names if name not in quantized])
 
 
-def _describe(file: Path, scheme: Scheme, left: list[str]) -> None:
+def _spelled(model_type: str, names: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(each for name in names for each in (name, anatomy.saved_name(model_type, name))))
+
+
+def _describe(file: Path, module: Any, schemes: Mapping[str, Scheme]) -> None:
+    model_type = module.config.model_type
+    groups: dict[Scheme, dict[str, None]] = {}
+    for name, scheme in schemes.items():
+        # Readers take the scheme of all experts from the group that names them in a regular expression.
+        expert = anatomy.is_expert(model_type, name)
+        targets = [anatomy.expert_pattern(model_type)] if expert else _spelled(model_type, [name])
+        groups.setdefault(scheme, {}).update(dict.fromkeys(targets))
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    found["quantization_config"] = config(scheme, left)
+    found["quantization_config"] = config(
+        {scheme: [*names] for scheme, names in groups.items()}, _left(module, schemes)
+    )
     file.write_text(json.dumps(found, indent=2, sort_keys=True) + "\n", encoding="utf-8")

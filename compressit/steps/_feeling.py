@@ -53,7 +53,7 @@ def spread(
         change: Takes an amount from a matrix.
         context: With calibration rows.
     """
-    prices = _prices(model, chosen, probes, change, context)
+    prices = felt(model, {name: (matrix,) for name, matrix in chosen.items()}, probes, change, context)
     count = max(1, round((probes[-1] - probes[0]) / GRID))
     amounts = [probes[0] + (probes[-1] - probes[0]) * step / count for step in range(count + 1)]
     state = model.module.state_dict(keep_vars=True)
@@ -62,9 +62,25 @@ def spread(
     return {name: amounts[place] for name, place in zip(chosen, places, strict=True)}
 
 
-def _prices(
-    model: Model, chosen: Mapping[str, Matrix], probes: Sequence[float], change: Change, context: StepContext
+def felt(
+    model: Model,
+    parts: Mapping[str, Sequence[Matrix]],
+    probes: Sequence[float],
+    change: Change,
+    context: StepContext,
 ) -> dict[str, list[float]]:
+    """Measure how far the answers move when the matrices of one part are changed, by each of some amounts.
+
+    Args:
+        model: Its weights are in memory; left as it was.
+        parts: Matrices that are changed together, by a name for them.
+        probes: Amounts to try.
+        change: Changes a matrix by an amount.
+        context: With calibration rows.
+
+    Returns:
+        By part, for each amount KL divergence in nats, or 1 - cosine, a mean over answers.
+    """
     import torch
 
     assert context.calibration is not None, "asked for by the step"
@@ -74,7 +90,7 @@ def _prices(
     places = list(range(0, len(prepared), max(1, len(prepared) // most))[:most])
     apart, collate = worth(model.task).apart, task.collate(model.processor)
     state = model.module.state_dict(keep_vars=True)
-    found: dict[str, list[float]] = {name: [] for name in chosen}
+    found: dict[str, list[float]] = {name: [] for name in parts}
     with torch.inference_mode():
         asked, held = [], 0
         for _, batch in data.batched(prepared, collate, places, size):
@@ -84,16 +100,17 @@ def _prices(
             if held > HELD:
                 break
         count = sum(len(labels) for _, labels, _ in asked)
-    with torch.no_grad(), context.progress.bar("what each matrix matters", len(chosen)) as advance:
-        for name, matrix in chosen.items():
-            weight_OI = matrix.of(state).data
-            held_OI = weight_OI.clone()
+    with torch.no_grad(), context.progress.bar("what each matrix matters", len(parts)) as advance:
+        for name, matrices in parts.items():
+            before = [(matrix, matrix.of(state).data, matrix.of(state).data.clone()) for matrix in matrices]
             for amount in probes:
-                weight_OI.copy_(change(matrix, held_OI.float(), amount))
+                for matrix, weight_OI, held_OI in before:
+                    weight_OI.copy_(change(matrix, held_OI.float(), amount))
                 moved = sum(apart(model.task, right, said(model, inputs), labels) for inputs, labels, right in asked)
-                weight_OI.copy_(held_OI)
+                for _, weight_OI, held_OI in before:
+                    weight_OI.copy_(held_OI)
                 if not math.isfinite(moved):
-                    raise StepError(f"the answers are no numbers once {name} is changed by {amount:.2f}")
+                    raise StepError(f"the answers are no numbers once {name} is changed by {amount:.3g}")
                 found[name].append(max(float(moved) / count, LEAST))
             advance(1)
     return found

@@ -33,7 +33,7 @@ class RoundingConfig(StepConfig):
 
     def needs(self) -> frozenset[Need]:
         """Ask for calibration data where scales are found beforehand."""
-        return frozenset({Need.CALIBRATION}) if self.walks() else frozenset()
+        return super().needs() | (frozenset({Need.CALIBRATION}) if self.walks() else frozenset())
 
     def walks(self) -> int:
         """Say whether inputs are measured."""
@@ -45,7 +45,7 @@ def round_each(
     matrices: Mapping[str, Matrix],
     config: Any,
     context: StepContext,
-    rounded: Callable[[torch.Tensor, torch.dtype], Quantized],
+    rounded: Callable[[Matrix, torch.Tensor, torch.dtype], Quantized],
 ) -> Notes:
     """Round matrices, part by part or, where their inputs are measured, in a walk through the blocks.
 
@@ -67,7 +67,7 @@ def round_each(
         nonlocal lost, power
         if not bool(weight_OI.isfinite().all()):
             raise StepError(f"{matrix.name} holds weights that are not finite")
-        made = rounded(weight_OI, dtype)
+        made = rounded(matrix, weight_OI, dtype)
         lost += float((made.weight_OI.to(weight_OI.device).float() - weight_OI).square_().sum())
         power += float(weight_OI.square().sum())
         return made

@@ -24,6 +24,7 @@ Recipe::
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
@@ -37,6 +38,7 @@ from compressit.data.walking import Block, Group
 from compressit.data.walking.statistics import Gram
 from compressit.model import Model
 from compressit.steps import Notes, StepContext, quantize_gptq
+from compressit.steps._bits import counted, settled
 from compressit.steps._quantizing import QuantizingConfig, chosen, claim, foresee, quantized
 from compressit.steps._walking import WalkingConfig, each_fold, each_group
 
@@ -79,31 +81,34 @@ class Config(WalkingConfig, QuantizingConfig):
 
     @property
     def second(self) -> quantize_gptq.Config:
-        """The fields of the rounding, where it is GPTQ's."""
+        """The fields of the rounding of a layer by itself, where it is GPTQ's."""
         shared = quantize_gptq.Config.model_fields.keys() & type(self).model_fields.keys()
+        shared -= {"rules", "average_bits", "widths"}
         return quantize_gptq.Config.model_validate({name: getattr(self, name) for name in shared})
 
 
 def run(model: Model, config: Config, context: StepContext) -> Notes:
     """Scale block by block, then round block by block."""
     matrices = chosen(model, config)
+    own = settled(model, matrices, config, context)
     notes = each_fold(
         model,
         matrices,
         config,
         replace(context, scratch=context.scratch / "scaled"),
         Gram,
-        lambda block, fold, groups: _scale(block, fold, groups, config),
+        lambda block, fold, groups: _scale(block, fold, groups, config.tries, own),
     )
     after = replace(context, scratch=context.scratch / "rounded")
     if config.rounding == "gptq":
-        return {**notes, **quantize_gptq.run(model, config.second, after)}
+        second = {name: each.second for name, each in own.items()}
+        return {**notes, **quantize_gptq.round_each(model, matrices, second, config.at().second, after)}
     sharp = _sharp(model)
-    each_group(model, matrices, config, after, Gram, lambda block, group: _round(block, group, config, sharp))
-    return notes
+    each_group(model, matrices, config, after, Gram, lambda block, group: _round(block, group, own, sharp))
+    return {**notes, **counted(own)}
 
 
-def _scale(block: Block, fold: Fold, groups: list[Group], config: Config) -> torch.Tensor | None:
+def _scale(block: Block, fold: Fold, groups: list[Group], tries: int, own: Mapping[str, Config]) -> torch.Tensor | None:
     """Search for the scale of some channels; None where nothing is gained by any."""
     import torch
 
@@ -116,7 +121,9 @@ def _scale(block: Block, fold: Fold, groups: list[Group], config: Config) -> tor
             weight_OI = block.weight(matrix)
             # Outputs don't know of each other: some tell what scale is good.
             some_OI = weight_OI[:: max(1, len(weight_OI) // SAMPLE)]
-            layers.append((some_OI, gram_II, replace(config.grid(block.dtype(matrix)), search=config.looks_for_ranges)))
+            settings = own[matrix.name]
+            grid = replace(settings.grid(block.dtype(matrix)), search=settings.looks_for_ranges)
+            layers.append((some_OI, gram_II, grid))
     # A layer whose outputs are large is not more important for that.
     sizes = [float((weight_OI @ gram_II).mul_(weight_OI).sum()) for weight_OI, gram_II, _ in layers]
 
@@ -128,8 +135,8 @@ def _scale(block: Block, fold: Fold, groups: list[Group], config: Config) -> tor
         return total
 
     seen_C = fold.gather(squares_I).mean(-1).sqrt()
-    weights = torch.cat([_relative(weight_OI, config.group_size) for weight_OI, _, _ in layers])
-    tried = scaling.candidates(seen_C, fold.gather(weights.mean(0)).mean(-1), config.tries)
+    weights = torch.cat([_relative(weight_OI, grid.group_size) for weight_OI, _, grid in layers])
+    tried = scaling.candidates(seen_C, fold.gather(weights.mean(0)).mean(-1), tries)
     scale_C, _, _ = scaling.searched(tried, loss)
     return None if scale_C is tried[0] else scale_C
 
@@ -154,12 +161,13 @@ def _sharp(model: Model) -> set[str]:
     return found
 
 
-def _round(block: Block, group: Group, config: Config, sharp: set[str]) -> None:
+def _round(block: Block, group: Group, own: Mapping[str, Config], sharp: set[str]) -> None:
     gram_II = group.statistic.hessian() if group.statistic.count else None
     for matrix in group.matrices:
-        grid, weight_OI = config.grid(block.dtype(matrix)), block.weight(matrix)
+        settings, weight_OI = own[matrix.name], block.weight(matrix)
+        grid = settings.grid(block.dtype(matrix))
         if gram_II is None or matrix.name in sharp:
             found = nearest(weight_OI, replace(grid, search=False))
         else:
             found = nearest_output(weight_OI, grid, gram_II)
-        block.quantize(matrix, quantized(found, config.scheme, block.dtype(matrix)))
+        block.quantize(matrix, quantized(found, settings.scheme, block.dtype(matrix)))

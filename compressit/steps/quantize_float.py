@@ -20,6 +20,7 @@ from pydantic import model_validator
 
 from compressit.algorithms import floats
 from compressit.model import Model
+from compressit.model.matrices import Matrix
 from compressit.model.quantized import Quantized, Scheme
 from compressit.steps import Notes, StepContext
 from compressit.steps._quantizing import StoringConfig, chosen, claim, foresee
@@ -60,7 +61,7 @@ class Config(RoundingConfig, StoringConfig):
 def run(model: Model, config: Config, context: StepContext) -> Notes:
     """Round part by part; weights are stored as floats of fewer bits when the model is saved."""
 
-    def rounded(weight_OI: torch.Tensor, dtype: torch.dtype) -> Quantized:
+    def rounded(matrix: Matrix, weight_OI: torch.Tensor, dtype: torch.dtype) -> Quantized:
         over = None
         if config.format == "fp8":
             whole_OI, scale_OG = floats.to_fp8(weight_OI, dtype)

@@ -18,6 +18,7 @@ Recipe::
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field
@@ -28,7 +29,9 @@ from compressit.algorithms.gptq import better, gptq, nearest
 from compressit.data.walking import Block, Group
 from compressit.data.walking.statistics import Gram
 from compressit.model import Model
+from compressit.model.matrices import Matrix
 from compressit.steps import Notes, StepContext
+from compressit.steps._bits import counted, divided, settled
 from compressit.steps._quantizing import QuantizingConfig, chosen, claim, foresee, quantized
 from compressit.steps._walking import WalkingConfig, each_group
 
@@ -70,14 +73,22 @@ class Config(WalkingConfig, QuantizingConfig):
 def run(model: Model, config: Config, context: StepContext) -> Notes:
     """Quantize block by block."""
     matrices = chosen(model, config)
+    return round_each(model, matrices, settled(model, matrices, config, context), config, context)
+
+
+def round_each(
+    model: Model, matrices: Mapping[str, Matrix], own: Mapping[str, Config], config: Config, context: StepContext
+) -> Notes:
+    """Quantize matrices block by block, each by its own settings."""
     starved: list[str] = []
     raised: dict[str, float] = {}
 
     def change(block: Block, group: Group) -> None:
-        _quantize(block, group, config, starved, raised)
+        for settings, part in divided(group, own):
+            _quantize(block, part, settings, starved, raised)
 
     each_group(model, matrices, config, context, Gram, change)
-    notes: dict[str, float | int | str | bool] = {"layers": len(matrices)}
+    notes: dict[str, float | int | str | bool] = {"layers": len(matrices), **counted(own)}
     if starved:
         context.progress.say(
             f"warning: {len(starved)} layers saw too few tokens and were rounded to nearest: {starved[0]}"

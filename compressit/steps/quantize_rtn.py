@@ -19,8 +19,10 @@ from pydantic import model_validator
 
 from compressit.algorithms.gptq import nearest
 from compressit.model import Model
+from compressit.model.matrices import Matrix
 from compressit.model.quantized import Quantized, Scheme, stacked
 from compressit.steps import Notes, StepContext
+from compressit.steps._bits import counted, settled
 from compressit.steps._quantizing import QuantizingConfig, chosen, claim, foresee, quantized
 from compressit.steps._rounding import RoundingConfig, round_each
 
@@ -48,6 +50,8 @@ class Config(RoundingConfig, QuantizingConfig):
             raise ValueError("activations: int8 goes with bits: 8 and one scale for each channel (no group_size)")
         if self.activations == "none" and self.scales == "static":
             raise ValueError("scales: static goes with activations: int8")
+        if self.activations == "int8" and (self.rules or self.average_bits is not None):
+            raise ValueError("activations: int8 goes with bits: 8 in every layer, without rules or average_bits")
         return self
 
     @property
@@ -63,10 +67,12 @@ class Config(RoundingConfig, QuantizingConfig):
 
 def run(model: Model, config: Config, context: StepContext) -> Notes:
     """Round part by part; weights are stored as integers when the model is saved."""
+    matrices = chosen(model, config)
+    own = settled(model, matrices, config, context)
 
-    def rounded(weight_OI: torch.Tensor, dtype: torch.dtype) -> Quantized:
+    def rounded(matrix: Matrix, weight_OI: torch.Tensor, dtype: torch.dtype) -> Quantized:
         # Rows know nothing of each other: a few at a time keep what is made on the way small.
-        slabs = weight_OI.split(max(1, SLAB // weight_OI.shape[1]))
-        return stacked([quantized(nearest(rows_OI, config.grid(dtype)), config.scheme, dtype) for rows_OI in slabs])
+        slabs, each = weight_OI.split(max(1, SLAB // weight_OI.shape[1])), own[matrix.name]
+        return stacked([quantized(nearest(rows_OI, each.grid(dtype)), each.scheme, dtype) for rows_OI in slabs])
 
-    return round_each(model, chosen(model, config), config, context, rounded)
+    return {**round_each(model, matrices, config, context, rounded), **counted(own)}

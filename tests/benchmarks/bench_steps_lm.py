@@ -48,6 +48,18 @@ def ways(group_size: int) -> dict[str, list[tuple[str, dict]]]:
             f"{bits} bits, gptq": [("quantize_gptq", some)],
             f"{bits} bits, awq and gptq": [("quantize_awq", {**some, "rounding": "gptq"})],
         }
+    # In a Llama whose networks are three times as wide as it is, attentions hold a quarter of the weights, and so do
+    # the matrices at the networks' ends: with 4 bits for a quarter and 3 for the rest all take as much.
+    scales = 32 / group_size
+    for step in ("quantize_rtn", "quantize_gptq", "quantize_awq"):
+        some = {"bits": 3, "group_size": group_size}
+        felt = {"average_bits": 3.25 + scales + 0.01, "group_size": group_size}
+        found |= {
+            f"3.25 bits, {step}, felt": [(step, felt)],
+            f"3.25 bits, {step}, felt, of 3 and 4": [(step, {**felt, "widths": (3, 4)})],
+            f"3.25 bits, {step}, attention 4": [(step, {**some, "rules": ({"layers": ("*self_attn*",), "bits": 4},)})],
+            f"3.25 bits, {step}, down 4": [(step, {**some, "rules": ({"layers": ("*down_proj",), "bits": 4},)})],
+        }
     found |= {
         "svd 20%": [("factor_svd", {"sparsity": 0.2})],
         "svd 20%, plain": [("factor_svd", {"sparsity": 0.2, "whiten": False})],

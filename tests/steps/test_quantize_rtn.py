@@ -169,7 +169,7 @@ def test_transformers_still_can_not_open_them(name, error, why, tmp_path):
     file = tmp_path / "config.json"
     described = json.loads(file.read_text())
     left = [part for part, _ in module.named_modules()]
-    file.write_text(json.dumps({**described, "quantization_config": config(Scheme(8), left)}))
+    file.write_text(json.dumps({**described, "quantization_config": config({Scheme(8): ["Linear"]}, left)}))
     with pytest.raises(error, match=why):
         type(module).from_pretrained(tmp_path)
 

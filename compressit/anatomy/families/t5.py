@@ -42,4 +42,5 @@ FAMILY = Family(
     width=Width(
         "d_model", eps="layer_norm_epsilon", last="decoder.final_layer_norm", scales_logits="scale_decoder_outputs"
     ),
+    unmixed="layers that wait to be unpacked have no weights, which its class asks for as it is opened",
 )
