@@ -12,7 +12,7 @@ less than either alone: of a Llama of 6M parameters, in groups of 128, perplexit
 3, where GPTQ costs 0.5% and 2.2%, AWQ 0.7% and 5.0%, and rounding to nearest 1.1% and 8.8%
 (`tests/benchmarks/bench_steps_lm.py`). Norms can be folded into only where matrices alone read them: not in BERT and
 its kin, where the values are scaled and nothing else. The checkpoint is saved in the compressed-tensors format, which
-plain transformers and vLLM open.
+plain transformers and vLLM open. Layers may differ, by `rules` or under a budget, as with `quantize_rtn`.
 
 Recipe::
 

@@ -7,7 +7,7 @@ a row that ends worse than round-to-nearest on the calibration data takes round-
 stay zero. At 4 bits it loses little more than nothing with groups of 128; 3 bits want groups, 2 bits want small groups
 and still hurt.
 The checkpoint is saved in the compressed-tensors format, which plain transformers and vLLM open. In plain PyTorch on a
-CPU it is smaller, not faster.
+CPU it is smaller, not faster. Layers may differ, by `rules` or under a budget, as with `quantize_rtn`.
 
 Recipe::
 

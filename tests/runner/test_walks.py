@@ -62,13 +62,32 @@ def test_pruned_and_quantized_block_by_block_and_opened_by_plain_transformers(fi
     assert len({*index["weight_map"].values()}) == 5, "four blocks, one after the other, and the rest"
 
 
-def test_a_run_killed_in_the_middle_of_a_walk_ends_with_the_same_bytes(file, tmp_path):
+SCALED = """\
+  - step: quantize_awq
+    average_bits: 5
+    group_size: 32
+    widths: [3, 4, 6]
+"""
+
+
+@pytest.mark.parametrize(
+    ("steps", "walks"),
+    [(None, ("unfinished/*",)), (SCALED, ("unfinished/*/scaled", "unfinished/*/rounded"))],
+    ids=["pruned and rounded", "scaled and rounded"],
+)
+def test_a_run_killed_in_the_middle_of_a_walk_ends_with_the_same_bytes(steps, walks, file, tmp_path):
+    if steps:
+        head, _, rest = file.read_text().partition("  - step")
+        file.write_text(head + steps + rest[rest.index("metrics:") :])
     weights = []
     for name, killed in (("whole", False), ("resumed", True)):
         cache, output = tmp_path / f"cache-{name}", tmp_path / name
-        if killed:
+        for walk in walks if killed else ():
             with start(file, output, cache) as run:
-                while not (cache / "steps").is_dir() or len([*cache.glob("unfinished/*/0*.safetensors")]) < 2:
+                # Of two steps the first is done.
+                while (not steps and not (cache / "steps").is_dir()) or len(
+                    [*cache.glob(f"{walk}/0*.safetensors")]
+                ) < 2:
                     assert run.poll() is None, "it ended before it could be killed"
                     time.sleep(0.005)
                 run.send_signal(signal.SIGKILL)
