@@ -54,11 +54,16 @@ def recipe(folder, name, sentiment, model, batch_size, text=RECIPE):
     return file
 
 
-def launched(file, output, cache):
-    """Start two processes with torchrun."""
-    command = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "compressit", "apply", str(file)]
+TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+ACCELERATE = ("accelerate.commands.accelerate_cli", "launch", "--multi_gpu", "--num_processes", "2",
+              "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no")  # fmt: skip
+"""Without a GPU, too, it is this flag by which accelerate starts more than one process."""
+
+
+def launched(file, output, cache, launcher=TORCHRUN):
+    """Start two processes with torchrun or another launcher."""
     return subprocess.Popen(
-        [sys.executable, "-m", *command, "-o", str(output), "--no-waterfall"],
+        [sys.executable, "-m", *launcher, "-m", "compressit", "apply", str(file), "-o", str(output), "--no-waterfall"],
         env={**os.environ, "COMPRESSIT_CACHE": str(cache), "OMP_NUM_THREADS": "1"},
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -90,7 +95,7 @@ def by_hand(file, output, cache, small=None, **more):
 
 
 def test_two_processes_train_as_one_with_their_batches_together(sentiment, still, tmp_path):
-    """Interrupted in between, too, and taken up again."""
+    """Interrupted in between, too, and taken up again, by another launcher."""
     cache, two = tmp_path / "cache", recipe(tmp_path, "two", sentiment, still, 16)
     with launched(two, tmp_path / "two", cache) as stopped:
         for _ in range(2000):
@@ -102,7 +107,7 @@ def test_two_processes_train_as_one_with_their_batches_together(sentiment, still
     assert said.count("terminated; nothing was published") == 1, said
     assert not (tmp_path / "two").exists()
     assert [*cache.glob("unfinished/*/checkpoint-*/rng_state_1.pth")]
-    with launched(two, tmp_path / "two", cache) as process:
+    with launched(two, tmp_path / "two", cache, ACCELERATE) as process:
         out, said = process.communicate(timeout=200)
     found = report.read(tmp_path / "two")
     assert found.exit_code == 3
