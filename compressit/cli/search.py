@@ -27,7 +27,10 @@ def search(
         int | None, typer.Option(min=1, help=f"Trials in all (default: {TRIALS}, or no limit with --hours).")
     ] = None,
     hours: Annotated[float | None, typer.Option(min=0, help="Begin no trial after so long.")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Trials at the same time; timings then disturb each other.")] = 1,
+    jobs: Annotated[
+        int,
+        typer.Option(min=1, help="Trials at the same time, each with its own GPU; timings then disturb each other."),
+    ] = 1,
     auto: Annotated[
         bool,
         typer.Option("--auto", help="Turn the steps of a recipe that leaves nothing open until its targets hold."),
@@ -51,6 +54,7 @@ def search(
     from compressit import search as searching
     from compressit.cli import console
     from compressit.errors import RecipeError
+    from compressit.jobs import shares
 
     if auto and (hours is not None or jobs > 1):
         hint = "bound it by --trials"
@@ -69,7 +73,9 @@ def search(
     if auto:
         done = searching.meet(found, folder, limit or TRIALS, flags, progress)
     else:
-        done = searching.search(found, folder, searching.Budget(limit, hours, jobs), flags, progress)
+        # One at a time has the whole machine, as the run of what is chosen.
+        own = shares.share(jobs, progress.say, gpus=0 if device == "cpu" else None) if jobs > 1 else [{}]
+        done = searching.search(found, folder, searching.Budget(limit, hours, tuple(own)), flags, progress)
     place = done.nearest if done.chosen is None else done.chosen
     if place is None:
         console.say(f"every trial died; their logs lie in {folder}")

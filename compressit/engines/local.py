@@ -1,15 +1,13 @@
 """This machine: `--on local:2` does two jobs at once; where it has GPUs, each gets its own.
 
-As many jobs at once as `:N` says (default: as many as GPUs can be shared out to, one without any). Jobs get GPUs by
-CUDA_VISIBLE_DEVICES, out of those that the variable holds already; two jobs never share one. Processor cores are
-shared out by OMP_NUM_THREADS, unless it is set. Jobs end with the batch that runs them; where that was killed hard,
-they go on, and the next one finds them again.
+As many jobs at once as `:N` says (default: as many as GPUs can be shared out to, one without any), each with its share
+of the machine (`jobs.shares`). Jobs end with the batch that runs them; where that was killed hard, they go on, and the
+next one finds them again.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -19,40 +17,29 @@ from pathlib import Path
 
 from compressit.engines import Needs, Phase, command
 from compressit.errors import RecipeError, RetryableError
-from compressit.jobs import attempt
+from compressit.jobs import attempt, shares
 from compressit.store import owners
 
 PATIENCE = 180.0
 """Seconds after which a batch on another host that shared this storage, and says nothing, is held to be dead."""
-VISIBLE, THREADS = "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS"
 
 
 def open(address: str, needs: Needs, place: Path, say: Callable[[str], None]) -> Local:
     """Share out this machine."""
     if address and not (address.isdecimal() and 0 < int(address) <= 1000):
         raise RecipeError(f"--on local:{address}: expected a number of jobs at once", hint="for example --on local:2")
-    there = _gpus()
-    each = min(1, len(there)) if needs.gpus is None else needs.gpus
-    if each > len(there):
-        raise RecipeError(f"a job needs {each} GPUs, and this machine shows {len(there)}", hint="lower --gpus")
-    most = len(there) // each if each else None
-    asked = int(address) if address else most or 1
-    slots = min(asked, most) if most else asked
-    if slots < asked:
-        say(f"warning: {slots} jobs at once, not {asked}: {len(there)} GPUs, {each} for each job")
-    groups = [there[slot * each : (slot + 1) * each] for slot in range(slots)]
-    return Local(groups, max(needs.cpus, (os.cpu_count() or 1) // slots))
+    asked = int(address) if address else None
+    return Local(shares.share(asked, say, gpus=needs.gpus, cpus=needs.cpus))
 
 
 class Local:
-    """Slots, each with its GPUs. A try is called SLOT@FOLDER."""
+    """Slots, each with its share of the machine. A try is called SLOT@FOLDER."""
 
     outlives = False
     pause = 0.2
 
-    def __init__(self, groups: Sequence[Sequence[str]], threads: int) -> None:
-        self._groups = groups
-        self._threads = threads
+    def __init__(self, slots: Sequence[shares.Share]) -> None:
+        self._slots = slots
         self._taken: set[str] = set()
         self._started: dict[str, subprocess.Popen[bytes]] = {}
         self._heard: dict[Path, tuple[float, float]] = {}
@@ -62,9 +49,9 @@ class Local:
         found = {}
         self._taken = {name for name in self._taken if self._phase(name) is not Phase.GONE}
         busy = {int(name.partition("@")[0]) for name in self._taken}
-        free = [slot for slot in range(len(self._groups)) if slot not in busy]
+        free = [slot for slot in range(len(self._slots)) if slot not in busy]
         # Those that an earlier batch began with more slots count, too.
-        room = max(0, len(self._groups) - len(self._taken))
+        room = max(0, len(self._slots) - len(self._taken))
         for slot, folder in zip(free[:room], tries, strict=False):
             name = f"{slot}@{folder.resolve()}"
             self._start(slot, folder, name)
@@ -94,9 +81,6 @@ class Local:
         return "" if code is None else f"its process ended with exit code {code}"
 
     def _start(self, slot: int, folder: Path, name: str) -> None:
-        environment = {THREADS: str(self._threads), **os.environ}
-        if self._groups[slot]:
-            environment[VISIBLE] = ",".join(self._groups[slot])
         with (folder / "worker.txt").open("ab") as log:
             try:
                 self._started[name] = subprocess.Popen(
@@ -104,7 +88,7 @@ class Local:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    env=environment,
+                    env={**os.environ, **self._slots[slot]},
                     start_new_session=True,
                 )
             except OSError as error:
@@ -131,14 +115,3 @@ class Local:
         if self._heard.get(folder, (0.0,))[0] != last:
             self._heard[folder] = last, time.monotonic()
         return time.monotonic() - self._heard[folder][1] < PATIENCE
-
-
-def _gpus() -> list[str]:
-    """Name the GPUs that jobs may have."""
-    if VISIBLE in os.environ:
-        return [name for part in os.environ[VISIBLE].split(",") if (name := part.strip()) and name != "-1"]
-    if shutil.which("nvidia-smi") is None:
-        return []
-    query = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
-    done = subprocess.run(query, capture_output=True, text=True, check=False, timeout=60)
-    return done.stdout.split() if done.returncode == 0 else []

@@ -11,6 +11,7 @@ from typing import Any
 
 from compressit import jobs, plan, rules
 from compressit.errors import RecipeError, StepError
+from compressit.jobs.shares import Share
 from compressit.progress import Progress
 from compressit.recipe import Open, Range, RecipeProblems
 from compressit.search import auto, choosing, judging, trials
@@ -32,12 +33,12 @@ class Budget:
     Attributes:
         trials: In all, those of earlier tries included; None for no limit.
         hours: From now; None for no limit.
-        jobs: Trials at the same time.
+        shares: Of the machine, one for each trial that runs at the same time.
     """
 
     trials: int | None
     hours: float | None = None
-    jobs: int = 1
+    shares: tuple[Share, ...] = ({},)
 
     def over(self, begun: int, since: float) -> bool:
         """Tell whether no more trials are to begin."""
@@ -141,7 +142,7 @@ class _Tried:
         self._say, self._of = progress.say, of
 
     @contextmanager
-    def begun(self, values: Mapping[str, Any]) -> Iterator[Callable[[], Judged | None]]:
+    def begun(self, values: Mapping[str, Any], share: Share | None = None) -> Iterator[Callable[[], Judged | None]]:
         """Begin to try some values, and tell what came of it or None as long as it runs; leaving the block ends it."""
         try:
             written = trials.on_tuning(set_to(self._found, values))
@@ -151,7 +152,7 @@ class _Tried:
             wrong = Judged(values, "", why=error.problems[0].message)
             yield lambda: wrong
             return
-        with trials.begun(self._place, written) as poll:
+        with trials.begun(self._place, written, share) as poll:
             yield lambda: None if (tried := poll()) is None else self._read(tried, values)
 
     def attempt(self, values: Mapping[str, Any]) -> Judged:
@@ -187,9 +188,10 @@ class _Tried:
 
 @dataclass(frozen=True)
 class _Running:
-    """A trial that runs; closing its stack ends it."""
+    """A trial that runs, on its share of the machine; closing its stack ends it."""
 
     proposal: Proposal
+    share: Share
     poll: Callable[[], Judged | None]
     stack: ExitStack
 
@@ -199,20 +201,20 @@ def _go_on(study: Study, tried: _Tried, budget: Budget, ranges: Sequence[Range])
     since, begun = time.monotonic(), len(tried.judged)
     waiting: list[Proposal] = []
     running: list[_Running] = []
+    free = list(budget.shares)
     last: Proposal | None = None
     with ExitStack() as every:
         while True:
-            while len(running) < budget.jobs and (
-                not budget.over(begun, since) or (waiting and not budget.late(since))
-            ):
+            while free and (not budget.over(begun, since) or (waiting and not budget.late(since))):
                 # The first ones are proposed at once, for they hang on nothing and can follow what is in the cache.
                 while not waiting or (begun < STARTUP and not budget.over(begun, since)):
                     waiting.append(study.ask())
                     begun += 1
                 last = in_order(waiting, last, ranges)
                 waiting.remove(last)
-                stack = every.enter_context(ExitStack())
-                running.append(_Running(last, stack.enter_context(tried.begun(last.values)), stack))
+                stack, share = every.enter_context(ExitStack()), free.pop(0)
+                poll = stack.enter_context(tried.begun(last.values, share))
+                running.append(_Running(last, share, poll, stack))
             if not running:
                 return
             while not (ended := [(each, found) for each in running if (found := each.poll()) is not None]):
@@ -220,6 +222,7 @@ def _go_on(study: Study, tried: _Tried, budget: Budget, ranges: Sequence[Range])
             for each, found in ended:
                 each.stack.close()
                 running.remove(each)
+                free.append(each.share)
                 study.tell(each.proposal, found)
                 tried.add(found)
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from compressit import jobs, recipe, store
 from compressit import report as reports
+from compressit.jobs.shares import Share
 from compressit.recipe import Open, Written
 from compressit.recipe.document import override
 from compressit.recipe.problems import clean
@@ -74,10 +75,15 @@ def on_tuning(written: Written) -> Written:
 
 
 @contextmanager
-def begun(place: Place, written: Written) -> Iterator[Callable[[], Tried | None]]:
+def begun(place: Place, written: Written, share: Share | None = None) -> Iterator[Callable[[], Tried | None]]:
     """Begin a trial, unless it was run to its end before; leaving the block ends it.
 
     Only the report stays of it: what its steps made is in the cache, as of any run.
+
+    Args:
+        place: Where.
+        written: What.
+        share: Of the machine (default: all that this process has).
 
     Returns:
         Tells what came of it, or None as long as it runs.
@@ -93,7 +99,7 @@ def begun(place: Place, written: Written) -> Iterator[Callable[[], Tried | None]
     job = jobs.Job(text, hashlib.sha256(text).hexdigest(), own / RESULT, flags)
     with suppress(OSError):
         (own / jobs.LOG).unlink()
-    with jobs.start(job, own) as running:
+    with jobs.start(job, own, share) as running:
         yield lambda: None if (ended := running.poll()) is None else _read(own, digest, ended)
 
 

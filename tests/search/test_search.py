@@ -1,11 +1,13 @@
 """A search from end to end: real trials in processes of their own, one that dies, a kill, the front, the chosen one."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -132,6 +134,28 @@ def test_another_search_in_the_same_folder_is_refused(searched, cli, monkeypatch
     assert done.returncode == 2
     assert "holds the trials of another search" in done.stderr
     assert "--fresh" in done.stderr
+
+
+def test_trials_at_the_same_time_have_a_gpu_each(sentiment, tmp_path):
+    """Of a machine that says it has two; a trial sees its own alone."""
+    (tmp_path / "open.yaml").write_text(RECIPE.format(model=sentiment / "model", data=sentiment))
+    environment = {**os.environ, "COMPRESSIT_CACHE": str(tmp_path / "cache"), "CUDA_VISIBLE_DEVICES": "3,5"}
+    command = [sys.executable, "-m", "compressit", "search", "open.yaml", "--trials", "4", "--jobs", "3"]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        warning = next(line for line in process.stderr if "warning: " in line)
+        seen: dict[str, str] = {}
+        while len(seen) < 2 and process.poll() is None:
+            for place in Path("/proc").glob("[0-9]*"):
+                with contextlib.suppress(OSError):
+                    said = (place / "cmdline").read_text().split("\0")
+                    if "compressit.jobs.child" in said and any(str(tmp_path) in word for word in said):
+                        about = (place / "environ").read_text().split("\0")
+                        seen[place.name] = next(each for each in about if each.startswith("CUDA_VISIBLE_DEVICES="))
+            time.sleep(0.05)
+        process.terminate()
+        process.communicate(timeout=60)
+    assert "2 jobs at once, not 3: 2 GPUs, 1 for each job" in warning
+    assert sorted(seen.values()) == ["CUDA_VISIBLE_DEVICES=3", "CUDA_VISIBLE_DEVICES=5"]
 
 
 def test_auto_says_which_target_cannot_be_met_and_how_near_it_came(sentiment, tmp_path, cli, monkeypatch):
