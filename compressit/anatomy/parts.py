@@ -256,6 +256,7 @@ def weight(part: nn.Module) -> Any:
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
+    part = _itself(part)
     if not isinstance(part, nn.Linear | Conv1D) or not hasattr(part, "weight"):
         raise StepError(f"{type(part).__name__} is no layer that heads or neurons can be cut out of")
     return part.weight
@@ -264,7 +265,12 @@ def weight(part: nn.Module) -> Any:
 def _output_axis(part: nn.Module) -> int:
     from torch import nn
 
-    return 0 if isinstance(part, nn.Linear) else 1
+    return 0 if isinstance(_itself(part), nn.Linear) else 1
+
+
+def _itself(part: nn.Module) -> Any:
+    """Take a layer out of what adds thin matrices to it while it is trained."""
+    return getattr(part, "base_layer", part)
 
 
 def stack(module: Any, block_name: str) -> Stack:

@@ -14,7 +14,9 @@ from compressit.plan import Plan
 from compressit.steps import Need
 
 FORMAT = 1
-LIBRARIES = ("torch", "transformers", "tokenizers", "accelerate", "datasets", "numpy", "scipy", "compressed-tensors")
+LIBRARIES = (
+    "torch", "transformers", "tokenizers", "accelerate", "datasets", "numpy", "scipy", "compressed-tensors", "peft",
+)  # fmt: skip
 """Those whose arithmetic or reading a checkpoint may depend on."""
 SPLITS = {"calibration": Need.CALIBRATION, "train": Need.TRAINING}
 

@@ -17,6 +17,7 @@ from compressit.errors import StepError
 from compressit.model import Model, cast
 from compressit.progress import Advance
 from compressit.steps import Fact, Need, Notes, StepConfig, StepContext, _sharding
+from compressit.steps._adapting import is_added
 from compressit.steps._answers import Objective
 
 if TYPE_CHECKING:
@@ -265,12 +266,14 @@ def _watcher(
 
 
 def _zeros(module: Any) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """Find the weights that are zero: pruned by a step before, or by whoever made the model."""
+    """Find the weights in training that are zero: pruned by a step before, or by whoever made the model."""
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
-    parts = {n: p for n, p in module.named_modules() if isinstance(p, nn.Linear | nn.Conv1d | nn.Conv2d | Conv1D)}
-    return {name: (part.weight, part.weight == 0) for name, part in parts.items() if bool((part.weight == 0).any())}
+    kinds = nn.Linear | nn.Conv1d | nn.Conv2d | Conv1D
+    parts = {n: p.weight for n, p in module.named_modules() if isinstance(p, kinds) and not is_added(n)}
+    trained = {name: weight for name, weight in parts.items() if weight.requires_grad}
+    return {name: (weight, weight == 0) for name, weight in trained.items() if bool((weight == 0).any())}
 
 
 class _Rows:

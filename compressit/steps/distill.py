@@ -18,7 +18,9 @@ label learn from the teacher alone.
 Vectors of sentences have no probabilities: a student turns its own to the teacher's, 20 * (1 - cosine), or where widths
 differ imitates how the texts of a batch lie to each other; scores count through their order (CoSENT).
 
-`control: true` leaves out the teacher: the same student, as many updates, by the labels alone.
+`lora: {rank: 16}` trains two thin matrices beside each linear layer in its place, and adds their product to it in the
+end, where it is not zero. `control: true` leaves out the teacher: the same student, as many updates, by the labels
+alone.
 
 Recipe::
 
@@ -41,6 +43,7 @@ from compressit.errors import StepError
 from compressit.model import Model
 from compressit.spec import Location
 from compressit.steps import Need, Notes, StepContext
+from compressit.steps._adapting import AdaptingConfig, adapted
 from compressit.steps._answers import by_labels, live, many, said, same_tokens, teach, worth
 from compressit.steps._augmenting import augmented
 from compressit.steps._insides import InsideConfig, insides
@@ -50,8 +53,8 @@ if TYPE_CHECKING:
     import torch
 
 
-class Config(InsideConfig):
-    """Fields of the step."""
+class LearningConfig(InsideConfig):
+    """Fields of every step that learns from a teacher."""
 
     refers_to: ClassVar[tuple[str, ...]] = ("teacher",)
 
@@ -98,8 +101,18 @@ class Config(InsideConfig):
         return self
 
 
-def run(model: Model, config: Config, context: StepContext, watchers: Sequence[Any] = ()) -> Notes:
-    """Train in place; watchers are told of each update."""
+class Config(LearningConfig, AdaptingConfig):
+    """Fields of the step."""
+
+
+def run(model: Model, config: Config, context: StepContext) -> Notes:
+    """Train in place."""
+    with adapted(model, config, context):
+        return learn(model, config, context)
+
+
+def learn(model: Model, config: LearningConfig, context: StepContext, watchers: Sequence[Any] = ()) -> Notes:
+    """Train in place, from a teacher or by labels; watchers are told of each update."""
     if config.control:
         return {**train(model, config, context, by_labels(model), watchers=watchers), "control": True}
     if config.augment:
@@ -144,7 +157,7 @@ def run(model: Model, config: Config, context: StepContext, watchers: Sequence[A
     return {**notes, "teacher": ", ".join(name or "the original" for name in named)}
 
 
-def _with_more(model: Model, config: Config, context: StepContext) -> StepContext:
+def _with_more(model: Model, config: LearningConfig, context: StepContext) -> StepContext:
     """Add changed copies of the texts to the training rows."""
     assert context.train is not None, "the plan refuses training without a training split"
     if "text" not in context.train.column_names or many(model.task):

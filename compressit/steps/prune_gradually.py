@@ -46,7 +46,7 @@ HUNG = "compressit_pruned"
 """Where masks, what was masked and scores hang on the model meanwhile, so that the trainer keeps them with it."""
 
 
-class Config(ZeroingConfig, distill.Config):
+class Config(ZeroingConfig, distill.LearningConfig):
     """Fields of the step."""
 
     effort: ClassVar[str | None] = "epochs"
@@ -77,7 +77,7 @@ def run(model: Model, config: Config, context: StepContext) -> Notes:
         raise StepError("prune_gradually looks at whole matrices, which FSDP spreads", hint=_sharding.HINT)
     chosen = model.matrices(config.include, config.exclude)
     with _hung(model.module, chosen) as held:
-        notes = distill.run(model, config, context, [_pruner(model.module, chosen, held, config)])
+        notes = distill.learn(model, config, context, [_pruner(model.module, chosen, held, config)])
     state = model.module.state_dict()
     zeros = sum(int((matrix.of(state) == 0).sum()) for matrix in chosen.values())
     total = sum(matrix.of(state).numel() for matrix in chosen.values())

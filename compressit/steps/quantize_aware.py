@@ -25,7 +25,7 @@ from compressit.model import Model, ranges
 from compressit.steps import Fact, Need, Notes, StepContext, distill
 
 
-class Config(distill.Config):
+class Config(distill.LearningConfig):
     """Fields of the step."""
 
     makes: ClassVar[frozenset[Fact]] = frozenset({Fact.RANGES})
@@ -53,6 +53,6 @@ def run(model: Model, config: Config, context: StepContext) -> Notes:
     inputs = ({name: value.to(context.device) for name, value in row.items() if name != "labels"} for row in rows)
     found = ranges.measured(model.module, inputs)
     with ranges.as_int8(model.module, found):
-        notes = distill.run(model, config, context)
+        notes = distill.learn(model, config, context)
     model.ranges = found
     return {**notes, "layers": len(found)}

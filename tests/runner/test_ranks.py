@@ -30,7 +30,7 @@ steps:
   - {{step: drop_layers, keep: 3}}
   - {{step: prune_magnitude, sparsity: 0.5}}
   - {{step: distill, epochs: 40, batch_size: {batch_size}, learning_rate: 2e-4, hidden: 1.0, logits: 0.5}}
-  - {{step: finetune, epochs: 2, batch_size: {batch_size}, learning_rate: 2e-4}}
+  - {{step: finetune, epochs: 2, batch_size: {batch_size}, learning_rate: 2e-4, lora: {{rank: 4}}}}
 metrics: [accuracy]
 targets: [{{metric: accuracy, min: 0.999}}]
 """
