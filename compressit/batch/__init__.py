@@ -21,6 +21,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from compressit import store
 from compressit.errors import CompressitError, ExitCode, RecipeError
 from compressit.jobs import Ended
 from compressit.report import Report
@@ -46,7 +47,7 @@ class Task:
         recipe: The recipe's bytes, with every path absolute.
         sha256: Of the bytes.
         digest: Of the recipe's content, as a result's manifest says it.
-        output: Folder of the result.
+        output: Folder of the result, here or behind a URL.
         timed: Something is measured in it that other work on the machine disturbs.
     """
 
@@ -55,7 +56,7 @@ class Task:
     recipe: bytes
     sha256: str
     digest: str
-    output: Path
+    output: Path | store.Remote
     timed: bool = False
 
 
@@ -137,7 +138,7 @@ def write(folder: Path, tasks: Iterable[Task], on: str) -> None:
     """Note what is asked for."""
     said = [
         {"name": each.name, "source": each.source, "sha256": each.sha256, "digest": each.digest,
-         "output": os.path.abspath(each.output)}
+         "output": store.address(each.output)}
         for each in tasks
     ]  # fmt: skip
     for each in tasks:
@@ -167,7 +168,7 @@ def read(folder: Path) -> tuple[list[Task], str]:
 
 def _task(folder: Path, said: dict[str, str]) -> Task:
     recipe = (job(folder, said["name"]) / said["sha256"][:16] / "recipe.yaml").read_bytes()
-    return Task(said["name"], said["source"], recipe, said["sha256"], said["digest"], Path(said["output"]))
+    return Task(said["name"], said["source"], recipe, said["sha256"], said["digest"], store.place(said["output"]))
 
 
 def _put(file: Path, content: bytes) -> None:

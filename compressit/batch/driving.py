@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from compressit import engines
+from compressit import engines, store
 from compressit.batch import CANCELLED, Standing, State, Task, job, standing, tries
 from compressit.batch.standing import Kind
 from compressit.engines import Engine, Phase
@@ -204,7 +204,8 @@ def _read(folder: Path) -> Job | None:
 def _job(task: Task, manner: Manner) -> Job:
     in_the_way = manner.overwrite and standing.result(task, deep=False).kind is not Kind.NOTHING
     flags = (*manner.flags, "--overwrite") if in_the_way else manner.flags
-    return Job(task.recipe, task.sha256, task.output.absolute(), flags, manner.timeout)
+    output = store.place(store.address(task.output))
+    return Job(task.recipe, task.sha256, output, flags, manner.timeout)
 
 
 def _new(folder: Path, task: Task, manner: Manner, lost: Sequence[str]) -> Path:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from compressit import metrics, recipe
+from compressit import metrics, recipe, store
 from compressit import plan as plans
 from compressit.batch import Task
 from compressit.errors import CompressitError, RecipeError
@@ -74,7 +74,7 @@ def tasks(
     chosen: Sequence[Path],
     changes: Sequence[str],
     over: Mapping[str, tuple[Any, ...]],
-    results: Path,
+    results: Path | store.Remote,
     *,
     elsewhere: bool = False,
 ) -> list[Task]:
@@ -117,7 +117,7 @@ def tasks(
     return made
 
 
-def _task(file: Path, changes: Sequence[str], choice: Values, results: Path, elsewhere: bool) -> Task:
+def _task(file: Path, changes: Sequence[str], choice: Values, results: Path | store.Remote, elsewhere: bool) -> Task:
     document = recipe.override(recipe.read(file), tuple(changes))
     document = recipe.override(document, tuple(f"{path}={_shown(value)}" for path, value in choice), "--matrix")
     given = recipe.written(document, file)
@@ -132,7 +132,7 @@ def _task(file: Path, changes: Sequence[str], choice: Values, results: Path, els
         recipe=text,
         sha256=hashlib.sha256(text).hexdigest(),
         digest=recipe.digest(anchored),
-        output=results / name,
+        output=store.child(results, name),
         timed=any(metrics.load(config.metric).KIND is Kind.TIMED for config in plan.metrics),
     )
 

@@ -46,9 +46,10 @@ def compared(standings: Sequence[Standing]) -> tuple[Comparison | None, list[str
     Returns:
         The comparison, None where there is nothing to compare, and why runs are left out of it.
     """
-    done = [each.task.output for each in standings if each.state is State.DONE]
+    places = [each.task.output for each in standings if each.state is State.DONE]
+    done = [place for place in places if isinstance(place, Path)]
     if len(done) < 2:
-        return None, []
+        return None, ["results behind a URL are not compared"] if len(places) - len(done) > 1 else []
     base, *others = opened.open_all(done)
     held, notes = [base], []
     for run in others:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from compressit import recipe, report, store
 from compressit.batch import CANCELLED, Standing, State, Task, code, job, tries
-from compressit.errors import CompressitError, ExitCode, RecipeError
+from compressit.errors import CompressitError, ExitCode, IntegrityError, RecipeError, RetryableError
 from compressit.jobs import LOG, Ended, attempt
 from compressit.recipe import Problem, RecipeProblems
 from compressit.recipe.problems import Place
@@ -49,9 +49,34 @@ def result(task: Task, *, deep: bool = True) -> Found:
         task: The job.
         deep: Compare every file with the manifest.
     """
-    folder = task.output
-    if not folder.is_dir() or not any(folder.iterdir()):
+    place = task.output
+    if isinstance(place, store.Remote):
+        return _away(task, place)
+    if not place.is_dir() or not any(place.iterdir()):
         return Found(Kind.NOTHING)
+    return _found(task, place, str(place), deep=deep)
+
+
+def _away(task: Task, place: store.Remote) -> Found:
+    """Look behind a URL, where sizes have to do.
+
+    Raises:
+        RetryableError: it is out of reach.
+    """
+    try:
+        if store.empty(place):
+            return Found(Kind.NOTHING)
+        with store.glimpsed(place, {RECIPE, report.FILE}) as folder:
+            return _found(task, folder, str(place), deep=False)
+    except RetryableError:
+        raise
+    except IntegrityError as error:
+        return Found(Kind.SPOILT, why=error.message)
+    except CompressitError as error:
+        return Found(Kind.OTHERS, why=error.message)
+
+
+def _found(task: Task, folder: Path, called: str, *, deep: bool) -> Found:
     try:
         about = store.manifest(folder)
     except CompressitError as error:
@@ -60,7 +85,7 @@ def result(task: Task, *, deep: bool = True) -> Found:
         if deep:
             store.check(folder)
         if task.digest not in (about.get("recipe_sha256"), _as_run(folder)):
-            return Found(Kind.OTHERS, why=f"{folder} holds the result of another recipe")
+            return Found(Kind.OTHERS, why=f"{called} holds the result of another recipe")
         return Found(Kind.OURS, report.read(folder))
     except CompressitError as error:
         return Found(Kind.SPOILT, why=error.message)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from compressit.batch.driving import Manner
     from compressit.engines import Needs
     from compressit.progress import Progress
+    from compressit.store import Remote
 
 EACH = 0.5
 """Seconds between two drawings of the table."""
@@ -56,7 +57,10 @@ def run(
     ] = None,
     set_: Set = None,
     name: Annotated[str | None, typer.Option(help="Name of the batch (default: the recipes' folder or file).")] = None,
-    output: Results = RESULTS,
+    output: Annotated[
+        str,
+        typer.Option("-o", "--output", help="Folder that the results go to, or its URL.", metavar="DIR|URL"),
+    ] = str(RESULTS),
     timeout: Annotated[str | None, typer.Option(help="Limit for each job: 90 (seconds), 30m or 2h.")] = None,
     retries: Annotated[
         int, typer.Option(min=0, max=100, help="How often a job is tried again that died of something passing.")
@@ -93,9 +97,11 @@ def run(
     needs = Needs(cpus, gpus, limit)
     kind = engines.split(on)[0]
     _check_flags(device, track or ())
-    tasks = expanding.tasks(files, set_ or (), expanding.matrix(matrix or ()), output, elsewhere=kind != "local")
+    results = _results(output)
+    tasks = expanding.tasks(files, set_ or (), expanding.matrix(matrix or ()), results, elsewhere=kind != "local")
     standing.refuse(tasks, overwrite=overwrite)
-    folder = batch.place(output, _batch_name(name, files))
+    # What a batch knows of its jobs has to be changed in place, which no URL's place allows.
+    folder = batch.place(results if isinstance(results, Path) else RESULTS, _batch_name(name, files))
     flags = ["--device", device, *(["--trust-remote-code"] if trust_remote_code else [])]
     flags += ["--waterfall" if waterfall else "--no-waterfall"]
     flags += [word for each in track or () for word in ("--track", each)]
@@ -201,6 +207,18 @@ def _under_way(folder: Path, tasks: Sequence[Task]) -> dict[str, list[str]]:
         begun = attempt.begun(made[-1])
         found.setdefault(submitted[0], []).append(begun.submission if begun and begun.submission else submitted[1])
     return found
+
+
+def _results(output: str) -> Path | Remote:
+    """Find the place that results go to."""
+    from compressit import store
+    from compressit.errors import RecipeError
+
+    place = store.place(output)
+    if isinstance(place, store.Remote) and store.address(place) != output.rstrip("/"):
+        hint = "let the store's own settings hold them"
+        raise RecipeError(f"{place}: a batch would write names and passwords of a URL down", hint=hint)
+    return place
 
 
 def _seconds(text: str | None) -> float | None:

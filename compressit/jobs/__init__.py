@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compressit.errors import ExitCode, IntegrityError
+from compressit.store import Remote, address
 
 CHILD = "compressit.jobs.child"
 RECIPE, LOG = "recipe.yaml", "log.txt"
@@ -36,14 +37,14 @@ class Job:
     Attributes:
         recipe: Its YAML, with absolute paths (`recipe.anchored`), for it is read from another folder.
         sha256: Of those bytes, as whoever made them knows it.
-        output: Folder of the result.
+        output: Folder of the result, here or behind a URL.
         flags: Further arguments of `compressit apply`.
         timeout: Seconds until it is ended; None for no limit.
     """
 
     recipe: bytes
     sha256: str
-    output: Path
+    output: Path | Remote
     flags: tuple[str, ...] = ()
     timeout: float | None = None
 
@@ -108,7 +109,7 @@ def start(job: Job, folder: Path, environment: Mapping[str, str] | None = None) 
     if not file.is_file() or file.read_bytes() != job.recipe:
         file.write_bytes(job.recipe)
     command = [sys.executable, "-m", CHILD, str(os.getpid()), "apply", str(file.resolve())]
-    command += ["--output", os.path.abspath(job.output), *job.flags]
+    command += ["--output", address(job.output), *job.flags]
     with (folder / LOG).open("ab") as log:
         process = subprocess.Popen(
             command,

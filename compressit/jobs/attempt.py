@@ -16,7 +16,7 @@ from typing import Any
 
 from compressit.errors import IntegrityError
 from compressit.jobs import RECIPE, Ended, Job
-from compressit.store import owners
+from compressit.store import address, owners, place
 
 JOB, SUBMITTED, ENDED = "job.json", "submitted.json", "ended.json"
 NOBODY = "nobody"
@@ -49,7 +49,13 @@ def write(folder: Path, job: Job, lost: Sequence[str] = ()) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     _put(folder / RECIPE, job.recipe)
-    said = {"sha256": job.sha256, "output": str(job.output), "flags": job.flags, "timeout": job.timeout, "lost": lost}
+    said = {
+        "sha256": job.sha256,
+        "output": address(job.output),
+        "flags": job.flags,
+        "timeout": job.timeout,
+        "lost": lost,
+    }
     _put_json(folder / JOB, said)
 
 
@@ -62,7 +68,7 @@ def read(folder: Path) -> tuple[Job, tuple[str, ...]]:
     try:
         said = json.loads((folder / JOB).read_text(encoding="utf-8"))
         recipe = (folder / RECIPE).read_bytes()
-        job = Job(recipe, said["sha256"], Path(said["output"]), tuple(said["flags"]), said["timeout"])
+        job = Job(recipe, said["sha256"], place(said["output"]), tuple(said["flags"]), said["timeout"])
         return job, tuple(said["lost"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise IntegrityError(

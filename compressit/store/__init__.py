@@ -13,11 +13,11 @@ from compressit.store.files import nearest
 from compressit.store.manifests import MANIFEST, amend, check, content_key, manifest, verify
 from compressit.store.places import home
 from compressit.store.publishing import check_file, check_target, discard, drafted, held, staged, sweep_all, written
-from compressit.store.remote import Remote, place
-from compressit.store.uploading import fetched
+from compressit.store.remote import Remote, address, child, place
+from compressit.store.uploading import empty, fetched, glimpsed
 
 __all__ = [
-    "MANIFEST", "Left", "Remote", "amend", "check", "check_file", "check_target", "content_key", "discard", "drafted",
-    "fetched", "forget", "held", "home", "left", "manifest", "nearest", "place", "staged", "sweep_all", "unfinished",
-    "verify", "wait", "written",
+    "MANIFEST", "Left", "Remote", "address", "amend", "check", "check_file", "check_target", "child", "content_key",
+    "discard", "drafted", "empty", "fetched", "forget", "glimpsed", "held", "home", "left", "manifest", "nearest",
+    "place", "staged", "sweep_all", "unfinished", "verify", "wait", "written",
 ]  # fmt: skip

@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from compressit.store import owners
+from compressit.store import owners, uploading
 from compressit.store.places import home
 from compressit.store.publishing import restore, sweep_all
+from compressit.store.remote import Remote
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def wait(key: str, say: Callable[[str], None]) -> None:
             os.rename(free.with_name(f"{key}.{owner}"), free)
 
 
-def forget(owner: str, target: Path) -> None:
+def forget(owner: str, target: Path | Remote) -> None:
     """Take from a process that is known to be dead, on whatever host, what it was writing and what it had unfinished.
 
     Of another host nobody here can know that, so its work would bar the way to a result, or be waited for. Should it
@@ -99,11 +100,13 @@ def forget(owner: str, target: Path) -> None:
         target: The result that it was to make.
     """
     if not owners.elsewhere(owner) and owners.alive(owner):
-        return
+        return None
     for held in (home() / "unfinished").glob(f"*.{owner}"):
         with contextlib.suppress(OSError):
             os.rename(held, held.with_name(held.name.removesuffix(f".{owner}")))
-    restore(Path(os.path.abspath(target)), owner)
+    if isinstance(target, Remote):
+        return uploading.forget(owner, target)
+    return restore(Path(os.path.abspath(target)), owner)
 
 
 def left() -> list[Left]:

@@ -46,7 +46,7 @@ class Remote:
 
     def child(self, name: str) -> Remote:
         """Give a folder in it."""
-        return Remote(f"{self.url}/{name}", self.system, f"{self.path}/{name}")
+        return Remote(f"{self.url}/{name}", self.system, self._of(name))
 
     def files(self) -> dict[str, int | None]:
         """List the files below it: their sizes, None where the store gives none, by their paths."""
@@ -138,6 +138,16 @@ def place(text: str | Path) -> Path | Remote:
     if not url.isprintable() or len(os.fsencode(url)) > LONGEST or {"..", "."} & set(url.split("/")):
         raise RecipeError(f"{_shown(url)[:80]!r}... is not a usable URL of a folder")
     return _opened(url.rstrip("/"))
+
+
+def address(output: Path | Remote) -> str:
+    """Write a place so that another process takes it for the same."""
+    return os.path.abspath(output) if isinstance(output, Path) else output.url
+
+
+def child(output: Path | Remote, name: str) -> Path | Remote:
+    """Give a folder in another."""
+    return output / name if isinstance(output, Path) else output.child(name)
 
 
 def _opened(url: str) -> Remote:

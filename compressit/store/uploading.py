@@ -13,7 +13,7 @@ import json
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -196,20 +196,60 @@ def fetched(target: Remote) -> Iterator[Path]:
         IntegrityError: there is none, or it is not as its manifest says.
         RetryableError: it is out of reach.
     """
-    there = target.files()
-    if MANIFEST not in there:
-        raise IntegrityError(f"{target} holds no {MANIFEST}: not a finished result of compressit")
-    said = manifests.parsed(target.read(MANIFEST), f"{target}/{MANIFEST}")["files"]
-    wrong = [f"{name}: lies outside the folder" for name in said if _leads_out(name)]
-    wrong += [f"{name}: missing" for name in said if name not in there]
-    wrong += [f"{name}: not in the manifest" for name in _counted(there) if name not in said and name != MANIFEST]
-    _refuse(target, wrong)
+    said = _listed(target)
     with tempfile.TemporaryDirectory(prefix="compressit-") as place:
         folder = Path(place)
         for name in (*said, MANIFEST):
             target.get(name, folder / name)
         _refuse(target, manifests.verify(folder))
         yield folder
+
+
+@contextlib.contextmanager
+def glimpsed(target: Remote, names: Set[str]) -> Iterator[Path]:
+    """Give a copy of a result's manifest and of those of some files that it has, as long as the block lasts.
+
+    Raises:
+        IntegrityError: there is none, one of the files is not as the manifest says, or another one's size isn't.
+        RetryableError: it is out of reach.
+    """
+    wanted = _listed(target).keys() & names
+    with tempfile.TemporaryDirectory(prefix="compressit-") as place:
+        folder = Path(place)
+        for name in (*wanted, MANIFEST):
+            target.get(name, folder / name)
+        _refuse(target, manifests.verify(folder, wanted))
+        yield folder
+
+
+def empty(target: Remote) -> bool:
+    """Tell whether nothing lies there but, maybe, what a killed upload has left."""
+    there = target.files()
+    ours, whole = _ours(target, there)
+    return not whole and not set(_counted(there)) - {*ours, MANIFEST}
+
+
+def forget(owner: str, target: Remote) -> None:
+    """Take a place from a process that is known to be dead, on whatever host."""
+    for name in target.files():
+        if name.startswith(MARK) and _owner(_mark(name)) == owner:
+            target.write(name, json.dumps({**_said(target, name), "left": True}).encode())
+
+
+def _listed(target: Remote) -> dict[str, Any]:
+    """Read which files there have to be, and hold those that are there to it by name and size."""
+    there = target.files()
+    if MANIFEST not in there:
+        raise IntegrityError(f"{target} holds no {MANIFEST}: not a finished result of compressit")
+    said: dict[str, Any] = manifests.parsed(target.read(MANIFEST), f"{target}/{MANIFEST}")["files"]
+    wrong = [f"{name}: lies outside the folder" for name in said if _leads_out(name)]
+    wrong += [f"{name}: missing" for name in said if name not in there]
+    for name, entry in said.items():
+        if there.get(name) not in (None, entry["size"]):
+            wrong.append(f"{name}: {there[name]:,} bytes, {entry['size']:,} expected")
+    wrong += [f"{name}: not in the manifest" for name in _counted(there) if name not in said and name != MANIFEST]
+    _refuse(target, wrong)
+    return said
 
 
 def _refuse(target: Remote, wrong: list[str]) -> None:

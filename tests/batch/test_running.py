@@ -144,3 +144,33 @@ def test_a_cancelled_job_ends_and_is_taken_up_again(place, started, until, cli):
     assert again.returncode == 5
     assert again.stdout.count("its time was over") == 2
     assert [path.name for path in (place / "slow").iterdir()] == [".batches"]
+
+
+def test_results_behind_a_url(place, started, cli):
+    """Sent there by the jobs, found there by the next batch; what a batch knows of its jobs stays here."""
+    there = place / "bucket" / "runs"
+    arguments = ("batch", "recipes/fine.yaml", "recipes/missed.yaml", "-o", f"file://{there}", "--name", "away")
+    process = started(*arguments, "--no-waterfall", cwd=place)
+    said = process.communicate(timeout=300)[0]
+    assert process.returncode == 3, said
+    assert "results behind a URL are not compared" in said
+    assert sorted(path.name for path in there.iterdir()) == ["fine", "missed"]
+    assert [store.verify(path) for path in there.iterdir()] == [[], []]
+    stands = standing(cli, place, "away")
+    assert {name: (each["state"], each["output"]) for name, each in stands.items()} == {
+        name: ("done", f"file://{there}/{name}") for name in ("fine", "missed")
+    }
+    assert stands["fine"]["figures"]["checkpoint"]["accuracy"] >= 0
+    (there / "missed" / "report.md").unlink()
+    told = cli(*arguments, "--dry-run", cwd=place)
+    assert told.returncode == 2
+    assert "report.md: missing" in told.stderr
+    assert "--overwrite does it again" in told.stderr
+    again = cli(*arguments, "--no-waterfall", "--overwrite", "--json", cwd=place)
+    assert again.returncode == 3, again.stderr
+    assert [(each["before"], each["tries"]) for each in json.loads(again.stdout)["jobs"]] == [(True, 1), (False, 2)]
+    assert store.verify(there / "missed") == []
+    # Such a URL would lie in its notes.
+    secret = cli("batch", "recipes/fine.yaml", "-o", "sftp://me:secret@host/runs", cwd=place)
+    assert secret.returncode in (2, 5)
+    assert "secret" not in secret.stderr

@@ -160,6 +160,19 @@ def test_who_was_killed_on_this_host_is_taken_over_at_once():
     assert read() == FILES
 
 
+def test_a_process_known_to_be_dead_is_forgotten():
+    place = store.place("flaky://bucket/run")
+    gone = uploading.Hold(place, f"{uploading.MARK}{1:020}-elsewhere-17-4711")
+    gone.note({"a.txt": {"size": 3, "sha256": "of another"}})
+    place.write("a.txt", b"old")
+    assert uploading.empty(place)
+    store.forget("elsewhere-17-4711", place)
+    publish()
+    assert read() == FILES
+    with uploading.glimpsed(place, {"a.txt", "no.txt"}) as folder:
+        assert sorted(path.name for path in folder.iterdir()) == ["a.txt", "manifest.json"]
+
+
 def test_a_spoilt_or_hostile_result_is_told_before_anything_is_written(tmp_path):
     publish()
     place = store.place("flaky://bucket/run")
