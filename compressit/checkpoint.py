@@ -68,7 +68,7 @@ def matrices(folder: Path) -> Iterator[Mapping[str, Callable[[], Matrix]]]:
                 stored, beside = read()
                 if "weight_scale" in beside:
                     scheme = scheme_of(name)
-                    return Matrix(_kind(scheme), _unpacked(stored, beside, scheme["num_bits"]))
+                    return Matrix(_kind(scheme), _unpacked(stored, beside, scheme))
                 return Matrix(str(stored.dtype).removeprefix("torch."), stored)
 
             return matrix
@@ -205,16 +205,16 @@ def _zeros(stored: torch.Tensor, beside: dict[str, torch.Tensor], bits: int) -> 
     return whole == (0 if point is None else point.repeat_interleave(whole.shape[-1] // point.shape[-1], dim=-1))
 
 
-def _unpacked(stored: torch.Tensor, beside: dict[str, torch.Tensor], bits: int) -> torch.Tensor:
+def _unpacked(stored: torch.Tensor, beside: dict[str, torch.Tensor], scheme: dict[str, Any]) -> torch.Tensor:
     """Read weights back from their grid, in float32."""
     import torch
 
-    whole, point = _whole(stored, beside, bits)
+    whole, point = _whole(stored, beside, scheme["num_bits"])
     scale = beside["weight_scale"]
     if stored.dtype == torch.uint8:
         over = beside.get("weight_global_scale")
         return floats.read_back(whole, floats.powers(scale) if over is None else scale.float(), over).float()
-    scale = scale.float()
+    scale = floats.of_rows(scale.float(), len(whole), (scheme.get("block_structure") or [None])[0])
     groups = whole.float().unflatten(-1, (scale.shape[-1], -1))
     if point is not None:
         groups = groups - point.float()[..., None]

@@ -34,6 +34,26 @@ def to_fp8(w_OI: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.
     return (w_OI / scale_O1.float()).clamp_(-MOST_8, MOST_8).to(torch.float8_e4m3fn), scale_O1
 
 
+def to_fp8_blocks(w_OI: torch.Tensor, dtype: torch.dtype, size: int = 128) -> tuple[torch.Tensor, torch.Tensor]:
+    """Round to floats of 8 bits, with a scale for each block: float8_e4m3fn (O, I), and `dtype` (R, G).
+
+    Blocks are `size` outputs by `size` inputs; the last outputs, where it doesn't divide them, are blocks of fewer.
+    """
+    import torch
+
+    over = -len(w_OI) % size
+    blocks_RSGS = torch.nn.functional.pad(w_OI, (0, 0, 0, over)).unflatten(0, (-1, size)).unflatten(-1, (-1, size))
+    scale_RG = (blocks_RSGS.abs().amax((1, 3)) / MOST_8).to(dtype)
+    scale_RG = scale_RG.where(scale_RG > 0, torch.ones_like(scale_RG))
+    scale_OI = of_rows(scale_RG.float(), len(w_OI), size).repeat_interleave(size, -1)
+    return (w_OI / scale_OI).clamp_(-MOST_8, MOST_8).to(torch.float8_e4m3fn), scale_RG
+
+
+def of_rows(scale_RG: torch.Tensor, outputs: int, rows: int | None) -> torch.Tensor:
+    """Give each output the scales that it shares with others: (R, G) -> (O, G); as it is where `rows` is None."""
+    return scale_RG if rows is None else scale_RG.repeat_interleave(rows, 0)[:outputs]
+
+
 def to_mxfp4(w_OI: torch.Tensor, dtype: torch.dtype, size: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
     """Round to floats of 4 bits, with a power of two for each group that `dtype` holds: int8 (O, I), float32 (O, G).
 

@@ -29,6 +29,8 @@ class Scheme:
         activations: Inputs are rounded to 8 bits too, "dynamic" where each token's scale is that of its own largest
             value when it comes, "static" where all tokens' is one that was found beforehand; None where they are not.
         number: What weights, and activations, are rounded to: integers, or floats of 8 or 4 bits.
+        rows: Consecutive outputs that share scales too, the last ones of a matrix maybe fewer; the inputs of a token
+            are then scaled in groups of as many as weights are. None where each output has its own.
     """
 
     bits: int
@@ -36,6 +38,7 @@ class Scheme:
     symmetric: bool = True
     activations: Literal["dynamic", "static"] | None = None
     number: Number = "int"
+    rows: int | None = None
 
     @property
     def packed(self) -> bool:
@@ -69,7 +72,7 @@ class Scheme:
         """Count bits, scales and zero points included."""
         scale = 8 if self.number in ("nvfp4", "mxfp4") else float_bits
         beside = scale + (0 if self.symmetric else self.bits if self.packed else 8)
-        return self.bits + beside / (self.group_size or inputs)
+        return self.bits + beside / (self.group_size or inputs) / (self.rows or 1)
 
     def packed_bits(self, outputs: int, inputs: int, float_bits: float) -> float:
         """Count all bits that a matrix of packed integers without zero points takes: whole words, scales, its shape."""
@@ -84,7 +87,7 @@ class Quantized:
 
     Attributes:
         whole_OI: int8; float8_e4m3fn for floats of 8 bits; for those of 4 bits twice their value, as int8.
-        scale_OG: In the type that the matrix had, whatever it is stored as.
+        scale_OG: In the type that the matrix had, whatever it is stored as; where outputs share them, (R, G).
         zero_OG: int8; None where the scheme is symmetric.
         over: What all scales of nvfp4 are divided by, (1,), float32; None elsewhere.
         inputs: The scale of the matrix's inputs, (1,), where it was found beforehand; None elsewhere.
@@ -102,10 +105,11 @@ class Quantized:
         """Read it back, in the arithmetic that compressed-tensors uses."""
         if self.scheme.number in ("nvfp4", "mxfp4"):
             return floats.read_back(self.whole_OI, self.scale_OG, self.over).to(self.scale_OG.dtype)
-        groups_OGS = self.whole_OI.unflatten(-1, (self.scale_OG.shape[-1], -1)).to(self.scale_OG.dtype)
+        scale_OG = floats.of_rows(self.scale_OG, len(self.whole_OI), self.scheme.rows)
+        groups_OGS = self.whole_OI.unflatten(-1, (scale_OG.shape[-1], -1)).to(scale_OG.dtype)
         if self.zero_OG is not None:
-            groups_OGS = groups_OGS - self.zero_OG[..., None].to(self.scale_OG.dtype)
-        return (groups_OGS * self.scale_OG[..., None]).flatten(-2)
+            groups_OGS = groups_OGS - self.zero_OG[..., None].to(scale_OG.dtype)
+        return (groups_OGS * scale_OG[..., None]).flatten(-2)
 
     def stored(self) -> dict[str, torch.Tensor]:
         """Lay it out as compressed-tensors does: names below the layer's own."""
@@ -189,7 +193,11 @@ def activations(scheme: Scheme) -> Any:
 
     if scheme.activations is None:
         return None
-    how = {"strategy": "token", "dynamic": True} if scheme.activations == "dynamic" else {"strategy": "tensor"}
+    how: dict[str, Any] = {"strategy": "tensor"}
+    if scheme.rows:
+        how = {"strategy": "group", "dynamic": True, "group_size": scheme.group_size}
+    elif scheme.activations == "dynamic":
+        how = {"strategy": "token", "dynamic": True}
     return QuantizationArgs(num_bits=8, type="int" if scheme.number == "int" else "float", symmetric=True, **how)
 
 
@@ -203,6 +211,9 @@ def _weights(scheme: Scheme) -> Any:
         return QuantizationArgs(
             num_bits=4, type="float", symmetric=True, group_size=scheme.group_size, strategy=grouped, **more
         )
+    if scheme.rows:
+        blocks = [scheme.rows, scheme.group_size]
+        return QuantizationArgs(num_bits=8, type="float", symmetric=True, strategy="block", block_structure=blocks)
     return QuantizationArgs(
         num_bits=scheme.bits,
         type="int" if scheme.number == "int" else "float",

@@ -273,6 +273,8 @@ def _check_opens(config: StoringConfig, model_type: str, every: Iterable[str], s
         raise RecipeError(
             f"plain transformers can't open experts in {scheme.number}", hint="integers of 4 bits it can: quantize_rtn"
         )
+    if experts and scheme.rows:
+        raise RecipeError("plain transformers can't open experts in fp8_block", hint="fp8 it can: format: fp8")
     # Its reader of experts drops those that are floats once config.json names a quantization.
     if left := [name for name in experts if name not in schemes]:
         raise RecipeError(

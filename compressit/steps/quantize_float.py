@@ -1,10 +1,12 @@
 """Round the weights of the linear layers to floats of 8 or 4 bits, for hardware that multiplies these.
 
-`fp8` (E4M3, Micikevicius et al. 2022, arXiv:2209.05433) has a scale for each output, and loses next to nothing. Floats
-of 4 bits share scales: `nvfp4` a float of 8 bits among 16 inputs, `mxfp4` a power of two among 32 (Open Compute Project
-2023). The scale of each group is the one that loses least of some, not simply that of its largest weight. No data, no
-training, seconds. The checkpoint is saved in the compressed-tensors format, which plain transformers and vLLM open; in
-plain PyTorch on a CPU it is smaller, not faster.
+`fp8` (E4M3, Micikevicius et al. 2022, arXiv:2209.05433) has a scale for each output, and loses next to nothing;
+`fp8_block` one for each block of 128 outputs by 128 inputs, and with `activations: fp8` one for each 128 inputs of a
+token when it comes, as DeepSeek-V3 was trained (2024, arXiv:2412.19437). 128 has to divide a layer's inputs, not its
+outputs. Floats of 4 bits share scales: `nvfp4` a float of 8 bits among 16 inputs, `mxfp4` a power of two among 32 (Open
+Compute Project 2023). The scale of each group is the one that loses least of some, not simply that of its largest
+weight. No data, no training, seconds. The checkpoint is saved in the compressed-tensors format, which plain
+transformers and vLLM open; in plain PyTorch on a CPU it is smaller, not faster.
 
 Recipe::
 
@@ -14,6 +16,7 @@ Recipe::
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import model_validator
@@ -31,22 +34,29 @@ if TYPE_CHECKING:
 
 __all__ = ["Config", "claim", "foresee", "run"]
 
-GROUPS = {"fp8": (8, None), "nvfp4": (4, 16), "mxfp4": (4, 32)}
-"""Bits, and inputs that share a scale."""
+BLOCK = 128
+FORMATS = {
+    "fp8": Scheme(8, None, number="fp8"),
+    "fp8_block": Scheme(8, BLOCK, number="fp8", rows=BLOCK),
+    "nvfp4": Scheme(4, 16, number="nvfp4"),
+    "mxfp4": Scheme(4, 32, number="mxfp4"),
+}
 
 
 class Config(RoundingConfig, StoringConfig):
     """Fields of the step."""
 
-    format: Literal["fp8", "nvfp4", "mxfp4"]
+    format: Literal["fp8", "fp8_block", "nvfp4", "mxfp4"]
     """What weights are rounded to."""
     activations: Literal["none", "fp8"] = "none"
     """Quantize the layers' inputs too, where weights are fp8."""
 
     @model_validator(mode="after")
     def _format_holds_it(self) -> Config:
-        if self.activations == "fp8" and self.format != "fp8":
-            raise ValueError("activations: fp8 goes with format: fp8")
+        if self.activations == "fp8" and FORMATS[self.format].number != "fp8":
+            raise ValueError("activations: fp8 goes with format: fp8 or fp8_block")
+        if self.scales == "static" and self.format == "fp8_block":
+            raise ValueError("scales: static goes with format: fp8, which has one scale for all inputs")
         if self.activations == "none" and self.scales == "static":
             raise ValueError("scales: static goes with activations: fp8")
         return self
@@ -54,8 +64,7 @@ class Config(RoundingConfig, StoringConfig):
     @property
     def scheme(self) -> Scheme:
         """How weights and activations are stored."""
-        bits, size = GROUPS[self.format]
-        return Scheme(bits, size, True, None if self.activations == "none" else self.scales, self.format)
+        return replace(FORMATS[self.format], activations=None if self.activations == "none" else self.scales)
 
 
 def run(model: Model, config: Config, context: StepContext) -> Notes:
@@ -65,6 +74,8 @@ def run(model: Model, config: Config, context: StepContext) -> Notes:
         over = None
         if config.format == "fp8":
             whole_OI, scale_OG = floats.to_fp8(weight_OI, dtype)
+        elif config.format == "fp8_block":
+            whole_OI, scale_OG = floats.to_fp8_blocks(weight_OI, dtype, BLOCK)
         elif config.format == "mxfp4":
             whole_OI, scale_OG = floats.to_mxfp4(weight_OI, dtype)
         else:

@@ -12,7 +12,8 @@ from compressit import checkpoint, weights
 from compressit import model as models
 from compressit.errors import RecipeError
 from compressit.runtimes import torch as torch_runtime
-from compressit.steps.quantize_float import Config, foresee, run
+from compressit.steps.quantize_float import Config, claim, foresee, run
+from tests import tiny
 from tests.conftest import linears
 from tests.steps.test_quantize_rtn import PLAIN
 
@@ -50,6 +51,57 @@ def test_what_is_saved_computes_what_was_in_memory(name, fields, opened, context
     with checkpoint.matrices(tmp_path / "saved") as held:
         for layer, part in layers.items():
             assert torch.equal(held[layer]().values, part.weight.float()), layer
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("activations", ["none", "fp8"])
+def test_blocks_that_share_a_scale_are_those_of_compressed_tensors(activations, dtype, context, logits, tmp_path):
+    from compressed_tensors.compressors import BaseCompressor
+    from compressed_tensors.quantization import QuantizationScheme, preset_name_to_scheme
+
+    # 64 outputs make keys and values: less than a block.
+    tiny.build("llama", hidden_size=128, intermediate_size=256).save_pretrained(tmp_path / "wide")
+    tiny.processor("llama").save_pretrained(tmp_path / "wide")
+    model = models.load(tmp_path / "wide", tiny.task("llama"))
+    models.cast(model.module, dtype)
+    given, layers = context(model, count=8), linears(model)
+    original = {name: part.weight.detach().float().clone() for name, part in layers.items()}
+    config = quantize(format="fp8_block", activations=activations)
+    assert run(model, config, given)["relative_error"] < 0.001
+    before = logits(model, given)
+    model.save(tmp_path / "saved")
+    assert claim(tmp_path / "saved", config) is None
+    again = models.load(tmp_path / "saved", model.task)
+    assert again.module.dtype == dtype
+    assert torch.equal(logits(again, given), before)
+    said = json.loads((tmp_path / "saved" / "config.json").read_text())["quantization_config"]["config_groups"][
+        "group_0"
+    ]
+    preset = preset_name_to_scheme("FP8_BLOCK", ["Linear"])
+    scheme = QuantizationScheme.model_validate(said)
+    assert (scheme.weights.strategy, scheme.weights.block_structure) == ("block", preset.weights.block_structure)
+    if activations == "fp8":
+        theirs = preset.input_activations
+        assert (scheme.input_activations.strategy, scheme.input_activations.group_size) == ("group", theirs.group_size)
+        assert scheme.input_activations.dynamic
+    held = load_file(tmp_path / "saved" / "model.safetensors")
+    reader = BaseCompressor.get_value_from_registry("float-quantized")
+    for name, part in layers.items():
+        stored = {leaf: held[f"{name}.{leaf}"] for leaf in ("weight", "weight_scale")}
+        outputs, inputs = part.weight.shape
+        assert stored["weight_scale"].shape == (-(-outputs // 128), inputs // 128)
+        assert torch.equal(reader.decompress(stored, scheme)["weight"], part.weight)
+        # Brute force: the largest weight of each block is the largest float.
+        for row in range(0, outputs, 128):
+            for column in range(0, inputs, 128):
+                block = original[name][row : row + 128, column : column + 128]
+                scale = float(stored["weight_scale"][row // 128, column // 128])
+                assert scale == pytest.approx(float(block.abs().max()) / 448, rel=0.01)
+    with checkpoint.matrices(tmp_path / "saved") as read:
+        assert all(torch.equal(read[name]().values.to(dtype), part.weight) for name, part in layers.items())
+    foreseen = foresee(weights.read(tmp_path / "wide"), config).bytes
+    if dtype == torch.float32:
+        assert foreseen == pytest.approx(weights.read(tmp_path / "saved").bytes, rel=0.02)
 
 
 @pytest.mark.parametrize("fields", SETTINGS[2:5], ids=str)
@@ -94,7 +146,8 @@ def test_what_lies_on_disk(opened, context, tmp_path):
 
 
 @pytest.mark.parametrize("fields", [{"format": "int9"}, {"format": "nvfp4", "activations": "fp8"},
-                                    {"format": "fp8", "scales": "static"}])  # fmt: skip
+                                    {"format": "fp8", "scales": "static"},
+                                    {"format": "fp8_block", "activations": "fp8", "scales": "static"}])  # fmt: skip
 def test_settings_that_no_format_holds_are_errors(fields):
     with pytest.raises(ValueError, match=r"format|activations"):
         quantize(**fields)
@@ -106,6 +159,8 @@ def test_settings_that_no_format_holds_are_errors(fields):
         ("gpt2", {"format": "fp8"}, "keeps its weights transposed"),
         ("dinov2", {"format": "fp8"}, "can't open a dinov2 that is quantized"),
         ("mixtral", {"format": "nvfp4"}, "can't open experts in nvfp4"),
+        ("mixtral", {"format": "fp8_block"}, "can't open experts in fp8_block"),
+        ("bert", {"format": "fp8_block"}, "the 128 inputs that share a scale of fp8 do not divide the 32 inputs"),
         ("mixtral", {"format": "fp8", "activations": "fp8"}, "can't open experts whose activations are rounded"),
         ("qwen2_moe", {"format": "mxfp4", "include": ("*.shared_expert.down_proj",)}, "can't open experts"),
     ],
