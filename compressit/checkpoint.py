@@ -18,8 +18,9 @@ from compressit.weights import Weight, Weights
 if TYPE_CHECKING:
     import torch
 
-NOT_WEIGHTS = ("weight_scale", "weight_zero_point", "weight_shape", "weight_global_scale", "input_scale")
-"""What compressed-tensors stores beside a quantized weight."""
+NOT_WEIGHTS = ("weight_scale", "weight_zero_point", "weight_shape", "weight_global_scale", "input_scale", "k_scale",
+               "v_scale")  # fmt: skip
+"""What compressed-tensors stores beside a quantized weight, or by an attention."""
 
 
 @dataclass(frozen=True)

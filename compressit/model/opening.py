@@ -9,7 +9,7 @@ from typing import Any
 
 from compressit import tasks
 from compressit.errors import MissingExtra, StepError
-from compressit.model import architectures, disk, fitting, ranges
+from compressit.model import architectures, caches, disk, fitting, ranges
 from compressit.model.fetching import check_safe, explained
 from compressit.model.whole import Model
 
@@ -63,7 +63,7 @@ def load(
     opened = processor(folder, task, trust_remote_code=trust_remote_code)
     module = module.eval()
     on = module if lies else module.to(device)
-    found = Model(on, opened, task, str(folder), lies, ranges=ranges.read(folder))
+    found = Model(on, opened, task, str(folder), lies, ranges=ranges.read(folder), caches=caches.read(folder))
     # What can't be read of its folder shows before any work is done.
     assert callable(found.answer)
     return found

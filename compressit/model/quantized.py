@@ -147,13 +147,16 @@ def stacked(parts: Sequence[Quantized]) -> Quantized:
     )
 
 
-def config(schemes: Mapping[Scheme, Sequence[str]], left: Sequence[str]) -> dict[str, Any]:
+def config(
+    schemes: Mapping[Scheme, Sequence[str]], left: Sequence[str], cache: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Describe how layers are quantized for config.json.
 
     Args:
         schemes: With the layers that each is for: names, or "re:" and a regular expression. Where there is one scheme,
             it is for all layers but those left.
         left: Names of layers that keep their weights.
+        cache: How the keys and values that a runtime keeps are rounded; None where they are not.
     """
     import compressed_tensors
     from compressed_tensors.quantization import QuantizationConfig, QuantizationScheme
@@ -167,12 +170,13 @@ def config(schemes: Mapping[Scheme, Sequence[str]], left: Sequence[str]) -> dict
         )
         for number, (scheme, names) in enumerate(schemes.items())
     }
-    formats = {_format(scheme) for scheme in schemes}
+    formats = {_format(scheme) for scheme in schemes} or {"dense"}
     described = QuantizationConfig(
         config_groups=groups,
         format=formats.pop() if len(formats) == 1 else "mixed-precision",
         quantization_status="compressed",
-        ignore=left,
+        ignore=list(left),
+        kv_cache_scheme=cache,
     )
     found: dict[str, Any] = json.loads(described.model_dump_json())
     found["version"] = compressed_tensors.__version__

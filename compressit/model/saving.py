@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from compressit import anatomy
 from compressit.errors import StepError
-from compressit.model import disk
+from compressit.model import caches, disk
 from compressit.model.matrices import matrices
 from compressit.model.quantized import Scheme, config
 
@@ -33,7 +33,7 @@ def save(model: Model, folder: Path) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     anatomy.settle(model.module)
-    if model.disk is None and not model.quantized:
+    if model.disk is None and not model.quantized and not model.caches:
         try:
             model.module.save_pretrained(folder)
         except SafetensorError as error:
@@ -46,8 +46,8 @@ def save(model: Model, folder: Path) -> None:
     module.config.save_pretrained(folder)
     if module.can_generate() and getattr(module, "generation_config", None) is not None:
         module.generation_config.save_pretrained(folder)
-    if schemes:
-        _describe(folder / CONFIG, module, schemes)
+    if schemes or model.caches:
+        _describe(folder / CONFIG, module, schemes, caches.scheme() if model.caches else None)
 
 
 def _write_weights(model: Model, folder: Path) -> dict[str, Scheme]:
@@ -60,6 +60,8 @@ def _write_weights(model: Model, folder: Path) -> dict[str, Scheme]:
         read = model.read(part, names)
         schemes |= {name: found.scheme for name, found in read.quantized.items()}
         tensors = _as_saved(model, read, names)
+        if number == len(shards):
+            tensors |= caches.tensors(model.caches, model.module.config.model_type, model.module.dtype)
         file = WEIGHTS if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
         disk.write(folder / file, tensors, {"format": "pt"})
         weight_map |= dict.fromkeys(tensors, file)
@@ -116,7 +118,7 @@ def _spelled(model_type: str, names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(each for name in names for each in (name, anatomy.saved_name(model_type, name))))
 
 
-def _describe(file: Path, module: Any, schemes: Mapping[str, Scheme]) -> None:
+def _describe(file: Path, module: Any, schemes: Mapping[str, Scheme], cache: Mapping[str, Any] | None) -> None:
     model_type = module.config.model_type
     groups: dict[Scheme, dict[str, None]] = {}
     for name, scheme in schemes.items():
@@ -125,7 +127,6 @@ def _describe(file: Path, module: Any, schemes: Mapping[str, Scheme]) -> None:
         targets = [anatomy.expert_pattern(model_type)] if expert else _spelled(model_type, [name])
         groups.setdefault(scheme, {}).update(dict.fromkeys(targets))
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    found["quantization_config"] = config(
-        {scheme: [*names] for scheme, names in groups.items()}, _left(module, schemes)
-    )
+    targets = {scheme: [*names] for scheme, names in groups.items()}
+    found["quantization_config"] = config(targets, _left(module, schemes), cache)
     file.write_text(json.dumps(found, indent=2, sort_keys=True) + "\n", encoding="utf-8")

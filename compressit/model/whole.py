@@ -12,6 +12,7 @@ from compressit import anatomy, tasks
 from compressit.algorithms.int8 import Range
 from compressit.model import disk as disks
 from compressit.model import ranges, saving, tokens
+from compressit.model.caches import Scales
 from compressit.model.disk import Disk
 from compressit.model.matrices import Matrix, matrices
 from compressit.model.parts import Part
@@ -36,6 +37,7 @@ class Model:
         disk: Where its weights lie; None where they are in memory.
         quantized: Matrices that a step has quantized, by name, where they are in memory. The module holds them too,
             read back.
+        caches: Scales of the keys and values that a runtime keeps, by attention, where a step has found some.
         ranges: What linear layers take in, least and greatest, by name, where a step has trained with them.
     """
 
@@ -46,6 +48,7 @@ class Model:
     disk: Disk | None = None
     quantized: dict[str, Quantized] = field(default_factory=dict)
     ranges: dict[str, Range] = field(default_factory=dict)
+    caches: dict[str, Scales] = field(default_factory=dict)
 
     def blocks(self) -> list[tuple[str, nn.Module]]:
         """List the transformer blocks as (full name, block), each once, in the order that data walks them."""
