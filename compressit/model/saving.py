@@ -127,6 +127,6 @@ def _describe(file: Path, module: Any, schemes: Mapping[str, Scheme], cache: Map
         targets = [anatomy.expert_pattern(model_type)] if expert else _spelled(model_type, [name])
         groups.setdefault(scheme, {}).update(dict.fromkeys(targets))
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    targets = {scheme: [*names] for scheme, names in groups.items()}
-    found["quantization_config"] = config(targets, _left(module, schemes), cache)
+    named = {scheme: [*names] for scheme, names in groups.items()}
+    found["quantization_config"] = config(named, _left(module, schemes), cache)
     file.write_text(json.dumps(found, indent=2, sort_keys=True) + "\n", encoding="utf-8")
