@@ -7,7 +7,7 @@ Families are described in `families`, one file each, in the words of `describing
 
 from __future__ import annotations
 
-from compressit.anatomy.cutting import ALIGNED, cut_experts, cut_heads, cut_heads_apart, cut_neurons
+from compressit.anatomy.cutting import ALIGNED, cut_experts, cut_heads, cut_heads_apart, cut_neurons, keep_experts
 from compressit.anatomy.describing import FFN, Attention, Experts, Family, Keys, Norm, Stack, Width
 from compressit.anatomy.folding import Fold, Side, folds
 from compressit.anatomy.naming import (
@@ -15,6 +15,7 @@ from compressit.anatomy.naming import (
     as_wide,
     block_index,
     block_name,
+    expert_number,
     expert_pattern,
     family,
     head_axis,
@@ -24,6 +25,7 @@ from compressit.anatomy.naming import (
     is_embedding,
     is_expert,
     is_left,
+    is_router,
     is_table,
     is_transposed,
     known,
@@ -90,6 +92,7 @@ __all__ = [
     "cut_neurons",
     "cut_width",
     "down",
+    "expert_number",
     "expert_pattern",
     "experts",
     "family",
@@ -104,9 +107,11 @@ __all__ = [
     "is_embedding",
     "is_expert",
     "is_left",
+    "is_router",
     "is_table",
     "is_transposed",
     "keep_blocks",
+    "keep_experts",
     "known",
     "members",
     "met",

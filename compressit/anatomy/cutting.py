@@ -93,6 +93,36 @@ def cut_experts(module: Any, block_name: str, keep: Sequence[Sequence[int]]) -> 
     mark(module)
 
 
+def keep_experts(module: Any, block_name: str, keep: Sequence[int]) -> None:
+    """Leave a block some of its experts, in place; they keep their order, and its router knows no others.
+
+    All blocks have to be left as many: config.json says one number, which follows.
+
+    Args:
+        module: A transformers model, its weights in memory.
+        block_name: Full name of the block.
+        keep: Which experts stay, counted from 0.
+
+    Raises:
+        StepError: none would stay, or there is no such expert.
+    """
+    import torch
+
+    path, holder = parts.stacked(module, block_name)
+    kept = torch.tensor(checked(keep, len(holder.down_proj), f"experts in {block_name}"))
+    described = naming.known(module.config.model_type).experts
+    assert described is not None, "they are stacked"
+    router = module.get_submodule(f"{path.rpartition('.')[0]}.{described.router}")
+    for part, leaf in ((holder, "gate_up_proj"), (holder, "down_proj"), (router, "weight")):
+        whole = getattr(part, leaf)
+        taken = whole.detach()[kept.to(whole.device)].contiguous()
+        setattr(part, leaf, torch.nn.Parameter(taken, whole.requires_grad))
+    # What the whole model and its config say is for all blocks alike.
+    for part in (holder, router, module, module.config):
+        if hasattr(part, "num_experts"):
+            part.num_experts = len(kept)
+
+
 def cut_heads(module: Any, block_name: str, keep: Sequence[int], kind: str = "self") -> None:
     """Cut a block's attention down to some of its heads, in place; they keep their order.
 

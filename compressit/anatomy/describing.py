@@ -174,6 +174,7 @@ class Experts:
         down: Name of the one in `down_proj`.
         size: Key of config.json that says how many neurons each expert has.
         met: Key of config.json that says how many experts of a block a token meets.
+        router: Name of the matrix beside that module that has a row for each expert.
         counts: Attributes of the module that repeat the number of neurons.
     """
 
@@ -182,6 +183,7 @@ class Experts:
     down: str = "down_proj"
     size: str = "intermediate_size"
     met: str = "num_experts_per_tok"
+    router: str = "gate"
     counts: tuple[str, ...] = ("intermediate_dim",)
 
 

@@ -249,8 +249,20 @@ def is_left(model_type: str, name: str) -> bool:
 
 def is_expert(model_type: str, name: str) -> bool:
     """Tell whether a matrix belongs to one of several experts."""
+    return expert_number(model_type, name) is not None
+
+
+def expert_number(model_type: str, name: str) -> int | None:
+    """Give the number in its block of the expert that a tensor belongs to, as checkpoints spell it; None for others."""
     experts = known(model_type).experts
-    return experts is not None and re.search(rf"\.{re.escape(experts.module)}\.\d+\.", name) is not None
+    found = re.search(rf"\.{re.escape(experts.module)}\.(\d+)\.", name) if experts else None
+    return int(found[1]) if found else None
+
+
+def is_router(model_type: str, name: str) -> bool:
+    """Tell whether a tensor has a row for each expert of its block."""
+    experts, within = known(model_type).experts, place(model_type, name)
+    return experts is not None and within is not None and f".{within.below}".endswith(f".{experts.router}.weight")
 
 
 def expert_pattern(model_type: str) -> str:

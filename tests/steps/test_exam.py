@@ -10,8 +10,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from compressit import anatomy, steps, weights
 from compressit import model as models
-from compressit import steps, weights
 from compressit.errors import RecipeError, StepError
 from compressit.steps import Fact
 from tests import tiny
@@ -62,7 +62,11 @@ def take(step, config, model, context):
 
 
 def refused(config, model, context):
-    """Whether a step is for other tasks, which it has to say."""
+    """Whether a step is for other tasks, or other models, which it has to say."""
+    if config.step == "prune_experts" and anatomy.met(model.module.config.to_dict()) is None:
+        with pytest.raises(RecipeError, match="has no experts"):
+            steps.load(config.step).run(model, config, context)
+        return True
     if not config.tasks or model.task in config.tasks:
         return False
     with pytest.raises(StepError, match=model.task):
