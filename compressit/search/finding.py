@@ -14,6 +14,7 @@ from compressit.errors import RecipeError, StepError
 from compressit.jobs.shares import Share
 from compressit.progress import Progress
 from compressit.recipe import Open, Range, RecipeProblems
+from compressit.report import FILE
 from compressit.search import auto, choosing, judging, trials
 from compressit.search.checking import check
 from compressit.search.found import Found
@@ -152,6 +153,9 @@ class _Tried:
             wrong = Judged(values, "", why=error.problems[0].message)
             yield lambda: wrong
             return
+        own = trials.folder(self._place, written)
+        if not (own / FILE).is_file():
+            self._say(f"try {_shown(values)}; what it says: {own / jobs.LOG}")
         with trials.begun(self._place, written, share) as poll:
             yield lambda: None if (tried := poll()) is None else self._read(tried, values)
 
@@ -169,8 +173,7 @@ class _Tried:
         """Note what has ended, and tell of it."""
         self.judged.append(found)
         of = "" if self._of is None else f" of {self._of}"
-        settings = ", ".join(f"{name}={value}" for name, value in found.settings.items())
-        self._say(f"trial {len(self.judged)}{of}: {settings}: {_told(found, self._wanted)}")
+        self._say(f"trial {len(self.judged)}{of}: {_shown(found.settings)}: {_told(found, self._wanted)}")
         if len(self.judged) == HOPELESS and all(each.why for each in self.judged):
             raise StepError(f"the first {HOPELESS} trials died, the last of: {found.why}", hint="see trials/*/log.txt")
 
@@ -225,6 +228,10 @@ def _go_on(study: Study, tried: _Tried, budget: Budget, ranges: Sequence[Range])
                 free.append(each.share)
                 study.tell(each.proposal, found)
                 tried.add(found)
+
+
+def _shown(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in values.items())
 
 
 def _told(found: Judged, wanted: Sequence[Objective]) -> str:

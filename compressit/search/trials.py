@@ -74,6 +74,11 @@ def on_tuning(written: Written) -> Written:
     return Written(changed, written.document, written.base)
 
 
+def folder(place: Place, written: Written) -> Path:
+    """Give a trial's folder."""
+    return place.folder / "trials" / recipe.digest(written.recipe)[:16]
+
+
 @contextmanager
 def begun(place: Place, written: Written, share: Share | None = None) -> Iterator[Callable[[], Tried | None]]:
     """Begin a trial, unless it was run to its end before; leaving the block ends it.
@@ -89,7 +94,7 @@ def begun(place: Place, written: Written, share: Share | None = None) -> Iterato
         Tells what came of it, or None as long as it runs.
     """
     digest = recipe.digest(written.recipe)
-    own = place.folder / "trials" / digest[:16]
+    own = folder(place, written)
     if (own / reports.FILE).is_file():
         found = Tried(digest, reports.read(own))
         yield lambda: found
