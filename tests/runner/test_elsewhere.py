@@ -46,7 +46,9 @@ class Breaks(LocalFileSystem):
 def compress(*arguments, cache):
     environment = {**os.environ, "COMPRESSIT_CACHE": str(cache)}
     command = [sys.executable, "-m", "compressit", *map(str, arguments)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    return subprocess.run(
+        command, env=environment, cwd=cache.parent, capture_output=True, text=True, check=False, timeout=300
+    )
 
 
 def test_a_result_behind_a_url(sentiment, tmp_path, monkeypatch):
@@ -72,11 +74,13 @@ def test_a_result_behind_a_url(sentiment, tmp_path, monkeypatch):
     again = compress("apply", file, "-o", f"file://{there}", cache=tmp_path / "cache")
     assert again.returncode == 2
     assert f"file://{there} exists already" in again.stderr
-    wanted = ("--set", "steps.0.sparsity=0.6", "--no-waterfall", "--overwrite", "-o", f"file://{there}")
-    other = compress("apply", file, *wanted, cache=tmp_path / "cache")
+    wanted = ("--set", "steps.0.sparsity=0.6", "--no-waterfall", "--overwrite", "--track", "tensorboard")
+    other = compress("apply", file, *wanted, "-o", f"file://{there}", cache=tmp_path / "cache")
     assert other.returncode == 0, other.stderr
     assert f"to file://{there}" in other.stderr
     assert f"saved in file://{there}" in other.stdout
+    assert "warning" not in other.stderr
+    assert [path.name.rsplit("-", 3)[0] for path in (tmp_path / "runs" / "tensorboard").iterdir()] == ["away"]
     assert store.verify(there) == []
     assert compressit.load(there).task == "text-classification"
     (there / "report.json").write_text("{}")
