@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 SHRINKS = tuple(1 - step / 25 for step in range(16))
 """Ranges that the search of the clip tries, as shares of the full one."""
+LEAST = 1e-6
+"""Scale that none which is learned falls below."""
 CHUNK = 1 << 17
 """Weights that the search looks at together: what it makes of them stays in the processor's cache."""
 ROWS = 256
@@ -67,6 +69,41 @@ def whole(w_OGS: torch.Tensor, scale_OG: torch.Tensor, zero_OG: torch.Tensor, bi
 def rounded(w_OGS: torch.Tensor, scale_OG: torch.Tensor, zero_OG: torch.Tensor, bits: int) -> torch.Tensor:
     """Round weights to their grid and read them back: (O, G, S)."""
     return whole(w_OGS, scale_OG, zero_OG, bits).sub_(zero_OG[..., None]).mul_(scale_OG[..., None])
+
+
+def learning(
+    w_OGS: torch.Tensor, scale_OG: torch.Tensor, zero_OG: torch.Tensor, bits: int, dtype: torch.dtype
+) -> torch.Tensor:
+    """Round weights to their grid and read them back, for a training that learns weights and scales: (O, G, S).
+
+    Gradients pass the rounding as if it were not there. Weights beyond the grid have none; a scale has round(w / s) -
+    w / s of each weight on the grid, and the grid's end of each beyond it (Esser et al. 2020, arXiv:1902.08153).
+
+    Args:
+        w_OGS: Weights by group.
+        scale_OG: Not rounded to the type yet.
+        zero_OG: Whole numbers.
+        bits: Of an integer.
+        dtype: Type that scales and what is read back are stored in.
+    """
+    import torch
+
+    scale_OG1 = held(scale_OG, dtype)[..., None]
+    lowest, highest = -(2 ** (bits - 1)) - zero_OG[..., None], 2 ** (bits - 1) - 1 - zero_OG[..., None]
+    near_OGS = torch.minimum(torch.maximum(w_OGS / scale_OG1, lowest), highest)
+    read_OGS = _through(near_OGS, near_OGS.round()) * scale_OG1
+    return _through(read_OGS, read_OGS.to(dtype))
+
+
+def held(scale_OG: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Give what is stored of learned scales, which stay above zero: (O, G)."""
+    scale_OG = scale_OG.clamp(min=LEAST)
+    return _through(scale_OG, scale_OG.to(dtype))
+
+
+def _through(value: torch.Tensor, rounded: torch.Tensor) -> torch.Tensor:
+    """Give what a value is rounded to, with the value's gradient."""
+    return value + (rounded - value).detach()
 
 
 def error(w_OGS: torch.Tensor, scale_OG: torch.Tensor, zero_OG: torch.Tensor, bits: int) -> torch.Tensor:

@@ -1,5 +1,6 @@
 """Grids against brute force on small cases, and what a newcomer would expect of them."""
 
+import itertools
 import math
 
 import pytest
@@ -78,3 +79,39 @@ def test_the_search_of_the_clip_finds_the_least_error_there_is():
 def test_scales_are_rounded_to_the_type_they_are_stored_in():
     scale, _ = rounding.grid(rounding.grouped(weights(4, 16), None), 8, symmetric=True, dtype=torch.float16)
     assert torch.equal(scale, scale.half().float())
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4])
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_learning_computes_what_is_stored_and_has_the_gradients_of_the_paper(bits, symmetric):
+    draw = torch.Generator().manual_seed(bits)
+    weights = torch.randn(4, 2, 8, generator=draw).requires_grad_()
+    scale, zero = rounding.grid(weights.detach(), bits, symmetric=symmetric)
+    # A narrow grid, beyond which some weights lie.
+    scale = (0.5 * scale).requires_grad_()
+    found = rounding.learning(weights, scale, zero, bits, torch.float32)
+    assert torch.equal(found, rounding.rounded(weights.detach(), scale.detach(), zero, bits))
+    slope = torch.randn(found.shape, generator=draw)
+    found.backward(slope)
+    lowest, highest = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    beyond = 0
+    for out, group in itertools.product(range(4), range(2)):
+        wanted, by, at = 0.0, scale[out, group].item(), zero[out, group].item()
+        for place in range(8):
+            ratio, above = weights[out, group, place].item() / by, slope[out, group, place].item()
+            ends = [end - at for end in (lowest, highest)]
+            inside = ends[0] <= ratio <= ends[1]
+            beyond += not inside
+            wanted += above * (round(ratio) - ratio if inside else ends[ratio > ends[1]])
+            assert weights.grad[out, group, place].item() == pytest.approx(above if inside else 0.0)
+        assert scale.grad[out, group].item() == pytest.approx(wanted, abs=1e-4)
+    assert beyond
+
+
+def test_learned_scales_are_stored_in_their_type_and_stay_above_zero():
+    scale = torch.tensor([[0.1, -0.3]], requires_grad=True)
+    stored = rounding.held(scale, torch.bfloat16)
+    assert torch.equal(stored.detach().to(torch.bfloat16).float(), stored.detach())
+    assert stored.min() > 0
+    read = rounding.learning(torch.full((1, 2, 1), 0.3), scale, torch.zeros(1, 2), 4, torch.bfloat16)
+    assert torch.equal(read.detach().to(torch.bfloat16).float(), read.detach())

@@ -1,10 +1,12 @@
-"""What steps without training cost a language model on held-out text, alone and one after the other; by seed.
+"""What steps cost a language model on held-out text, alone and one after the other; by seed.
 
     python tests/benchmarks/bench_steps_lm.py --model FOLDER --calibration FILE.txt --heldout FILE.txt
         [--windows 64] [--heldout-windows 256] [--length 512] [--group-size 128] [--seeds 0 1 2] [--only NAME ...]
+        [--training-windows 512] [--rate 1e-3]
 
-A seed draws the windows of the calibration text. Held-out windows are the text's first. Perplexities are of the model
-in memory, which computes as the saved one does; `ratio` is to the original's, `rise` the mean loss over it in nats.
+A seed draws the windows of the calibration text, and those that are trained on, where a step trains: once over, by a
+teacher alone. Held-out windows are the text's first. Perplexities are of the model in memory, which computes as the
+saved one does; `ratio` is to the original's, `rise` the mean loss over it in nats.
 """
 
 import argparse
@@ -27,7 +29,7 @@ HALF = {"sparsity": 0.5}
 INT8 = ("quantize_rtn", {"bits": 8, "activations": "int8"})
 
 
-def ways(group_size: int) -> dict[str, list[tuple[str, dict]]]:
+def ways(group_size: int, rate: float) -> dict[str, list[tuple[str, dict]]]:
     """Name the lists of steps that are compared."""
     found = {"W8A8": [INT8]}
     for alpha in (0.25, 0.5, 0.75, 0.85):
@@ -39,13 +41,15 @@ def ways(group_size: int) -> dict[str, list[tuple[str, dict]]]:
         found[name] = [("quantize_float", {"format": kind, **more})]
     found["fp8, inputs too, static"] = [("quantize_float", {"format": "fp8", "activations": "fp8", "scales": "static"})]
     found["smooth 0.5 into norms, W8A8"] = [("smooth", {"into": ("norms",)}), INT8]
-    for bits in (4, 3):
+    learned = {"alpha": 0.0, "temperature": 1.0, "batch_size": 4, "learning_rate": rate}
+    for bits in (4, 3, 2):
         some = {"bits": bits, "group_size": group_size}
         found |= {
             f"{bits} bits, nearest": [("quantize_rtn", some)],
             f"{bits} bits, nearest, mse": [("quantize_rtn", {**some, "clip": "mse"})],
             f"{bits} bits, awq": [("quantize_awq", some)],
             f"{bits} bits, gptq": [("quantize_gptq", some)],
+            f"{bits} bits, trained": [("quantize_qat", {**some, **learned})],
             f"{bits} bits, awq and gptq": [("quantize_awq", {**some, "rounding": "gptq"})],
         }
     # In a Llama whose networks are three times as wide as it is, attentions hold a quarter of the weights, and so do
@@ -80,6 +84,8 @@ def asked() -> argparse.Namespace:
     parser.add_argument("--heldout", type=Path, required=True)
     parser.add_argument("--windows", type=int, default=64)
     parser.add_argument("--heldout-windows", type=int, default=256)
+    parser.add_argument("--training-windows", type=int, default=512)
+    parser.add_argument("--rate", type=float, default=1e-3, help="learning rate")
     parser.add_argument("--length", type=int, default=512)
     parser.add_argument("--group-size", type=int, default=128)
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
@@ -102,18 +108,21 @@ def main() -> None:
     def teacher(path):
         return model.load(given.model, TASK)
 
-    for name, steps in ways(given.group_size).items():
+    for name, steps in ways(given.group_size, given.rate).items():
         if not any(part == f"={name}" or part in name for part in given.only):
             continue
         undrawn = not any(load(step).Config(step=step, **fields).needs() for step, fields in steps)
         losses = []
         for seed in given.seeds[:1] if undrawn else given.seeds:
-            rows = datasets.Dataset.from_dict({"text": random.Random(seed).sample(pool, given.windows)})
+            rows, learned = (
+                datasets.Dataset.from_dict({"text": random.Random(seed).sample(pool, count)})
+                for count in (given.windows, given.training_windows)
+            )
             found = model.load(given.model, TASK)
             with tempfile.TemporaryDirectory() as folder:
                 for number, (step, fields) in enumerate(steps):
                     scratch = Path(folder) / str(number)
-                    context = StepContext(None, rows, teacher, "cpu", seed, Silent(), scratch, given.length)
+                    context = StepContext(learned, rows, teacher, "cpu", seed, Silent(), scratch, given.length)
                     load(step).run(found, load(step).Config(step=step, **fields), context)
             losses.append(loss(found, heldout))
         each, rise = ", ".join(f"{math.exp(one):.4f}" for one in losses), statistics.mean(losses) - before

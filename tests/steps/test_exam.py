@@ -25,7 +25,7 @@ ROUGHLY = {"prune_structured": 0.06}
 # Steps that have nothing to do but for what one before has done.
 AFTER = {"refit": "prune_magnitude"}
 # Settings of examples that are for models of any size.
-TINY = {"trim_vocabulary": {"keep": 12}, "prune_structured": {"length": 1}}
+TINY = {"trim_vocabulary": {"keep": 12}, "prune_structured": {"length": 1}, "quantize_qat": {"bits": 4}}
 
 
 def example(name):
