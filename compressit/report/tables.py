@@ -126,8 +126,9 @@ def searched(found: Search) -> str:
     """Say how a recipe was found."""
     died, held = sum(bool(trial.why) for trial in found.trials), sum(not trial.missed for trial in found.trials)
     dead = f", {died:,} died" if died else ""
+    sought = f" for {', '.join(found.objectives)}" if found.objectives else ""
     return (
-        f"{len(found.trials):,} trials by {found.sampler}, judged on {found.split} for {', '.join(found.objectives)}; "
+        f"{len(found.trials):,} trials by {found.sampler}, judged on {found.split}{sought}; "
         f"{held - died:,} met every target{dead}"
     )
 

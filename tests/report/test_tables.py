@@ -2,7 +2,7 @@
 
 import pytest
 
-from compressit.report import Artifact, Reading, tables
+from compressit.report import Artifact, Reading, Search, Trial, tables
 
 
 def artifact(multiplications, ratio, batch_size=1, **fields):
@@ -32,3 +32,11 @@ def test_what_holds_latency_back_is_said():
 @pytest.mark.parametrize("left", [None, 1.0])
 def test_nothing_is_said_where_no_matrix_was_cut(left):
     assert tables.caveats(artifact(left, 0.7)) == []
+
+
+def test_how_a_recipe_was_found_is_said_with_and_without_an_objective():
+    tried = (Trial(number=1, settings={"a": 1}), Trial(number=2, settings={"a": 2}, missed=("size max 1",)))
+    found = Search(split="tune", sampler="auto", objectives=(), trials=tried)
+    assert tables.searched(found) == "2 trials by auto, judged on tune; 1 met every target"
+    found = found.model_copy(update={"sampler": "tpe", "objectives": ("size", "accuracy")})
+    assert tables.searched(found) == "2 trials by tpe, judged on tune for size, accuracy; 1 met every target"
