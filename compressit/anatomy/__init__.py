@@ -2,7 +2,7 @@
 
 Families are described in `families`, one file each, in the words of `describing`. Names of tensors are read in
 `naming`, without torch. `stacking` and `parts` find things in a module, `cutting` and `narrowing` take them out,
-`folding` scales them, and `settling` sees that what is left can be opened again.
+`folding` scales them, `rotating` turns them, and `settling` sees that what is left can be opened again.
 """
 
 from __future__ import annotations
@@ -59,6 +59,15 @@ from compressit.anatomy.parts import (
     up,
 )
 from compressit.anatomy.parts import width as block_width
+from compressit.anatomy.rotating import (
+    fixed,
+    free_norms,
+    head_width,
+    rotate_channels,
+    rotate_values,
+    turnable,
+    untie,
+)
 from compressit.anatomy.settling import fit, settle, settled
 from compressit.anatomy.stacking import blocks, keep_blocks, stacks
 
@@ -97,11 +106,14 @@ __all__ = [
     "experts",
     "family",
     "fit",
+    "fixed",
     "folds",
+    "free_norms",
     "fused",
     "head_axis",
     "head_count",
     "head_dim",
+    "head_width",
     "heads",
     "heads_key",
     "is_embedding",
@@ -126,6 +138,8 @@ __all__ = [
     "projections",
     "readers",
     "refusal",
+    "rotate_channels",
+    "rotate_values",
     "saved_name",
     "settle",
     "settled",
@@ -133,7 +147,9 @@ __all__ = [
     "stack_path",
     "stacks",
     "together",
+    "turnable",
     "unit_axes",
+    "untie",
     "up",
     "whole",
     "width",

@@ -81,9 +81,9 @@ class Fold:
         # As exact as a tensor of any type may be.
         scale_C = scale_C.double()
         for side in self.gives:
-            _multiply(tensors[side.tensor], side, 1 / scale_C)
+            multiply(tensors[side.tensor], side, 1 / scale_C)
         for side in self.reads:
-            _multiply(tensors[side.tensor], side, self.spread(scale_C))
+            multiply(tensors[side.tensor], side, self.spread(scale_C))
 
 
 def folds(module: Any, block_name: str) -> list[Fold]:
@@ -187,7 +187,8 @@ def _is_transposed(part: nn.Module) -> bool:
     return isinstance(part, Conv1D)
 
 
-def _multiply(tensor: torch.Tensor, side: Side, factor_C: torch.Tensor) -> None:
+def multiply(tensor: torch.Tensor, side: Side, factor_C: torch.Tensor) -> None:
+    """Multiply each channel of a tensor by a number, in place."""
     import torch
 
     with torch.no_grad():

@@ -26,11 +26,12 @@ class Scheme:
         bits: Of a weight.
         group_size: Consecutive inputs that share a scale; None where all of a row do.
         symmetric: Zero is the integer 0.
-        activations: Inputs are rounded to 8 bits too, "dynamic" where each token's scale is that of its own largest
+        activations: Inputs are rounded too, "dynamic" where each token's scale is that of its own largest
             value when it comes, "static" where all tokens' is one that was found beforehand; None where they are not.
         number: What weights, and activations, are rounded to: integers, or floats of 8 or 4 bits.
         rows: Consecutive outputs that share scales too, the last ones of a matrix maybe fewer; the inputs of a token
             are then scaled in groups of as many as weights are. None where each output has its own.
+        input_bits: Of an input, where they are rounded.
     """
 
     bits: int
@@ -39,6 +40,7 @@ class Scheme:
     activations: Literal["dynamic", "static"] | None = None
     number: Number = "int"
     rows: int | None = None
+    input_bits: int = 8
 
     @property
     def packed(self) -> bool:
@@ -72,7 +74,8 @@ class Scheme:
         """Count bits, scales and zero points included."""
         scale = 8 if self.number in ("nvfp4", "mxfp4") else float_bits
         beside = scale + (0 if self.symmetric else self.bits if self.packed else 8)
-        return self.bits + beside / (self.group_size or inputs) / (self.rows or 1)
+        own = self.bits if self.packed or self.number != "int" else 8
+        return own + beside / (self.group_size or inputs) / (self.rows or 1)
 
     def packed_bits(self, outputs: int, inputs: int, float_bits: float) -> float:
         """Count all bits that a matrix of packed integers without zero points takes: whole words, scales, its shape."""
@@ -202,7 +205,8 @@ def activations(scheme: Scheme) -> Any:
         how = {"strategy": "group", "dynamic": True, "group_size": scheme.group_size}
     elif scheme.activations == "dynamic":
         how = {"strategy": "token", "dynamic": True}
-    return QuantizationArgs(num_bits=8, type="int" if scheme.number == "int" else "float", symmetric=True, **how)
+    kind = "int" if scheme.number == "int" else "float"
+    return QuantizationArgs(num_bits=scheme.input_bits, type=kind, symmetric=True, **how)
 
 
 def _weights(scheme: Scheme) -> Any:

@@ -20,9 +20,6 @@ from compressit.steps._walking import WalkingConfig, each_group
 if TYPE_CHECKING:
     import torch
 
-MOST = {"int": 127.0, "fp8": MOST_8}
-"""What the largest input becomes."""
-
 
 class RoundingConfig(StepConfig):
     """Fields of every step that may round the layers' inputs."""
@@ -104,7 +101,9 @@ def _scale(group: Group, scheme: Scheme) -> torch.Tensor:
     largest = group.statistic.largest_I.max().reshape(1)
     if not bool(torch.isfinite(largest).all()):
         raise StepError(f"the inputs of {group.matrices[0].name} are not finite")
-    return torch.where(largest > 0, largest / MOST[scheme.number], torch.ones_like(largest))
+    # What the largest input becomes.
+    most = MOST_8 if scheme.number == "fp8" else 2 ** (scheme.input_bits - 1) - 1
+    return torch.where(largest > 0, largest / most, torch.ones_like(largest))
 
 
 def _compute_as_saved(model: Model, matrices: Mapping[str, Matrix], scheme: Scheme) -> None:

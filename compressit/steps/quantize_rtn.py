@@ -45,17 +45,17 @@ class Config(RoundingConfig, QuantizingConfig):
 
     clip: Literal["none", "mse"] = "none"
     """Whether to search for the range of least squared error instead of taking all of it."""
-    activations: Literal["none", "int8"] = "none"
-    """Quantize the layers' inputs too."""
+    activations: Literal["none", "int8", "int4"] = "none"
+    """Quantize the layers' inputs too; weights then have as many bits or fewer, and take a byte each on disk."""
 
     @model_validator(mode="after")
     def _format_holds_it(self) -> Config:
-        if self.activations == "int8" and (self.bits != 8 or self.group_size is not None):
-            raise ValueError("activations: int8 goes with bits: 8 and one scale for each channel (no group_size)")
+        if self.activations == "int4" and self.bits > 4:
+            raise ValueError("activations: int4 goes with bits: 4 or fewer")
         if self.activations == "none" and self.scales == "static":
-            raise ValueError("scales: static goes with activations: int8")
-        if self.activations == "int8" and (self.rules or self.average_bits is not None):
-            raise ValueError("activations: int8 goes with bits: 8 in every layer, without rules or average_bits")
+            raise ValueError("scales: static goes with activations")
+        if self.activations != "none" and (self.rules or self.average_bits is not None):
+            raise ValueError("activations go with the same bits in every layer, without rules or average_bits")
         return self
 
     @property
@@ -66,7 +66,9 @@ class Config(RoundingConfig, QuantizingConfig):
     @property
     def scheme(self) -> Scheme:
         """How weights and activations are stored."""
-        return Scheme(self.bits, self.group_size, self.symmetric, None if self.activations == "none" else self.scales)
+        if self.activations == "none":
+            return Scheme(self.bits, self.group_size, self.symmetric)
+        return Scheme(self.bits, self.group_size, self.symmetric, self.scales, input_bits=int(self.activations[3:]))
 
 
 def run(model: Model, config: Config, context: StepContext) -> Notes:

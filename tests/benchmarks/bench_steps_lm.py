@@ -52,6 +52,13 @@ def ways(group_size: int, rate: float) -> dict[str, list[tuple[str, dict]]]:
             f"{bits} bits, trained": [("quantize_qat", {**some, **learned})],
             f"{bits} bits, awq and gptq": [("quantize_awq", {**some, "rounding": "gptq"})],
         }
+    for inputs in ("none", "int8", "int4"):
+        step = ("quantize_rtn", {"bits": 4, "clip": "mse", "activations": inputs})
+        name = "W4 by channel" + ("" if inputs == "none" else f", inputs {inputs}")
+        found |= {name: [step], f"rotate, {name}": [("rotate", {}), step], f"smooth, {name}": [("smooth", {}), step]}
+    found["rotate"] = [("rotate", {})]
+    found["4 bits by channel, gptq"] = [("quantize_gptq", {})]
+    found["rotate, 4 bits by channel, gptq"] = [("rotate", {}), ("quantize_gptq", {})]
     # In a Llama whose networks are three times as wide as it is, attentions hold a quarter of the weights, and so do
     # the matrices at the networks' ends: with 4 bits for a quarter and 3 for the rest all take as much.
     scales = 32 / group_size

@@ -27,6 +27,8 @@ SETTINGS = [
     {"exclude": ("*.1.*",)},
     {"activations": "int8", "exclude": ("*.1.*",)},
     {"activations": "int8", "scales": "static"},
+    {"activations": "int8", "bits": 4, "group_size": 16},
+    {"activations": "int4", "bits": 4, "scales": "static"},
 ]
 
 
@@ -111,8 +113,8 @@ def test_more_bits_smaller_groups_and_the_search_lose_less(opened, context):
     assert lost(bits=4, group_size=32, symmetric=False) < lost(bits=4, group_size=32)
 
 
-@pytest.mark.parametrize("fields", [{"bits": 1}, {"activations": "int8", "bits": 4}, {"scales": "static"},
-                                    {"activations": "int8", "group_size": 8}])  # fmt: skip
+@pytest.mark.parametrize("fields", [{"bits": 1}, {"activations": "int4", "bits": 8}, {"scales": "static"},
+                                    {"activations": "int4"}])  # fmt: skip
 def test_settings_that_no_format_holds_are_errors(fields):
     with pytest.raises(ValueError, match=r"bits|activations"):
         quantize(**fields)

@@ -1,0 +1,101 @@
+"""Turn what flows through a language model so that no channel stands out, ahead of a quantization; it says the same.
+
+QuaRot (Ashkboos et al. 2024, arXiv:2404.00456), the part of it that costs nothing when the model runs: what flows
+between blocks is multiplied by a Hadamard matrix with random signs, and so is what each head's values are, by one of
+their width. Both go into the weights before and behind, exactly; norms' weights go into the matrices that read them.
+Where a few channels are much larger than the others, what is left is alike in all of them, which is what rounding
+inputs to few bits, and weights to few bits without groups, wants. What would have to be turned while the model runs
+(queries and keys, the inputs of the last matrix of a network) is left as it is.
+
+Norms must subtract no mean, and matrices alone may read them: Llama, Mistral, Qwen, Gemma 1, Phi-3, Mixtral and their
+kin; not Gemma 2 and 3, whose blocks add up what norms give. Logits whose matrix is the embeddings' get one of their
+own, as one has taken over the last norm's weights and the other has not: the checkpoint grows by that much. Zeros would
+be lost, so prune afterwards or not at all.
+
+Recipe::
+
+    - step: rotate
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+from compressit import anatomy, intake
+from compressit.algorithms.hadamard import hadamard, rotation
+from compressit.errors import RecipeError, StepError
+from compressit.model import Model
+from compressit.steps import Fact, Notes, StepConfig, StepContext
+from compressit.weights import Weights
+
+__all__ = ["Config", "claim", "foresee", "run"]
+
+
+class Config(StepConfig):
+    """Fields of the step."""
+
+    keeps: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.DTYPE})
+    tasks: ClassVar[frozenset[str]] = frozenset({"text-generation"})
+
+    values: bool = True
+    """Turn what each head's values are, too."""
+
+
+def run(model: Model, config: Config, context: StepContext) -> Notes:
+    """Turn the weights in place."""
+    config.refuse_others(model.task)
+    if model.quantized:
+        raise StepError(f"{config.step} would undo the quantization of the model", hint="take it first")
+    module = model.module
+    found = anatomy.turnable(module)
+    untied = anatomy.untie(module)
+    # The matrix of the logits reads the channels by itself now.
+    found = anatomy.turnable(module) if untied else found
+    anatomy.free_norms(module, found)
+    anatomy.rotate_channels(module, found, rotation(found.count, context.seed))
+    turned = 0
+    if config.values:
+        for number, (name, _) in enumerate(model.blocks(), 1):
+            width = anatomy.head_width(module, name)
+            turned += anatomy.rotate_values(module, name, rotation(width, context.seed + number))
+    return {
+        "channels": found.count,
+        "hadamard": hadamard(found.count) is not None,
+        "attentions": turned,
+        "untied": untied,
+    }
+
+
+def foresee(before: Weights, config: Config) -> Weights:
+    """Give the logits a matrix of their own."""
+    if why := anatomy.fixed(before.model_type):
+        raise RecipeError(why, hint="leave this step out")
+    matrices = [each for each in before.tensors if len(each.shape) == 2]
+    outside = [each for each in matrices if anatomy.block_name(before.model_type, each.name) is None]
+    if len(outside) != 1:
+        return before
+    return before.changed((*before.tensors, replace(outside[0], name="lm_head.weight")))
+
+
+def claim(folder: Path, config: Config) -> str | None:
+    """Find out whether norms have no weights of their own any more."""
+    from safetensors import safe_open
+
+    model_type = str(intake.described(folder).get("model_type", "unknown"))
+    if why := anatomy.fixed(model_type):
+        return why
+    known = anatomy.known(model_type)
+    norms = tuple(f".{norm.path}.weight" for stack in known.stacks for norm in stack.norms)
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as opened:
+            for name in sorted({*opened.keys()}):
+                inside = anatomy.block_name(model_type, anatomy.module_name(model_type, name)) is not None
+                if (
+                    inside
+                    and name.endswith(norms)
+                    and not bool((opened.get_tensor(name) == 1 - known.width.offset).all())
+                ):
+                    return f"{name} has weights that were not moved into matrices"
+    return None
