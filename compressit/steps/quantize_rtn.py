@@ -5,6 +5,9 @@ Round-to-nearest: no data, no training, seconds. int8 by channel loses next to n
 arXiv:2210.17323). The checkpoint is saved in the compressed-tensors format, which plain transformers opens. In plain
 PyTorch on a CPU it is smaller, not faster: for speed there, export to ONNX or OpenVINO with int8 weights.
 
+`activations` rounds what layers are given, too, as transformers does then when it computes; vLLM does so where weights
+have 8 bits.
+
 Layers may differ: `rules` give some of them other bits or groups, and `average_bits` spends a budget where the model's
 answers feel it most. Plain transformers opens such a checkpoint too (not of T5 or ModernBERT), and unpacks it at the
 first forward; vLLM serves 4 and 8 bits side by side.

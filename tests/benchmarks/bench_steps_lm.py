@@ -55,7 +55,9 @@ def ways(group_size: int, rate: float) -> dict[str, list[tuple[str, dict]]]:
     for inputs in ("none", "int8", "int4"):
         step = ("quantize_rtn", {"bits": 4, "clip": "mse", "activations": inputs})
         name = "W4 by channel" + ("" if inputs == "none" else f", inputs {inputs}")
+        neurons = ("smooth", {"into": ("neurons",)})
         found |= {name: [step], f"rotate, {name}": [("rotate", {}), step], f"smooth, {name}": [("smooth", {}), step]}
+        found[f"rotate, smooth neurons, {name}"] = [("rotate", {}), neurons, step]
     found["rotate"] = [("rotate", {})]
     found["4 bits by channel, gptq"] = [("quantize_gptq", {})]
     found["rotate, 4 bits by channel, gptq"] = [("rotate", {}), ("quantize_gptq", {})]
