@@ -5,8 +5,7 @@ Round-to-nearest: no data, no training, seconds. int8 by channel loses next to n
 arXiv:2210.17323). The checkpoint is saved in the compressed-tensors format, which plain transformers opens. In plain
 PyTorch on a CPU it is smaller, not faster: for speed there, export to ONNX or OpenVINO with int8 weights.
 
-`activations` rounds what layers are given, too, as transformers does then when it computes; vLLM does so where weights
-have 8 bits.
+`activations` rounds what layers are given, too, and plain transformers computes so; vLLM serves 8 bits of both.
 
 Layers may differ: `rules` give some of them other bits or groups, and `average_bits` spends a budget where the model's
 answers feel it most. Plain transformers opens such a checkpoint too (not of T5 or ModernBERT), and unpacks it at the
