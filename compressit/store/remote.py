@@ -64,7 +64,10 @@ class Remote:
         """Tell whether it holds a file."""
         with self._explained():
             self.system.invalidate_cache()
-            return bool(self.system.isfile(self._of(name)))
+            try:
+                return bool(self.system.info(self._of(name))["type"] == "file")
+            except FileNotFoundError:
+                return False
 
     def changed(self, name: str) -> float | None:
         """Say when a file was written, in seconds by the store's own clock; None where it doesn't tell."""

@@ -106,10 +106,17 @@ def check(target: Remote, *, overwrite: bool) -> None:
     """
     there = target.files()
     ours, whole = _ours(target, there)
-    foreign = sorted(set(_counted(there)) - {*ours, MANIFEST})
-    if not overwrite and (whole or foreign):
+    if not overwrite and (whole or _foreign(there, ours)):
         raise RecipeError(f"{target} exists already", hint="choose another place with -o, or pass --overwrite")
-    if foreign:
+    _refuse_foreign(target, there, ours)
+
+
+def _foreign(there: There, ours: list[str]) -> list[str]:
+    return sorted({*_counted(there)} - {*ours, MANIFEST})
+
+
+def _refuse_foreign(target: Remote, there: There, ours: list[str]) -> None:
+    if foreign := _foreign(there, ours):
         raise UnsafeError(
             f"{target} holds {foreign[0]}, which compressit did not write; it won't be replaced",
             hint="choose another place with -o",
@@ -156,13 +163,15 @@ def upload(folder: Path, hold: Hold, *, overwrite: bool, say: Callable[[str], No
 
     Raises:
         RetryableError: the place is another run's by now, or out of reach.
-        RecipeError, UnsafeError: as `check` does.
+        UnsafeError: somebody has put something there that compressit did not write.
     """
     target, wanted = hold.target, manifests.manifest(folder)["files"]
     hold.confirm()
-    check(target, overwrite=overwrite)
     there = target.files()
     ours, whole = _ours(target, there)
+    if whole and not overwrite:
+        raise RetryableError(f"another run published {target} in the meantime")
+    _refuse_foreign(target, there, ours)
     if whole:
         hold.note(dict.fromkeys(ours))
     target.remove(MANIFEST)
@@ -226,7 +235,7 @@ def empty(target: Remote) -> bool:
     """Tell whether nothing lies there but, maybe, what a killed upload has left."""
     there = target.files()
     ours, whole = _ours(target, there)
-    return not whole and not set(_counted(there)) - {*ours, MANIFEST}
+    return not whole and not _foreign(there, ours)
 
 
 def forget(owner: str, target: Remote) -> None:

@@ -118,6 +118,18 @@ def test_an_old_result_is_never_mixed_with_a_new_one():
     assert read() == {"a.txt": "new"}
 
 
+def test_what_came_there_meanwhile_is_left_alone():
+    place = store.place("flaky://bucket/run")
+    with pytest.raises(UnsafeError, match=r"thesis\.txt"), store.staged(place, overwrite=True) as folder:
+        (folder / "a.txt").write_text("one")
+        place.write("thesis.txt", b"years of work")
+    assert names() == ["thesis.txt"]
+    place.remove("thesis.txt")
+    with pytest.raises(RetryableError, match="another run published"), store.staged(place) as folder:
+        (folder / "a.txt").write_text("one")
+        place.write("manifest.json", b'{"format": 1, "files": {}}')
+
+
 def test_what_others_put_there_is_never_replaced():
     place = store.place("flaky://bucket/run")
     place.write("thesis.txt", b"years of work")
