@@ -42,6 +42,12 @@ def leads() -> bool:
     return count() == 1 or os.environ["RANK"] == "0"
 
 
+def left_alone() -> bool:
+    """Tell whether accelerate was asked for several processes and started one, as it does without `--multi_gpu`."""
+    asked = {"ACCELERATE_USE_CPU", "MASTER_ADDR"} <= os.environ.keys()
+    return asked and not any(name in os.environ for name in ("RANK", "WORLD_SIZE"))
+
+
 def connected() -> Ranks | None:
     """Find the other processes; None where there are none.
 

@@ -38,10 +38,14 @@ def apply(
     quiet: Quiet = False,
 ) -> int:
     """Compress the model, save it, measure what was saved, and judge it against the targets."""
-    from compressit import plan, runner, store, tracking
+    from compressit import plan, ranks, runner, store, tracking
     from compressit import recipe as recipes
     from compressit.cli import console
 
+    if ranks.left_alone():
+        console.tell(
+            "warning: accelerate started one process only; with --multi_gpu it starts several, without GPUs too"
+        )
     written = recipes.load(recipe, tuple(set_ or ()))
     target = store.place(output or Path("runs") / written.recipe.name)
     store.check_target(target, overwrite=overwrite)

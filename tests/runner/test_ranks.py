@@ -177,6 +177,16 @@ def test_an_error_before_any_work_ends_both(sentiment, still, tmp_path):
     assert said[1] == ("", "")
 
 
+def test_a_launcher_that_starts_one_process_alone_is_named(tmp_path):
+    (tmp_path / "wrong.yaml").write_text("nothing: 1\n")
+    asked = [sys.executable, "-m", *ACCELERATE, "-m", "compressit", "apply", str(tmp_path / "wrong.yaml")]
+    asked.remove("--multi_gpu")
+    done = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=200)
+    assert done.returncode
+    assert done.stderr.count("warning: accelerate started one process only") == 1, done.stderr
+    assert "unknown key 'nothing'" in done.stderr
+
+
 def test_sharded_training_is_refused(sentiment, still, tmp_path):
     file = recipe(tmp_path, "trained", sentiment, still, 16, TRAINED)
     codes, said = by_hand(file, tmp_path / "out", tmp_path / "cache", ACCELERATE_USE_FSDP="true")
