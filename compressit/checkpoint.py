@@ -184,7 +184,7 @@ def average_bits(folder: Path) -> float:
     for file in sorted(folder.glob("*.safetensors")):
         for name, entry in header(file).items():
             parent, _, leaf = name.rpartition(".")
-            if leaf in ("weight_packed", *NOT_WEIGHTS):
+            if leaf.startswith("weight_"):
                 bits += math.prod(entry["shape"]) * BITS[entry["dtype"]]
                 held.add(parent)
     model_type = str(described(folder).get("model_type", "unknown"))

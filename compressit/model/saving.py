@@ -121,7 +121,7 @@ def _spelled(model_type: str, names: Sequence[str]) -> list[str]:
 def _describe(file: Path, module: Any, schemes: Mapping[str, Scheme], cache: Mapping[str, Any] | None) -> None:
     model_type = module.config.model_type
     groups: dict[Scheme, dict[str, None]] = {}
-    for name, scheme in schemes.items():
+    for name, scheme in sorted(schemes.items(), key=lambda entry: entry[0]):
         # Readers take the scheme of all experts from the group that names them in a regular expression.
         expert = anatomy.is_expert(model_type, name)
         targets = [anatomy.expert_pattern(model_type)] if expert else _spelled(model_type, [name])

@@ -14,6 +14,7 @@ from compressit.errors import RecipeError
 from compressit.progress import Silent
 from compressit.steps import Need, StepContext, load
 from tests import tiny
+from tests.conftest import linears
 from tests.steps.test_spread import TASK, loss, rows
 
 STEPS = ["quantize_rtn", "quantize_gptq", "quantize_awq"]
@@ -59,6 +60,14 @@ def test_rules_hold_in_the_file_which_says_what_was_in_memory(name, opened, cont
     again = models.load(tmp_path / "saved", model.task)
     assert torch.equal(logits(again, given), before)
     assert step.claim(tmp_path / "saved", config) is None
+    with checkpoint.matrices(tmp_path / "saved") as read:
+        for layer, part in linears(model).items():
+            assert torch.equal(read[layer]().values, part.weight), layer
+    on_disk = opened("llama", scratch=tmp_path / "weights")
+    step.run(on_disk, config, context(on_disk, count=16))
+    on_disk.save(tmp_path / "on-disk")
+    assert kinds(tmp_path / "on-disk") == held
+    assert groups(tmp_path / "on-disk") == groups(tmp_path / "saved")
     other = config.model_copy(update={"rules": (config.rules[0],)})
     assert "is int3, not int4" in step.claim(tmp_path / "saved", other)
     foreseen = step.foresee(weights.read(Path(model.source)), config)

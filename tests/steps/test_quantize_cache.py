@@ -7,6 +7,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
+from compressit import checkpoint
 from compressit import model as models
 from compressit.errors import StepError
 from compressit.model import caches, mapped, snapshot
@@ -28,7 +29,7 @@ def made(storyteller, tmp_path_factory):
         given = StepContext(None, rows(storyteller, "train.txt[:40]"), None, "cpu", 0, Silent(), folder / "s", 64)
         if name == "quantized":
             before = load("quantize_rtn")
-            before.run(model, before.Config(step="quantize_rtn", bits=4, group_size=32), given)
+            before.run(model, before.Config(step="quantize_rtn", average_bits=6, group_size=32), given)
         notes = STEP.run(model, CONFIG, given)
         model.save(folder / "saved")
         found[name] = model, folder, notes, given
@@ -79,6 +80,11 @@ def test_the_file_says_it_and_plain_transformers_opens_it(made, tmp_path):
         said = json.loads((folder / "saved" / "config.json").read_text())["quantization_config"]
         assert said["kv_cache_scheme"]["num_bits"] == 8
         assert bool(said["config_groups"]) == (name == "quantized")
+        before = load("quantize_rtn")
+        if name == "quantized":
+            # A run looks at the file for what each of its steps has promised.
+            assert 5 < checkpoint.average_bits(folder / "saved") <= 6
+            assert before.claim(folder / "saved", before.Config(step="quantize_rtn", average_bits=6)) is None
         again = transformers.AutoModelForCausalLM.from_pretrained(folder / "saved").eval()
         on_disk = mapped.load(folder / "saved", TASK, tmp_path / name).module
         inputs = model.processor("Once there was", return_tensors="pt")

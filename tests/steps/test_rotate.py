@@ -60,7 +60,7 @@ def flowing(model):
 def test_it_says_what_it_said_in_memory_and_opened_by_plain_transformers(name, tied, tmp_path):
     model = writer(name, tmp_path / "model", tied)
     config = STEP.Config(step="rotate")
-    assert STEP.claim(tmp_path / "model", config) is not None
+    assert (STEP.claim(tmp_path / "model", config) is None) == (not tied)
     before, out = logits(model), flowing(model)
     shapes = weights.read(tmp_path / "model")
     held = {key: tensor.clone() for key, tensor in model.module.state_dict().items()}
@@ -69,6 +69,13 @@ def test_it_says_what_it_said_in_memory_and_opened_by_plain_transformers(name, t
     assert notes["untied"] == tied
     after = logits(model)
     assert torch.allclose(after, before, atol=1e-5 * float(before.abs().max()), rtol=0)
+    state = model.module.state_dict()
+    offset = float(name == "gemma")
+    channels = [
+        key for key in state if key.endswith("norm.weight") and not key.endswith(("q_norm.weight", "k_norm.weight"))
+    ]
+    assert all(bool((state[key] == 1 - offset).all()) for key in channels), "norms have nothing left to say"
+    assert len(channels) == 9
     kept = [key for key, tensor in model.module.state_dict().items() if torch.equal(tensor, held[key])]
     assert all("_norm." in key or key.endswith(("q_proj.bias", "k_proj.bias")) for key in kept), kept
     assert flowing(model) < out / 2
@@ -126,5 +133,7 @@ def test_rounding_loses_less_where_a_channel_stood_out(tmp_path):
         if name == "turned":
             STEP.run(model, STEP.Config(step="rotate"), given(tmp_path))
         step.run(model, step.Config(step="quantize_rtn", bits=4, activations="int4"), given(tmp_path / name))
+        model.save(tmp_path / f"{name}-saved")
+        assert STEP.claim(tmp_path / f"{name}-saved", STEP.Config(step="rotate")) is None
         lost[name] = float((logits(model) - before).square().mean())
     assert lost["turned"] < lost["plain"]
