@@ -150,14 +150,19 @@ metrics: [accuracy]
 """
 
 
-def test_two_processes_zero_the_same_weights_little_by_little(sentiment, still, tmp_path):
-    movement = "{{step: prune_gradually, sparsity: 0.75, criterion: movement, every: 1, epochs: 6, batch_size: 16}}"
-    text = TRAINED.replace("{{step: finetune, epochs: 2, batch_size: {batch_size}}}", movement)
-    with launched(recipe(tmp_path, "pruned", sentiment, still, 16, text), tmp_path / "out", tmp_path / "cache") as done:
+def test_two_processes_zero_and_round_the_same_weights(sentiment, still, tmp_path):
+    own = "every: 1, epochs: 6, batch_size: 16"
+    steps = (
+        f"[{{{{step: prune_gradually, sparsity: 0.75, criterion: movement, {own}}}}}, "
+        "{{step: quantize_qat, bits: 2, group_size: 16, epochs: 2, batch_size: 16}}]"
+    )
+    text = TRAINED.replace("[{{step: finetune, epochs: 2, batch_size: {batch_size}}}]", steps)
+    with launched(recipe(tmp_path, "both", sentiment, still, 16, text), tmp_path / "out", tmp_path / "cache") as done:
         said = done.communicate(timeout=200)[1]
     assert done.returncode == 0, said
-    notes = report.read(tmp_path / "out").steps[0].notes
-    assert (notes["processes"], notes["updates"], notes["sparsity"]) == (2, 6, 0.75)
+    pruned, rounded = (step.notes for step in report.read(tmp_path / "out").steps)
+    assert (pruned["processes"], pruned["updates"], pruned["sparsity"]) == (2, 6, 0.75)
+    assert (rounded["processes"], rounded["updates"], rounded["layers"]) == (2, 2, 24)
 
 
 @pytest.mark.parametrize("small", [0, 1])
