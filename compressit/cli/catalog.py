@@ -98,6 +98,8 @@ def kind(annotation: Any) -> str:
         return " | ".join(str(choice) for choice in inner)
     if origin is tuple:
         return f"list of {kind(inner[0])}"
+    if hasattr(annotation, "model_fields"):
+        return f"{{{', '.join(annotation.model_fields)}}}"
     return WORDS.get(annotation, getattr(annotation, "__name__", str(annotation)))
 
 

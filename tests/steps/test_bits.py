@@ -241,6 +241,12 @@ def test_a_killed_step_goes_on_with_the_bits_it_had(spent, opened, context):
     assert {each.scheme.bits for each in model.quantized.values()} == {2}
 
 
+def test_its_documentation_says_what_a_rule_holds():
+    from compressit.cli.catalog import describe
+
+    assert "rules: list of {layers, bits, group_size}" in describe("steps", load("quantize_gptq"))
+
+
 def test_it_asks_for_calibration_data_and_keeps_the_model_in_memory():
     for name in STEPS:
         config = load(name).Config(step=name, average_bits=4.5)
