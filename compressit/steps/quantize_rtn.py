@@ -11,7 +11,7 @@ Layers may differ: `rules` give some of them other bits or groups, and `average_
 answers feel it most. Plain transformers opens such a checkpoint too (not of T5 or ModernBERT), and unpacks it at the
 first forward; vLLM serves 4 and 8 bits side by side. At 3.25 bits, and scales for 128 inputs, perplexity of a Llama of
 6M parameters rises by 4.6% where a budget is spent, by 4.8% with 4 bits for attentions and 3 for the rest, by 7.3% with
-4 for the networks' last matrices; with GPTQ by 1.1%, 1.0% and 1.4%, where seeds differ by 0.3
+4 for the networks' last matrices; with GPTQ by 1.1%, 1.0% and 1.4%, where seeds differ by 0.5
 (`tests/benchmarks/bench_steps_lm.py`). So a budget does as well as the better pattern, which nobody has to know then.
 
 Recipe::
