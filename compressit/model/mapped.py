@@ -62,7 +62,7 @@ def _unpack(module: Any, scratch: Path) -> None:
 
     compressor = module.hf_quantizer.compressor
     for name, layer in module.named_modules():
-        if is_module_quantized(layer):
+        if is_module_quantized(layer) and layer.quantization_scheme.weights is not None:
             decompress_module(layer, compressor.force_compression_format)
             _lay_out(module, f"{name}.weight", layer.weight.data, scratch)
     compressor.remove_decompression_hook(module)

@@ -5,9 +5,10 @@ attention gets two scales, such that the largest key and the largest value of th
 float (E4M3, Micikevicius et al. 2022, arXiv:2209.05433); compressed-tensors calls that `kv_cache_scheme`, and vLLM goes
 by it (`--kv-cache-dtype fp8`). Weights stay as they are: quantize them before.
 
-Plain transformers opens the checkpoint and computes as if the scales weren't there, as do all figures of a run: of
-transformers 5.24 compressed-tensors 0.20 finds no attention to round the keys and values of. So the step itself rounds
-them on some of the calibration data and notes how far the model's answers move (`kl_divergence`, in nats a token).
+Plain transformers opens the checkpoint, but does not always round: version 5.23 does by compressed-tensors 0.20, unless
+weights are quantized and all alike; in 5.24 that finds no attention, as what it looks for has another name there. A
+run's figures are those of the version that it runs on. So the step itself rounds keys and values, on some of the
+calibration data, and notes how far the model's answers move (`kl_divergence`, in nats a token).
 
 Recipe::
 
@@ -78,7 +79,7 @@ def run(model: Model, config: Config, context: StepContext) -> Notes:
             moved += float((before.exp() * (before - after)).sum())
             count += before.shape[0] * before.shape[1]
     model.caches = found
-    context.progress.say("note: the figures of this run are without rounded keys and values, as transformers computes")
+    context.progress.say("note: whether figures are with rounded keys and values hangs on the version of transformers")
     return {"layers": len(found), "kl_divergence": float(f"{moved / count:.3g}")}
 
 
