@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -74,13 +75,18 @@ class Study:
         self._take_up()
 
     def ended(self) -> list[Past]:
-        """List the trials that have ended, by their number."""
+        """List the trials that have ended, as they ended: they were told by that number, and not in the order asked."""
         import optuna
 
-        return [
-            Past({each.name: _value(each, trial.params[each.name]) for each in self._ranges}, trial.user_attrs.get(WHY))
+        over = [
+            trial
             for trial in self._study.get_trials(deepcopy=False)
             if trial.state == optuna.trial.TrialState.COMPLETE or WHY in trial.user_attrs
+        ]
+        over.sort(key=lambda trial: trial.datetime_complete or datetime.datetime.max)
+        return [
+            Past({each.name: _value(each, trial.params[each.name]) for each in self._ranges}, trial.user_attrs.get(WHY))
+            for trial in over
         ]
 
     def ask(self) -> Proposal:
