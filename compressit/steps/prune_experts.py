@@ -1,10 +1,14 @@
 """Leave out whole experts of a mixture, for good: each block keeps those that its calibration tokens need most.
 
 A token still meets as many experts, of those that are left, so a run takes as long as before; memory shrinks.
-`saliency` is how much an expert adds where it is asked: the mean over its tokens of how much it counts times how long
-its answer is (REAP, Lasby et al. 2025, arXiv:2510.13999), which spares experts that few tokens meet and that matter to
-these; `use` is how many tokens meet it. No training; the answers of the experts that go are not made up for: `distill`
-does that. Every block keeps as many experts, and plain transformers opens the checkpoint.
+`contribution` is how much an expert adds over all tokens: the sum over those that meet it of how much it counts times
+how long its answer is; `saliency` is the mean of that over its tokens (REAP, Lasby et al. 2025, arXiv:2510.13999),
+which spares experts that few tokens meet and that matter to these; `use` is how many tokens meet it. On a small Mixtral
+whose experts are met unevenly, perplexity 1.26 without a cut rises to 1.38, 1.39 and 1.40 in this order where two of
+eight go (at random 1.39 to 1.44), and to 1.52, 2.04 and 1.51 where four go (1.53 to 1.72).
+
+No training; the answers of the experts that go are not made up for: `distill` does that. Every block keeps as many
+experts, and plain transformers opens the checkpoint.
 
 Recipe::
 
@@ -40,8 +44,8 @@ class Config(StepConfig):
     """How many experts each block keeps; or give `sparsity`."""
     sparsity: float | None = Field(None, gt=0, lt=1)
     """Share of each block's experts to leave out, rounded to whole ones."""
-    importance: Literal["saliency", "use"] = "saliency"
-    """Whether how much an expert adds to its tokens counts, or how many these are."""
+    importance: Literal["contribution", "saliency", "use"] = "contribution"
+    """Whether how much an expert adds to all of its tokens counts, to each of them, or how many these are."""
     batch_size: int = Field(8, ge=1)
     """Examples at once while it is measured."""
 
@@ -73,7 +77,7 @@ def run(model: Model, config: Config, context: StepContext) -> Notes:
     gone = 0
     for name in blocks:
         mean = sums[name] / uses[name].clamp(min=1)
-        worth = mean if config.importance == "saliency" else uses[name]
+        worth = {"contribution": sums[name], "saliency": mean, "use": uses[name]}[config.importance]
         kept = sorted(worth.argsort(descending=True, stable=True)[:stay].tolist())
         gone += int(uses[name].sum() - uses[name][kept].sum())
         anatomy.keep_experts(module, name, kept)

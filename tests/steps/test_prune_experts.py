@@ -32,7 +32,7 @@ def router(model, block):
     return model.module.get_submodule(f"{block}.mlp.gate")
 
 
-@pytest.mark.parametrize("importance", ["saliency", "use"])
+@pytest.mark.parametrize("importance", ["contribution", "saliency", "use"])
 @pytest.mark.parametrize("name", EXPERTS)
 def test_those_that_stay_are_asked_as_if_the_others_had_no_chance(importance, name, opened, context, logits):
     """The same as routers that give those that go a logit of minus infinity."""
@@ -61,7 +61,7 @@ def test_those_that_stay_are_asked_as_if_the_others_had_no_chance(importance, na
     torch.testing.assert_close(logits(cut, given), logits(whole, given), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("importance", ["saliency", "use"])
+@pytest.mark.parametrize("importance", ["contribution", "saliency", "use"])
 def test_the_choice_is_that_of_the_definition(importance, opened, context):
     """Against a loop over tokens, one expert after the other."""
     model = opened("mixtral")
@@ -87,7 +87,8 @@ def test_the_choice_is_that_of_the_definition(importance, opened, context):
         hook.remove()
     wanted = {}
     for block, own in told.items():
-        worth = [sum(each) / max(1, len(each)) if importance == "saliency" else len(each) for each in own]
+        by = {"contribution": sum, "saliency": lambda each: sum(each) / max(1, len(each)), "use": len}
+        worth = list(map(by[importance], own))
         best = sorted(sorted(range(4), key=lambda expert, worth=worth: -worth[expert])[:3])
         wanted[block] = router(model, block).weight.detach()[best].clone()
     STEP.run(model, config(keep=3, importance=importance), given)
