@@ -1,4 +1,4 @@
-"""Files of convolutional image classifiers, which need no anatomy to be trained and exported; cutting them is refused."""
+"""Files of convolutional classifiers, which need no anatomy to be trained and exported; cutting them is refused."""
 
 import numpy as np
 import pytest
