@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from compressit import runtimes, tasks
 from compressit.errors import StepError
+from compressit.outputs import OUT_OF_REACH
 from compressit.steps import Notes
 from compressit.steps._answers import said, worth
 
@@ -95,5 +96,5 @@ def _laid_out(task: str, picked: Sequence[torch.Tensor]) -> torch.Tensor:
     import torch
 
     if tasks.places(task):
-        picked = [each[each > tasks.OUT_OF_REACH][:, None] for each in picked]
+        picked = [each[each > OUT_OF_REACH][:, None] for each in picked]
     return torch.cat(list(picked))

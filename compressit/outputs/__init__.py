@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from compressit.outputs.answers import Answers
 from compressit.outputs.choices import Choices
-from compressit.outputs.output import Asked, Change, Output
+from compressit.outputs.output import OUT_OF_REACH, Asked, Change, Output
 from compressit.outputs.pairs import Pairs
 from compressit.outputs.predictions import Predictions
 from compressit.outputs.tags import Tags
@@ -12,6 +12,7 @@ from compressit.outputs.texts import Texts
 from compressit.outputs.tokens import MaskedTokens, TokenScores
 
 __all__ = [
+    "OUT_OF_REACH",
     "Answers",
     "Asked",
     "Change",

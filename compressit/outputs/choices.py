@@ -7,22 +7,19 @@ from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
-from compressit.outputs.output import Arrays, Change
+from compressit.outputs.output import OUT_OF_REACH, Arrays, Change
 from compressit.outputs.predictions import Predictions
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from numpy.typing import NDArray
 
-ABSENT = -1e9
-"""Score of a choice that an example does not have: its probability is 0, and the difference of two of them no NaN."""
-
 
 @dataclass(frozen=True)
 class Choices(Predictions):
     """One of its own choices for each example; `logits` are how likely it found each, `labels` the place of the right.
 
-    Examples with fewer choices than others have `ABSENT` for the rest.
+    Examples with fewer choices than others have `OUT_OF_REACH` for the rest.
     """
 
     @staticmethod
@@ -39,7 +36,7 @@ class Choices(Predictions):
         """Put the choices of each example side by side, each score over its length."""
         import numpy as np
 
-        logits = np.full((len(rows), max(map(len, rows["choices"]))), ABSENT, dtype=np.float32)
+        logits = np.full((len(rows), max(map(len, rows["choices"]))), OUT_OF_REACH, dtype=np.float32)
         done = [0] * len(rows)
         for score, owner, length in zip(said["scores"], prepared["example"], prepared["length"], strict=True):
             logits[owner, done[owner]] = score / length

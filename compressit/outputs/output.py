@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Arrays = dict[str, "NDArray[Any]"]
+OUT_OF_REACH = -1e9
+"""Logit of what can't be an answer: its probability is 0, and the difference of two of them is no NaN."""
 
 
 @dataclass(frozen=True)

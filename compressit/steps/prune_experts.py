@@ -5,7 +5,8 @@ A token still meets as many experts, of those that are left, so a run takes as l
 how long its answer is; `saliency` is the mean of that over its tokens (REAP, Lasby et al. 2025, arXiv:2510.13999),
 which spares experts that few tokens meet and that matter to these; `use` is how many tokens meet it. On a small Mixtral
 whose experts are met unevenly, perplexity 1.26 without a cut rises to 1.38, 1.39 and 1.40 in this order where two of
-eight go (at random 1.39 to 1.44), and to 1.52, 2.04 and 1.51 where four go (1.53 to 1.72).
+eight go (at random 1.39 to 1.44), and to 1.52, 2.04 and 1.51 where four go (1.53 to 1.72); where six go,
+`use` is best: 2.95, 2.54 and 2.16. That is one model (`tests/benchmarks/bench_experts.py`).
 
 No training; the answers of the experts that go are not made up for: `distill` does that. Every block keeps as many
 experts, and plain transformers opens the checkpoint.

@@ -11,9 +11,9 @@ out keeps its value aside and may come back, one that an earlier step has zeroed
 
 As many updates of distillation each, 668 of a small BERT on paragraphs of documentation: with 90% zeros accuracy is
 0.883 by `prune_magnitude` ahead of `distill` and 0.882 by `magnitude` here, with 95% 0.876 and 0.875; after 167
-updates, or 217 of a MiniLM on SST-2, `magnitude` is no better either. `movement` ends at or near chance with 90%, and
-behind weights drawn at random with half of them (0.33 to 0.88, after 167): what a model that has learned its task moves
-towards zero at first is not what it can do without. The paper starts from models new to their task, and trains longer.
+updates, or 217 of a MiniLM on SST-2, `magnitude` is no better either. `movement` ends at or near chance with
+90% (`tests/benchmarks/bench_gradual.py`): what a model that has learned its task moves towards zero at first is not
+what it can do without. The paper starts from models new to their task, and trains longer.
 
 All else is as in `distill`; `control: true` learns by the labels alone. Zeros alone make nothing smaller or faster on
 most runtimes; the report's `nonzero` shows them.

@@ -41,7 +41,7 @@ class Config(StepConfig):
 
     makes: ClassVar[frozenset[Fact]] = frozenset({Fact.QUANTIZATION})
     keeps: ClassVar[frozenset[Fact]] = frozenset(Fact) - {Fact.RANGES}
-    tasks: ClassVar[frozenset[str]] = frozenset({"text-generation"})
+    tasks: ClassVar[frozenset[str]] = frozenset({"text-generation", "multiple-choice"})
 
     judged: int = Field(8, ge=1)
     """Batches of calibration data on which the answers with and without rounding are compared."""

@@ -40,7 +40,7 @@ class Config(StepConfig):
     """Fields of the step."""
 
     keeps: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.DTYPE})
-    tasks: ClassVar[frozenset[str]] = frozenset({"text-generation"})
+    tasks: ClassVar[frozenset[str]] = frozenset({"text-generation", "multiple-choice"})
 
     values: bool = True
     """Turn what each head's values are, too."""

@@ -10,13 +10,14 @@ import contextlib
 import os
 import shutil
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from compressit.store import owners, uploading
+from compressit.store.beating import beating
 from compressit.store.places import home
 from compressit.store.publishing import restore, sweep_all
 from compressit.store.remote import Remote
@@ -61,7 +62,7 @@ def unfinished(key: str, *, fresh: bool = False) -> Iterator[Path]:
         shutil.rmtree(own)
         own.mkdir()
     try:
-        with _touched(own):
+        with beating(BEAT, partial(os.utime, own), OSError):
             yield own
     except BaseException:
         with contextlib.suppress(OSError):
@@ -140,25 +141,6 @@ def _lives(free: Path, owner: str, touched: dict[str, tuple[int, float]]) -> boo
     if touched.get(owner, (None,))[0] != time_there:
         touched[owner] = time_there, time.monotonic()
     return time.monotonic() - touched[owner][1] < PATIENCE
-
-
-@contextlib.contextmanager
-def _touched(folder: Path) -> Iterator[None]:
-    """Touch a folder again and again, so that other hosts see that somebody is at it."""
-    end = threading.Event()
-
-    def touch() -> None:
-        while not end.wait(BEAT):
-            with contextlib.suppress(OSError):
-                os.utime(folder)
-
-    thread = threading.Thread(target=touch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        end.set()
-        thread.join()
 
 
 def _claimed(free: Path, own: Path) -> bool:

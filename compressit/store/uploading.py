@@ -20,6 +20,7 @@ from typing import Any
 
 from compressit.errors import CompressitError, IntegrityError, RecipeError, RetryableError, UnsafeError
 from compressit.store import files, manifests, owners
+from compressit.store.beating import beating
 from compressit.store.manifests import MANIFEST
 from compressit.store.remote import Remote
 
@@ -144,7 +145,7 @@ def held(target: Remote) -> Iterator[Hold]:
         for name in there:
             if name.startswith(MARK) and _mark(name) in gone:
                 target.remove(name)
-        with _renewed(hold):
+        with beating(BEAT, hold.renew, CompressitError):
             yield hold
     finally:
         # Out of reach, it is found by its age.
@@ -364,22 +365,3 @@ def _whole(target: Remote, name: str, size: int | None, entry: Mapping[str, Any]
     with tempfile.TemporaryDirectory(prefix="compressit-") as place:
         target.get(name, Path(place) / "file")
         return bool(files.digest(Path(place) / "file") == entry["sha256"])
-
-
-@contextlib.contextmanager
-def _renewed(hold: Hold) -> Iterator[None]:
-    """Renew a mark again and again, so that other hosts see that somebody is at it."""
-    end = threading.Event()
-
-    def renew() -> None:
-        while not end.wait(BEAT):
-            with contextlib.suppress(CompressitError):
-                hold.renew()
-
-    thread = threading.Thread(target=renew, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        end.set()
-        thread.join()

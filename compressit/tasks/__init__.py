@@ -65,10 +65,6 @@ Asker = Callable[[Any, Mapping[str, "torch.Tensor"]], "NDArray[Any]"]
 """(module, a batch's tensors) -> what it says of each example."""
 
 
-OUT_OF_REACH = -1e9
-"""Logit of a place that can't be an answer: its probability is 0, and the difference of two of them is no NaN."""
-
-
 def truth(name: str) -> str | None:
     """Name the role of a task that says what is right; None where the text itself does."""
     module = load(name)

@@ -18,9 +18,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from compressit.errors import DataError, StepError
-from compressit.outputs import Answers
+from compressit.outputs import OUT_OF_REACH, Answers
 from compressit.outputs.answers import NOWHERE
-from compressit.tasks import OUT_OF_REACH
 
 if TYPE_CHECKING:
     import torch

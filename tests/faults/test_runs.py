@@ -16,6 +16,7 @@ import compressit
 from compressit import cache, plan, recipe, runner, steps, store
 from compressit.errors import IntegrityError, RecipeError, StepError
 from compressit.store import claims
+from compressit.store.beating import beating
 
 RECIPE = """\
 name: faulty
@@ -142,12 +143,11 @@ def test_one_step_is_waited_for_while_another_process_is_at_it(here):
 def test_of_another_host_is_waited_for_as_long_as_it_gives_signs_of_life(here, monkeypatch):
     monkeypatch.setattr(claims, "PAUSE", 0.05)
     monkeypatch.setattr(claims, "PATIENCE", 0.5)
-    monkeypatch.setattr(claims, "BEAT", 0.1)
     key, said = "ef" * 32, []
     far = here / "unfinished" / f"{key}.far-away-17-4"
     far.mkdir(parents=True)
     (far / "half").write_text("half")
-    with claims._touched(far):
+    with beating(0.1, functools.partial(os.utime, far), OSError):
         thread = threading.Thread(target=store.wait, args=(key, said.append))
         thread.start()
         thread.join(1.5)

@@ -125,6 +125,18 @@ def test_what_can_not_be_stored_is_refused(name, fields, message, opened, contex
         run(model, settings(**fields), context(model))
 
 
+def test_a_budget_holds_for_what_is_trained_too(opened, context, logits, tmp_path):
+    model = opened("llama")
+    given = context(model)
+    config = Config(step="quantize_qat", average_bits=6, group_size=16, epochs=1, batch_size=16)
+    notes = run(model, config, given)
+    assert sum(notes[name] for name in notes if name.startswith("layers_of_")) == notes["layers"]
+    model.save(tmp_path / "saved")
+    assert claim(tmp_path / "saved", config) is None
+    assert claim(tmp_path / "saved", config.model_copy(update={"average_bits": 3.0})) is not None
+    assert torch.equal(logits(models.load(tmp_path / "saved", model.task), given), logits(model, given))
+
+
 def test_matrices_that_are_spread_are_refused(opened, context, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     monkeypatch.setenv("FSDP_VERSION", "2")

@@ -10,9 +10,12 @@ import torch
 import transformers
 
 import compressit
-from compressit import tasks
+from compressit import model as models
+from compressit import steps, tasks
 from compressit.errors import DataError
 from compressit.outputs import Choices
+from compressit.progress import Silent
+from compressit.steps import StepContext
 from tests.conftest import WHAT, WHO, story, story_tokenizer
 
 TASK = tasks.load("multiple-choice")
@@ -114,6 +117,31 @@ def test_a_context_that_is_too_long_loses_its_beginning(rows):
         assert short == long[-24:]
     with pytest.raises(DataError, match="beyond the 128 tokens"):
         TASK.prepare(rows, tokens, 1000)
+
+
+@pytest.mark.parametrize("step", ["finetune", "distill"])
+def test_right_choices_are_learned(step, storyteller, tmp_path):
+    model = models.load(storyteller / "model", "multiple-choice")
+    rows = datasets.Dataset.from_list(questions(40, 5))
+    held = questions(20, 6)
+    given = StepContext(
+        calibration=rows, train=rows, teacher=lambda name: models.load(storyteller / "model", "multiple-choice"),
+        device="cpu", seed=0, progress=Silent(), scratch=tmp_path, max_length=None, fields={},
+    )  # fmt: skip
+
+    def right():
+        found = [likelihoods(model.module, model.processor, question) for question in held]
+        return np.mean([said[question["answer"]][0] for said, question in zip(found, held, strict=True)])
+
+    turned, cache = steps.load("rotate"), steps.load("quantize_cache")
+    before, module = right(), steps.load(step)
+    turned.run(model, turned.Config(step="rotate"), given)
+    assert right() == pytest.approx(before, rel=1e-4), "a language model is one for steps, whatever it is judged by"
+    assert cache.run(model, cache.Config(step="quantize_cache"), given)["layers"] == 4
+    fields = {"alpha": 0.8} if step == "distill" else {}
+    config = module.Config(step=step, epochs=4, batch_size=8, learning_rate=1e-3, **fields)
+    assert module.run(model, config, given)["updates"] == 20
+    assert right() > before + 0.1, "in nats a choice"
 
 
 def test_the_report_judges_choices(run):
