@@ -70,6 +70,11 @@ PICTURES = {
     "dinov2": ("Dinov2", {**IMAGES, "mlp_ratio": 2}),
     "dinov2-gated": ("Dinov2", {**IMAGES, "mlp_ratio": 3, "use_swiglu_ffn": True}),
 }
+CONVOLUTIONS = {
+    "convnext": ("ConvNext", {"patch_size": 2, "num_stages": 3, "hidden_sizes": [32, 32, 64], "depths": [1, 2, 1],
+                              "image_size": 8, "layer_scale_init_value": 0.5, "num_labels": 10}),
+}  # fmt: skip
+ALL_PICTURES = {**PICTURES, **CONVOLUTIONS}
 KINDS = {
     "text-classification": "ForSequenceClassification",
     "token-classification": "ForTokenClassification",
@@ -88,8 +93,8 @@ def build(name, **more):
     import transformers
 
     torch.manual_seed(0)
-    prefix, fields = {**TEXTS, **TAGGED, **ASKED, **MASKED, **PAIRED, **WRITERS, **PICTURES}[name]
-    if name not in PICTURES:
+    prefix, fields = {**TEXTS, **TAGGED, **ASKED, **MASKED, **PAIRED, **WRITERS, **ALL_PICTURES}[name]
+    if name not in ALL_PICTURES:
         fields = {"vocab_size": len(processor(name)), "num_labels": 2, "pad_token_id": 0, **fields}
     config = getattr(transformers, f"{prefix}Config")(**{**fields, **more})
     kind = "MTModel" if prefix == "Marian" else KINDS[task(name)]
@@ -110,7 +115,7 @@ def processor(name):
     """Give a model's tokenizer or image processor."""
     import transformers
 
-    if name in PICTURES:
+    if name in ALL_PICTURES:
         return transformers.ViTImageProcessorPil(size={"height": 8, "width": 8})
     made = {**dict.fromkeys({**TAGGED, **MASKED}, tagged.tokenizer), **dict.fromkeys(ASKED, questions.tokenizer),
             **dict.fromkeys(WRITERS, written.tokenizer)}  # fmt: skip
@@ -120,5 +125,5 @@ def processor(name):
 def task(name):
     """Name the task that a model is for."""
     groups = {"token-classification": TAGGED, "question-answering": ASKED, "fill-mask": MASKED,
-              "sentence-similarity": PAIRED, "translation": WRITERS, "image-classification": PICTURES}  # fmt: skip
+              "sentence-similarity": PAIRED, "translation": WRITERS, "image-classification": ALL_PICTURES}  # fmt: skip
     return next((each for each, names in groups.items() if name in names), "text-classification")

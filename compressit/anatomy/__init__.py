@@ -37,6 +37,7 @@ from compressit.anatomy.naming import (
     saved_name,
     sharing,
     stack_path,
+    staged,
     unit_axes,
     whole,
     width,
@@ -55,6 +56,7 @@ from compressit.anatomy.parts import (
     neurons,
     output,
     projections,
+    scale,
     together,
     up,
 )
@@ -69,7 +71,7 @@ from compressit.anatomy.rotating import (
     untie,
 )
 from compressit.anatomy.settling import fit, settle, settled
-from compressit.anatomy.stacking import blocks, keep_blocks, stacks
+from compressit.anatomy.stacking import blocks, keep_blocks, stacks, stages
 
 __all__ = [
     "ALIGNED",
@@ -141,11 +143,14 @@ __all__ = [
     "rotate_channels",
     "rotate_values",
     "saved_name",
+    "scale",
     "settle",
     "settled",
     "sharing",
     "stack_path",
     "stacks",
+    "staged",
+    "stages",
     "together",
     "turnable",
     "unit_axes",

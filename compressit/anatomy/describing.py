@@ -17,6 +17,7 @@ class FFN:
         halves: Each matrix of `up` holds two, one below the other, with a row for each neuron.
         times: Key of the number that `size` counts multiples of, where it does.
         counts: Attributes that repeat the number of neurons.
+        scale: Path of a parameter that each output of `down` is multiplied by, where there is one.
     """
 
     up: tuple[str, ...]
@@ -25,6 +26,7 @@ class FFN:
     halves: bool = False
     times: str | None = None
     counts: tuple[str, ...] = ()
+    scale: str | None = None
 
 
 @dataclass(frozen=True)
@@ -133,17 +135,19 @@ class Norm:
 
 @dataclass(frozen=True)
 class Stack:
-    """A list of transformer blocks, and what each of them holds.
+    """A list of blocks, and what each of them holds.
 
     Attributes:
         path: Path of the list below the base model; `*` stands for a number.
         ffn: The ways in which its blocks may keep their feed-forward network; the first that a block has holds.
         attention: Attentions of a block; those that it doesn't have are passed over.
-        depth: Key of config.json that says how many blocks it has.
+        depth: Key of config.json that says how many blocks it has; where there are stages, how many each of them has.
         first: Paths, below the block, of what the first block alone has, and hands on to the others: whichever block
             comes to be the first gets them. Modules, or attributes.
         stays: Why its first block can't be dropped; None where it can.
         norms: Norms that nothing reads but matrices: none where blocks add what a norm gives to what they give.
+        staged: The lists of its path are stages: something narrows pictures and widens channels between one and the
+            next. All of their blocks count as one list.
     """
 
     path: str
@@ -153,6 +157,7 @@ class Stack:
     first: tuple[str, ...] = ()
     stays: str | None = None
     norms: tuple[Norm, ...] = ()
+    staged: bool = False
 
     @property
     def name(self) -> str:
@@ -202,6 +207,7 @@ class Family:
         width: What flows between the blocks.
         unreadable: Why plain transformers can't open a checkpoint of it that is quantized; None where it can.
         unmixed: Why it can't where layers are quantized in different ways; None where it can.
+        headless: Whether it has no attention.
     """
 
     stacks: tuple[Stack, ...]
@@ -213,3 +219,4 @@ class Family:
     width: Width = Width()
     unreadable: str | None = None
     unmixed: str | None = None
+    headless: bool = False

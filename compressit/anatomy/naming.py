@@ -224,6 +224,8 @@ def refusal(model_type: str) -> str | None:
     """
     if any(stack.attention for stack in family(model_type).stacks):
         return None
+    if family(model_type).headless:
+        return f"{model_type} has no heads"
     return f"where {model_type} keeps its heads is not described: add an Attention to {file(model_type)}"
 
 
@@ -235,8 +237,15 @@ def whole(model_type: str) -> str | None:
     return None
 
 
+def staged(model_type: str) -> bool:
+    """Tell whether an architecture is made of stages, between which pictures get narrower and channels more."""
+    return any(stack.staged for stack in known(model_type).stacks)
+
+
 def as_wide(model_type: str) -> str | None:
     """Say why no channel can be cut out of an architecture; None where some can."""
+    if staged(model_type):
+        return f"each stage of {model_type} has a width of its own: no channel can go out of all of them"
     if known(model_type).width.computed:
         return f"positions of {model_type} are computed for the width it has: no channel can go"
     return None

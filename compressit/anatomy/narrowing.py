@@ -53,7 +53,7 @@ def channels(module: Any) -> Channels:
     """
     model_type = module.config.model_type
     if why := naming.as_wide(model_type):
-        raise StepError(why, hint="cut heads and neurons instead: prune_structured")
+        raise StepError(why, hint="cut heads or neurons instead: prune_structured, or prune_ffn")
     if not naming.heads_described(model_type):
         raise StepError(
             f"channels of {model_type} can't be told from its heads, which are not described",

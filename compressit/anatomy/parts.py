@@ -197,10 +197,23 @@ def _apart(own: Heads, interleaved: bool, made: Any) -> dict[str, Any]:
     return dict(zip(("query", "key", "value"), parts, strict=True))
 
 
+def scale(module: Any, matrix: str) -> Any:
+    """Give what each output of a block's last matrix is multiplied by, (O,); None where it goes out as it is."""
+    own = naming.place(module.config.model_type, matrix)
+    if own is None:
+        return None
+    block = module.get_submodule(own.block)
+    path = next((each.scale for each in own.stack.ffn if each.down == own.below and each.scale), None)
+    return None if path is None else getattr(block, path, None)
+
+
 def width(module: Any) -> int:
     """Count the channels that flow between blocks: what the output matrix of an attention gives."""
     name, _ = blocks(module)[0]
-    return outputs(module.get_submodule(output(module, name, attentions(module, name)[0])))
+    kinds = attentions(module, name)
+    if not kinds:
+        raise StepError(f"how wide a {module.config.model_type} is is read off its attention, and it has none")
+    return outputs(module.get_submodule(output(module, name, kinds[0])))
 
 
 def ffn(module: Any, block_name: str) -> FFN:

@@ -89,9 +89,10 @@ def fit(module: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
 
 def _width(module: Any) -> dict[str, int]:
     """Give what the config is to say of the width."""
+    if not naming.heads_described(module.config.model_type):
+        return {}
     described = naming.family(module.config.model_type).width
-    before = getattr(module.config, described.key)
-    count = parts.width(module) if naming.heads_described(module.config.model_type) else before
+    before, count = getattr(module.config, described.key), parts.width(module)
     keys = [key for key in (described.key, *described.also) if getattr(module.config, key, None) == before]
     return dict.fromkeys(keys, count) if count != before else {}
 

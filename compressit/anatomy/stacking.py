@@ -1,7 +1,8 @@
-"""The transformer blocks of a module, and how to cut whole ones out."""
+"""The blocks of a module, and how to cut whole ones out."""
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,19 @@ def stacks(module: Any) -> list[list[tuple[str, nn.Module]]]:
     return _stacks(module)
 
 
+def stages(module: Any) -> list[list[tuple[str, nn.Module]]]:
+    """List the blocks in stretches that data walks without anything in between: `stacks`, or their stages.
+
+    Raises:
+        StepError: data walks the same blocks again and again.
+    """
+    found = []
+    for stack, own in zip(family(module.config.model_type).stacks, stacks(module), strict=True):
+        lists = itertools.groupby(own, lambda block: block[0].rpartition(".")[0])
+        found += [list(blocks) for _, blocks in lists] if stack.staged else [own]
+    return found
+
+
 def keep_blocks(module: Any, *keep: Sequence[int]) -> None:
     """Cut a transformers model down to some of its blocks, in place; its config follows.
 
@@ -52,7 +66,7 @@ def keep_blocks(module: Any, *keep: Sequence[int]) -> None:
     for stack, kept in zip(found.stacks, keep, strict=True):
         if stack.stays and kept[0] > 0:
             raise StepError(f"the first block of {module.config.model_type} can't be dropped: {stack.stays}")
-        _keep(module, stack, kept)
+        (_keep_in_stages if stack.staged else _keep)(module, stack, kept)
     config = module.config
     for name in PER_LAYER:
         entries = getattr(config, name, None)
@@ -63,7 +77,7 @@ def keep_blocks(module: Any, *keep: Sequence[int]) -> None:
         every = config.decoder_sparse_step
         dense = [index for index in keep[0] if index in config.mlp_only_layers or (index + 1) % every]
         config.mlp_only_layers, config.decoder_sparse_step = [list(keep[0]).index(index) for index in dense], 1
-    if hasattr(config, "stage_names"):
+    if hasattr(config, "stage_names") and not found.stacks[0].staged:
         # BEiT's and DINOv2's list the embeddings and each block, and which of them to hand out: by default the last.
         config.stage_names = config.stage_names[: len(keep[0]) + 1]
         config.set_output_features_output_indices(None, None)
@@ -92,14 +106,32 @@ def _keep(module: Any, stack: Stack, keep: Sequence[int]) -> None:
         parent.config.num_hidden_layers = len(kept)
 
 
+def _keep_in_stages(module: Any, stack: Stack, keep: Sequence[int]) -> None:
+    from torch import nn
+
+    first, depths = 0, []
+    for name, whole_list in _lists(module, stack):
+        kept = [whole_list[index - first] for index in keep if first <= index < first + len(whole_list)]
+        owner, _, leaf = name.rpartition(".")
+        made = nn.ModuleList(kept) if isinstance(whole_list, nn.ModuleList) else nn.Sequential(*kept)
+        setattr(module.get_submodule(owner), leaf, made)
+        first += len(whole_list)
+        depths.append(len(kept))
+    setattr(module.config, stack.depth, depths)
+
+
 def _stacks(module: Any) -> list[list[tuple[str, nn.Module]]]:
+    return [
+        [(f"{name}.{index}", block) for name, part in _lists(module, stack) for index, block in enumerate(part)]
+        for stack in family(module.config.model_type).stacks
+    ]
+
+
+def _lists(module: Any, stack: Stack) -> list[tuple[str, Any]]:
+    """Find the lists of a stack's blocks: full names, and themselves."""
     base = next(name for name, part in module.named_modules() if part is module.base_model)
-    prefix = f"{base}." if base else ""
-    found = []
-    for stack in family(module.config.model_type).stacks:
-        path = re.escape(prefix + stack.path).replace(r"\*", r"\d+")
-        lists = [(name, part) for name, part in module.named_modules() if re.fullmatch(path, name)]
-        if not lists:
-            raise StepError(f"{type(module).__name__} has no blocks at {stack.path}")
-        found.append([(f"{name}.{index}", block) for name, part in lists for index, block in enumerate(part)])
+    path = re.escape(f"{base}.{stack.path}".removeprefix(".")).replace(r"\*", r"\d+")
+    found = [(name, part) for name, part in module.named_modules() if re.fullmatch(path, name)]
+    if not found:
+        raise StepError(f"{type(module).__name__} has no blocks at {stack.path}")
     return found

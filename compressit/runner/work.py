@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compressit import cache, data, exports, metrics, recipe, runtimes, store
+from compressit import anatomy, cache, data, exports, intake, metrics, recipe, runtimes, store
 from compressit import model as models
 from compressit.checkpoint import broken, multiplications
 from compressit.errors import IntegrityError, StepError
 from compressit.measure import Setting, Subject, evidence
 from compressit.measure.evidence import ORIGINAL_RUNTIME, Originals, Pair
-from compressit.model import Model, snapshot
+from compressit.model import Model, counting, snapshot
 from compressit.plan import Plan
 from compressit.progress import Progress
 from compressit.report import StepRecord
@@ -176,8 +176,14 @@ class Work:
 
     def left(self, checkpoint: Path) -> float | None:
         """Give the multiplications of a checkpoint, as a share of the original's."""
-        before, after = multiplications(self.source), multiplications(checkpoint)
+        before, after = (self._multiplications(folder) for folder in (self.source, checkpoint))
         return after / before if before and after else None
+
+    def _multiplications(self, folder: Path) -> int:
+        """Count those of a token, or of a picture where stages see it in different sizes."""
+        if anatomy.staged(str(intake.described(folder).get("model_type"))):
+            return counting.multiplications(folder, self.recipe.task, trust_remote_code=self.trust)
+        return multiplications(folder)
 
     def teacher(self, path: str | None) -> Model:
         """Open a teacher: the model as the recipe found it for None."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from compressit import anatomy
 from compressit.data.labels import unknown
 from compressit.errors import StepError
 from compressit.model import Model
@@ -184,7 +185,11 @@ def _parts(units: Sequence[Units]) -> tuple[list[_Part], list[int]]:
 
 def _outgoing(model: Model, part: _Part, every: Mapping[str, Matrix]) -> torch.Tensor:
     """Sum the squares of the weights that leave each input: (I,)."""
-    found: torch.Tensor = every[part.matrix].of(model.module.state_dict()).float().square().sum(0).cpu()
+    weight_OI = every[part.matrix].of(model.module.state_dict()).float()
+    scale_O = anatomy.scale(model.module, part.matrix)
+    if scale_O is not None:
+        weight_OI = weight_OI * scale_O.detach().float()[:, None]
+    found: torch.Tensor = weight_OI.square().sum(0).cpu()
     return found
 
 

@@ -53,10 +53,12 @@ def insides(student: Any, teacher: Any, config: InsideConfig) -> Iterator[Callab
         yield lambda inputs: []
         return
     for module in (student, teacher):
-        if anatomy.family(module.config.model_type).repeated or len(anatomy.stacks(module)) != 1:
+        model_type = module.config.model_type
+        several = anatomy.staged(model_type) or anatomy.family(model_type).repeated
+        if several or len(anatomy.stacks(module)) != 1:
             raise StepError(
                 f"distill: hidden and relations are for models with one stack of different blocks, which a "
-                f"{module.config.model_type} is not",
+                f"{model_type} is not",
                 hint="leave them out",
             )
     few, many = (len(anatomy.blocks(module)) for module in (student, teacher))

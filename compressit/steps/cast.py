@@ -15,9 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from compressit import anatomy, weights
 from compressit import model as models
-from compressit import weights
-from compressit.errors import StepError
+from compressit.errors import RecipeError, StepError
 from compressit.model import Model
 from compressit.steps import Fact, Notes, StepConfig, StepContext
 from compressit.weights import Weights
@@ -39,6 +39,7 @@ def run(model: Model, config: Config, context: StepContext) -> Notes:
     """Cast in place."""
     import torch
 
+    check(model.module.config.model_type)
     dtype = getattr(torch, config.dtype)
     largest = torch.finfo(dtype).max
     for name, weight in model.module.named_parameters():
@@ -53,7 +54,17 @@ def run(model: Model, config: Config, context: StepContext) -> Notes:
 
 def foresee(before: Weights, config: Config) -> Weights:
     """Give every float 16 bits."""
+    check(before.model_type)
     return before.changed(replace(tensor, bits=min(tensor.bits, 16)) for tensor in before.tensors)
+
+
+def check(model_type: str) -> None:
+    """Raise RecipeError for an architecture that would not take its inputs any more."""
+    if anatomy.staged(model_type):
+        raise RecipeError(
+            f"a {model_type} convolves pixels as they come, and they come as float32: weights in 16 bits would not fit",
+            hint="export it with weights: int8",
+        )
 
 
 def claim(folder: Path, config: Config) -> str | None:

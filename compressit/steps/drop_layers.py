@@ -1,4 +1,4 @@
-"""Remove whole transformer blocks.
+"""Remove whole blocks.
 
 The cheapest way to a faster encoder: latency falls in proportion to depth, and distillation brings the quality back.
 Which blocks go: `spaced` keeps them evenly from first to last, as DistilBERT did (Sanh et al. 2019, arXiv:1910.01108);
@@ -9,7 +9,8 @@ and Leibler's measure): a pass for each block that is left, each time, and mostl
 
 Where a model has an encoder and a decoder each keeps so many and chooses for itself, but `divergence` drops whichever
 block of both is missed least; `stack: decoder` leaves the encoder whole. The position biases that T5's first blocks
-hold go to whichever block comes first. ModernBERT's first block, which is unlike the others, always stays.
+hold go to whichever block comes first. ModernBERT's first block, which is unlike the others, always stays. ConvNeXt's
+blocks are counted over all of its stages, and a stage may lose all of its own.
 
 Recipe::
 
@@ -19,6 +20,8 @@ Recipe::
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -101,20 +104,33 @@ def foresee(table: Weights, config: Config) -> Weights:
     """Drop the blocks' tensors from the table."""
     touched, depths = _touched(config, table.model_type), table.stacks()
     kept = dict(zip(depths, _chosen(config, table.model_type, touched, list(depths.values())), strict=True))
-    left = (_left(tensor, anatomy.place(table.model_type, tensor.name), kept) for tensor in table.tensors)
+    names = _renumbered(table, kept)
+    left = (_left(tensor, anatomy.place(table.model_type, tensor.name), names) for tensor in table.tensors)
     return table.changed(tensor for tensor in left if tensor is not None)
 
 
-def _left(tensor: Weight, place: anatomy.Place | None, kept: Mapping[str, Sequence[int]]) -> Weight | None:
-    """Say what becomes of a tensor: blocks are counted anew, and what only the first has goes to the one before all."""
+def _renumbered(table: Weights, kept: Mapping[str, Sequence[int]]) -> dict[str, str]:
+    """Give the blocks that stay their new names, by the old ones: blocks are counted anew in each list."""
+    found: dict[str, str] = {}
+    places = [anatomy.place(table.model_type, tensor.name) for tensor in table.tensors]
+    for path, indices in kept.items():
+        blocks = {place.block for place in places if place and place.stack.path == path}
+        ordered = sorted(blocks, key=lambda block: [int(number) for number in re.findall(r"\d+", block)])
+        before: Counter[str] = Counter()
+        for block in (ordered[index] for index in indices):
+            above = block.rpartition(".")[0]
+            found[block] = f"{above}.{before[above]}"
+            before[above] += 1
+    return found
+
+
+def _left(tensor: Weight, place: anatomy.Place | None, names: Mapping[str, str]) -> Weight | None:
+    """Say what becomes of a tensor: what only the first block has goes to whichever comes first."""
     if place is None:
         return tensor
-    indices = kept[place.stack.path]
     leads = place.stack.leads(place.below)
-    if place.index not in indices and not leads:
-        return None
-    index = 0 if leads else indices.index(place.index)
-    return replace(tensor, name=f"{place.block.removesuffix(str(place.index))}{index}.{place.below}")
+    block = f"{place.block.rpartition('.')[0]}.0" if leads else names.get(place.block)
+    return replace(tensor, name=f"{block}.{place.below}") if block else None
 
 
 def claim(folder: Path, config: Config) -> str | None:
@@ -205,7 +221,8 @@ def measure_influence(model: Model, config: Config, context: StepContext) -> lis
         def hook(block: Any, args: Any, kwargs: Any, output: Any) -> None:
             before = args[0] if args else kwargs["hidden_states"]
             after = output[0] if isinstance(output, tuple) else output
-            cosine = torch.cosine_similarity(before.float(), after.float(), dim=-1)
+            # Pictures are (B, C, H, W).
+            cosine = torch.cosine_similarity(before.float(), after.float(), dim=1 if before.dim() == 4 else -1)
             # A classifier's decoder reads the same tokens, one later: as many positions are real.
             here = real(given, name)
             cosine = cosine[here] if here is not None else cosine

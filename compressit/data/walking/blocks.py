@@ -116,8 +116,9 @@ def walk(
     files = {name: scratch / f"{index:05}.safetensors" for index, name in enumerate(parts)}
     holding = {name for name, names in parts.items() if {m.parameter for m in chosen.values()} & {*names}}
     pending = [name for name in parts if name in holding and not files[name].is_file()]
-    stacks = [Stack([block for _, block in stack]) for stack in anatomy.stacks(model.module)]
-    names = [[name for name, _ in stack] for stack in anatomy.stacks(model.module)]
+    stretches = anatomy.stages(model.module)
+    stacks = [Stack([block for _, block in stretch]) for stretch in stretches]
+    names = [[name for name, _ in stretch] for stretch in stretches]
     with contextlib.ExitStack() as flows, torch.no_grad(), _ready(model.module, how.device):
         for depth, own in enumerate(names):
             # The positions are those of what the first stack reads: a decoder behind an encoder reads something else.
