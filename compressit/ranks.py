@@ -1,4 +1,4 @@
-"""The processes that torchrun or accelerate started together: the first does the run, the others join its trainings.
+"""The processes that torchrun or accelerate started together: the first does the run, the others join where it asks.
 
 They talk through the launcher's store of keys, where one may wait for hours; a collective would time out. Whoever ends
 first says there with which exit code, and why, and all end with it.
@@ -16,9 +16,12 @@ import socket
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compressit.errors import CompressitError, ExitCode, RetryableError, StepError
+
+if TYPE_CHECKING:
+    import torch
 
 CONTRACT = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """Environment variables by which a launcher tells a process of the others."""
@@ -39,7 +42,12 @@ def count() -> int:
 
 def leads() -> bool:
     """Tell whether this process does the run: the only one, or the first of several."""
-    return count() == 1 or os.environ["RANK"] == "0"
+    return number() == 0
+
+
+def number() -> int:
+    """Give the number of this process among those that were started together; the first is 0."""
+    return 0 if count() == 1 else int(os.environ["RANK"])
 
 
 def left_alone() -> bool:
@@ -114,6 +122,24 @@ def dealt(values: Sequence[Any], processes: int) -> list[Any]:
     import torch.distributed as dist
 
     return list(values) if processes == 1 else list(values[dist.get_rank() :: processes])
+
+
+def added(values: torch.Tensor, processes: int) -> torch.Tensor:
+    """Add up what each of so many processes in a group has, in place."""
+    if processes > 1:
+        import torch.distributed as dist
+
+        dist.all_reduce(values)
+    return values
+
+
+def largest(values: torch.Tensor, processes: int) -> torch.Tensor:
+    """Take the largest of what each of so many processes in a group has, in place."""
+    if processes > 1:
+        import torch.distributed as dist
+
+        dist.all_reduce(values, dist.ReduceOp.MAX)
+    return values
 
 
 def gathered(found: dict[Any, Any], processes: int) -> dict[Any, Any]:

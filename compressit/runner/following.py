@@ -1,4 +1,4 @@
-"""What a process does that was started together with the one that does the run: join in its trainings."""
+"""What a process does that was started together with the one that does the run: join in its trainings and walks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from compressit.errors import StepError
 from compressit.progress import quiet
-from compressit.ranks import Ranks, own
+from compressit.ranks import Ranks, number, own
 from compressit.runner.joining import Asked
 from compressit.runner.stepping import do
 
@@ -19,8 +19,8 @@ def follow(ranks: Ranks) -> None:
         RetryableError: the first process is gone.
     """
     with quiet():
-        for number, asked in ranks.asked():
-            with ranks.together(number, asked.work.device):
+        for job, asked in ranks.asked():
+            with ranks.together(job, asked.work.device):
                 _join(asked)
 
 
@@ -34,5 +34,7 @@ def _join(asked: Asked) -> None:
                 hint="have models and the cache (COMPRESSIT_CACHE, HF_HOME) on a file system that all machines share",
             )
     rows = {use: datasets.load_from_disk(str(folder)) for use, folder in asked.rows.items()}
-    work = replace(asked.work, rows=rows, device=own(asked.work.device))
+    # What is laid out here of weights that stay on disk is this process's own.
+    unfinished = asked.work.unfinished / f"process-{number()}"
+    work = replace(asked.work, rows=rows, device=own(asked.work.device), unfinished=unfinished)
     do(work, asked.number, work.load() if asked.before is None else work.take_up(asked.before), asked.scratch)

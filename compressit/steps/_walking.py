@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from compressit import anatomy, machine
 from compressit.anatomy import Fold
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 class MeasuringConfig(StepConfig):
     """Fields of every step that measures what the matrices of each block see."""
+
+    together: ClassVar[bool] = True
 
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the forward passes; `auto` is bfloat16 where the processor has it. Statistics are float32."""
@@ -147,7 +149,8 @@ def each_block(
     outside = [name for name in chosen if not name.startswith(blocks)]
     if outside:
         raise RecipeError(f"{outside[0]} lies outside the blocks, where {config.step} does not come", hint="exclude it")
-    batches = samples(context.calibration, model, context.max_length, **context.fields)
+    rows, processes = context.calibration, context.processes
+    batches = samples(rows, model, context.max_length, processes=processes, **context.fields)
     places = () if config.special_tokens else ordinary(batches, model)
     yield from walk(model, batches, chosen, context.scratch, replace(how, places=places))
 
@@ -161,8 +164,8 @@ def _how(
     sequential: bool,
     feed: Literal["compressed", "original"],
 ) -> How:
-    dtype, limit = _dtype(config, context.device, model), machine.free_memory() // 3
-    return How(statistic, sequential, feed, context.device, dtype, limit)
+    dtype, limit = _dtype(config, context.device, model), machine.free_memory() // (3 * context.processes)
+    return How(statistic, sequential, feed, context.device, dtype, limit, processes=context.processes)
 
 
 def _dtype(config: Any, device: str, model: Model) -> torch.dtype:

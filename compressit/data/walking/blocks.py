@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from compressit import anatomy, machine
+from compressit import anatomy, machine, ranks
 from compressit.data.walking.activations import Activations
 from compressit.data.walking.capture import Call, Stack, capture
 from compressit.data.walking.lending import lent
@@ -18,6 +19,7 @@ from compressit.data.walking.passes import Group, collect, plan_of
 from compressit.data.walking.runs import Runs
 from compressit.data.walking.statistics import Statistic
 from compressit.data.walking.watch import products
+from compressit.errors import StepError
 from compressit.model import disk
 from compressit.model.matrices import Matrix, matrices
 from compressit.model.parts import Part, enter, leave
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from compressit.model import Model
     from compressit.model.quantized import Quantized
 
+PAUSE, PATIENCE = 0.1, 300.0
+"""Seconds between two looks for a block that the first process has written, and for how long others look."""
 WAITING = 2
 """How much passes that wait may hold in memory, in units of what flows between blocks."""
 
@@ -45,6 +49,7 @@ class How:
         dtype: Arithmetic of the forward passes.
         limit: Bytes of activations to hold in memory; the rest goes to files.
         places: By batch, the positions that are measured in the first stack, (B, T); None or nothing for all.
+        processes: How many walk together, each with batches of its own; all see what all have measured.
     """
 
     statistic: Callable[[int, str], Statistic]
@@ -54,6 +59,7 @@ class How:
     dtype: torch.dtype
     limit: int
     places: Sequence[torch.Tensor | None] = ()
+    processes: int = 1
 
 
 @dataclass
@@ -100,13 +106,14 @@ def walk(
     """Give the blocks that hold chosen matrices, in order.
 
     A block is read when the walk reaches it and written to `scratch` when it leaves. What a killed walk left there is
-    taken as it is: such blocks are only run, and not even that where no other block comes after them.
+    taken as it is: such blocks are only run, and not even that where no other block comes after them. Of several
+    processes that walk together the first writes a block, and all take it as that has left it.
 
     Args:
         model: Its weights may lie on disk; then one block is in memory at a time.
         batches: From `samples`.
         chosen: Matrices inside the blocks.
-        scratch: Folder of this step alone.
+        scratch: Folder of this step alone, which all processes see.
         how: See there.
     """
     import torch
@@ -116,6 +123,7 @@ def walk(
     files = {name: scratch / f"{index:05}.safetensors" for index, name in enumerate(parts)}
     holding = {name for name, names in parts.items() if {m.parameter for m in chosen.values()} & {*names}}
     pending = [name for name in parts if name in holding and not files[name].is_file()]
+    pending = ranks.agreed(pending, how.processes)
     stretches = anatomy.stages(model.module)
     stacks = [Stack([block for _, block in stretch]) for stretch in stretches]
     names = [[name for name, _ in stretch] for stretch in stretches]
@@ -124,7 +132,7 @@ def walk(
             # The positions are those of what the first stack reads: a decoder behind an encoder reads something else.
             how = how if depth == 0 else replace(how, places=())
             ahead = [name for later in names[depth:] for name in later if name in pending]
-            flow = Activations(scratch / f"stack-{depth}", how.limit)
+            flow = Activations(scratch / f"stack-{depth}-{ranks.number()}", how.limit)
             flows.callback(flow.clear)
             calls: list[list[Call]] = []
             if ahead:
@@ -139,6 +147,8 @@ def walk(
                 step = _Step(model, stacks[depth].blocks[index], flow, [call[index] for call in calls], how)
                 yield from _visit(step, name, parts[name], files[name], chosen, runs_on)
             stacks[depth].outputs = flow.get
+        # Nobody goes before all have read what the first has written.
+        ranks.gathered({}, how.processes)
 
 
 @dataclass(frozen=True)
@@ -189,14 +199,35 @@ def _visit(
             if runs_on and how.feed == "compressed":
                 runs.finish()
                 machine.give_back()
-    leave(model, part, file)
+    _leave(model, part, file, how)
+
+
+def _leave(model: Model, part: Part, file: Path, how: How) -> None:
+    if ranks.leads():
+        leave(model, part, file)
+    ranks.agreed(None, how.processes)
+    if not ranks.leads():
+        _wait(file)
+        leave(model, enter(model, part.name, [*part.tensors], file), file)
+
+
+def _wait(file: Path) -> None:
+    """Wait for a file of the first process: a shared file system may take a while to show it."""
+    until = time.monotonic() + PATIENCE
+    while not file.is_file():
+        if time.monotonic() > until:
+            raise StepError(
+                f"{file} of the first process can't be seen on this machine",
+                hint="have the cache (COMPRESSIT_CACHE) on a file system that all machines share",
+            )
+        time.sleep(PAUSE)
 
 
 def _all_at_once(
     runs: Runs, computing: dict[str, torch.Tensor], inside: Mapping[str, Matrix], how: How, runs_on: bool
 ) -> list[Group]:
     """Measure all inputs in the pass that also makes the next block's, before anything is changed."""
-    (stage,) = plan_of(runs, inside, sequential=False)
+    (stage,) = plan_of(runs, inside, how, sequential=False)
     return collect(runs, computing, inside, stage, how, keep_outputs=runs_on)
 
 
@@ -210,7 +241,7 @@ def _groups(
     if collected is not None:
         yield from collected
         return
-    for stage in plan_of(runs, inside, sequential=how.sequential):
+    for stage in plan_of(runs, inside, how, sequential=how.sequential):
         found = collect(runs, computing, inside, stage, how, keep_outputs=False)
         machine.give_back()
         while found:

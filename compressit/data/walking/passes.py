@@ -12,6 +12,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from compressit import ranks
 from compressit.data.walking.runs import Runs
 from compressit.data.walking.watch import Key, Stopped
 
@@ -51,8 +52,8 @@ class Stage:
     stop: int
 
 
-def plan_of(runs: Runs, inside: Mapping[str, Matrix], *, sequential: bool) -> list[Stage]:
-    """Find the stages of a block, by what happens to the first batch."""
+def plan_of(runs: Runs, inside: Mapping[str, Matrix], how: How, *, sequential: bool) -> list[Stage]:
+    """Find the stages of a block, by what happens to the first batch; for several processes, to that of the first."""
     seen: dict[Key, list[Hashable]] = {}
     first: dict[Key, int] = {}
     alive: list[torch.Tensor] = []
@@ -74,14 +75,14 @@ def plan_of(runs: Runs, inside: Mapping[str, Matrix], *, sequential: bool) -> li
     experts += [Shared((key,), 1) for key in unmet]
     plain = [shared for shared in found if shared.keys[0][1] is None]
     if not sequential:
-        return [Stage((*plain, *experts), 0)]
-    stages = [Stage((shared,), first[shared.keys[0]] if shared.calls == 1 else 0) for shared in plain]
+        return [Stage(ranks.agreed((*plain, *experts), how.processes), 0)]
+    stages: list[tuple[Shared, ...]] = [(shared,) for shared in plain]
     if experts:
         order = list(seen)
         start = min((order.index(s.keys[0]) for s in experts if s.keys[0] in seen), default=len(order))
         place = sum(order.index(shared.keys[0]) < start for shared in plain)
-        stages.insert(place, Stage(tuple(experts), 0))
-    return stages
+        stages.insert(place, tuple(experts))
+    return [Stage(products, _stop(products, first)) for products in ranks.agreed(stages, how.processes)]
 
 
 def collect(
@@ -117,7 +118,14 @@ def collect(
         output = runs.go(batch, see, stage.stop)
         if keep_outputs and output is not None:
             runs.flow.put(batch, output)
+    for statistic in statistics.values():
+        statistic.pool(how.processes)
     return [Group(members[key], statistics[key]) for key in leaders]
+
+
+def _stop(products: tuple[Shared, ...], first: Mapping[Key, int]) -> int:
+    alone = len(products) == 1 and products[0].calls == 1 and products[0].keys[0][1] is None
+    return first.get(products[0].keys[0], 0) if alone else 0
 
 
 def _measured(inputs: torch.Tensor, places_BT: torch.Tensor | None) -> torch.Tensor:

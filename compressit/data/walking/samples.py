@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from compressit import tasks
+from compressit import ranks, tasks
+from compressit.errors import StepError
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +22,9 @@ MARKS = ("row", "words", "example", "begins", "ends", "reference", "length")
 """Columns of prepared rows that only say where these come from."""
 
 
-def samples(rows: Dataset, model: Model, max_length: int | None, **fields: Any) -> list[dict[str, Any]]:
+def samples(
+    rows: Dataset, model: Model, max_length: int | None, *, processes: int = 1, **fields: Any
+) -> list[dict[str, Any]]:
     """Prepare rows for the walk.
 
     Padding could be masked out of attention and out of every statistic; but a sum over more numbers is rounded
@@ -31,14 +34,24 @@ def samples(rows: Dataset, model: Model, max_length: int | None, **fields: Any) 
         rows: Columns named by role.
         model: Its task and processor prepare them.
         max_length: Tokens at which a text is cut.
+        processes: How many walk together; each is given samples of its own.
         fields: Those of the data set that the task reads texts by.
 
     Returns:
         Collated batches of tensors; no labels.
+
+    Raises:
+        StepError: there are fewer samples than processes.
     """
     task = tasks.load(model.task)
     prepared = task.prepare(tasks.singly(model.task, rows), model.processor, max_length, **fields)
     prepared = prepared.remove_columns([name for name in MARKS if name in prepared.column_names])
+    if len(prepared) < processes:
+        raise StepError(
+            f"{len(prepared)} calibration samples are too few for {processes} processes",
+            hint="start fewer, or give the recipe more calibration rows",
+        )
+    prepared = prepared.select(ranks.dealt(range(len(prepared)), processes))
     by_shape: dict[Any, list[dict[str, Any]]] = defaultdict(list)
     for index in range(len(prepared)):
         row = _unpadded(prepared[index])

@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
+from compressit import ranks
+
 if TYPE_CHECKING:
     import torch
 
@@ -27,6 +29,9 @@ class Statistic(Protocol):
     def add(self, rows_NI: torch.Tensor) -> None:
         """Take more rows in."""
 
+    def pool(self, processes: int) -> None:
+        """Take in what all of so many processes have seen."""
+
 
 class Norms:
     """Each input's sum of squares."""
@@ -41,6 +46,11 @@ class Norms:
         """Take more rows in."""
         self.count += len(rows_NI)
         self.squares_I += rows_NI.float().square().sum(0)
+
+    def pool(self, processes: int) -> None:
+        """Take in what all of so many processes have seen."""
+        self.count = _counted(self.count, self.squares_I, processes)
+        ranks.added(self.squares_I, processes)
 
 
 class Peaks:
@@ -59,6 +69,11 @@ class Peaks:
         self.count += len(rows_NI)
         if len(rows_NI):
             self.largest_I = torch.maximum(self.largest_I, rows_NI.abs().amax(0).float())
+
+    def pool(self, processes: int) -> None:
+        """Take in what all of so many processes have seen."""
+        self.count = _counted(self.count, self.largest_I, processes)
+        ranks.largest(self.largest_I, processes)
 
 
 class Gram:
@@ -80,12 +95,23 @@ class Gram:
                     left = rows[:, top : top + SPAN].T
                     self.sum_II[top : top + SPAN, top:].addmm_(left, rows[:, top:])
 
+    def pool(self, processes: int) -> None:
+        """Take in what all of so many processes have seen."""
+        self.count = _counted(self.count, self.sum_II, processes)
+        ranks.added(self.sum_II, processes)
+
     def hessian(self) -> torch.Tensor:
         """Give H: (I, I). What was summed is used up."""
         size = len(self.sum_II)
         for top in range(0, size, SPAN):
             self.sum_II[top + SPAN :, top : top + SPAN] = self.sum_II[top : top + SPAN, top + SPAN :].T
         return self.sum_II.mul_(2 / max(1, self.count))
+
+
+def _counted(rows: int, values: torch.Tensor, processes: int) -> int:
+    import torch
+
+    return int(ranks.added(torch.tensor([rows], device=values.device), processes))
 
 
 @contextlib.contextmanager
