@@ -92,12 +92,13 @@ def do(work: Work, number: int, model: Model, scratch: Path) -> StepRecord:
             f"{str(error).splitlines()[0][:200]}",
             hint="what was done before is kept; use a smaller batch_size or max_length, or a larger machine",
         ) from error
+    several = {"processes": context.processes} if context.processes > 1 else {}
     if Fact.RANGES not in config.keeps | config.made():
         model.ranges.clear()
     return StepRecord(
         step=config.step,
         config=config.model_dump(mode="json"),
-        notes=dict(notes),
+        notes={**notes, **several},
         seconds=round(time.monotonic() - begun, 2),
         parameters=model.module.num_parameters(),
     )

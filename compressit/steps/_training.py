@@ -137,8 +137,7 @@ def train(
         )
     # The trainer's mean covers only what this process did.
     mean = {"loss": round(float(result.training_loss), 5)} if left is None else {"resumed": True}
-    several = {"processes": context.processes} if context.processes > 1 else {}
-    return {"updates": trainer.state.global_step, **mean, **several}
+    return {"updates": trainer.state.global_step, **mean}
 
 
 def arithmetic(config: TrainingConfig, device: str) -> contextlib.AbstractContextManager[Any]:

@@ -175,6 +175,7 @@ def test_two_processes_walk_as_one(sentiment, still, tmp_path):
     with launched(file, tmp_path / "two", tmp_path / "cache") as done:
         said = done.communicate(timeout=200)[1]
     assert done.returncode == 0, said
+    assert [step.notes["processes"] for step in report.read(tmp_path / "two").steps] == [2, 2]
     compressit.apply(file, tmp_path / "one", waterfall=False)
     one, two = (compressit.load(tmp_path / name / "checkpoint").module.state_dict() for name in ("one", "two"))
     assert one.keys() == two.keys()
