@@ -1,5 +1,6 @@
 """What every test may use: a small trained text classifier with its data, made once in a few seconds, and no hub."""
 
+import contextlib
 import json
 import os
 import random
@@ -31,6 +32,23 @@ def sentences(count: int, seed: int) -> list[dict]:
         draw.shuffle(words)
         rows.append({"sentence": " ".join(words), "label": label})
     return rows
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_process_forks():
+    """Have all runs of a session measure in forks of one process, which takes longer to start than a small run does."""
+    from compressit.measure import processes
+
+    with contextlib.ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        fresh, found = processes.forks, []
+
+        def forks():
+            if not found:
+                found.append(stack.enter_context(fresh()))
+            return contextlib.nullcontext(found[0])
+
+        patch.setattr(processes, "forks", forks)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,15 @@ from typing import NoReturn
 from compressit.measure import child
 from compressit.measure.processes import STDERR
 
-IMPORTED = ("torch", "transformers", "datasets", "compressit.runtimes.torch")
+IMPORTED = (
+    "torch",
+    "transformers",
+    # What every model of transformers imports, which takes as long as all the rest.
+    "transformers.modeling_layers",
+    "transformers.models.auto.modeling_auto",
+    "datasets",
+    "compressit.runtimes.torch",
+)
 
 
 @dataclass(frozen=True)
