@@ -73,6 +73,10 @@ PICTURES = {
 CONVOLUTIONS = {
     "convnext": ("ConvNext", {"patch_size": 2, "num_stages": 3, "hidden_sizes": [32, 32, 64], "depths": [1, 2, 1],
                               "image_size": 8, "layer_scale_init_value": 0.5, "num_labels": 10}),
+    "resnet": ("ResNet", {"embedding_size": 16, "hidden_sizes": [16, 32], "depths": [2, 1], "layer_type": "basic",
+                          "num_labels": 10}),
+    "resnet-bottleneck": ("ResNet", {"embedding_size": 16, "hidden_sizes": [64, 128], "depths": [2, 1],
+                                     "layer_type": "bottleneck", "num_labels": 10}),
 }  # fmt: skip
 ALL_PICTURES = {**PICTURES, **CONVOLUTIONS}
 KINDS = {

@@ -7,12 +7,21 @@ Families are described in `families`, one file each, in the words of `describing
 
 from __future__ import annotations
 
-from compressit.anatomy.cutting import ALIGNED, cut_experts, cut_heads, cut_heads_apart, cut_neurons, keep_experts
-from compressit.anatomy.describing import FFN, Attention, Experts, Family, Keys, Norm, Stack, Width
+from compressit.anatomy.cutting import (
+    ALIGNED,
+    cut_channels,
+    cut_experts,
+    cut_heads,
+    cut_heads_apart,
+    cut_neurons,
+    keep_experts,
+)
+from compressit.anatomy.describing import FFN, Attention, Between, Experts, Family, Keys, Norm, Stack, Width
 from compressit.anatomy.folding import Fold, Side, folds
 from compressit.anatomy.naming import (
     Place,
     as_wide,
+    between_axes,
     block_index,
     block_name,
     expert_number,
@@ -47,10 +56,12 @@ from compressit.anatomy.parts import (
     Heads,
     alike,
     attentions,
+    between,
     down,
     experts,
     fused,
     heads,
+    link,
     members,
     networks,
     neurons,
@@ -77,6 +88,7 @@ __all__ = [
     "ALIGNED",
     "FFN",
     "Attention",
+    "Between",
     "Channels",
     "Experts",
     "Family",
@@ -92,11 +104,14 @@ __all__ = [
     "alike",
     "as_wide",
     "attentions",
+    "between",
+    "between_axes",
     "block_index",
     "block_name",
     "block_width",
     "blocks",
     "channels",
+    "cut_channels",
     "cut_experts",
     "cut_heads",
     "cut_heads_apart",
@@ -127,6 +142,7 @@ __all__ = [
     "keep_blocks",
     "keep_experts",
     "known",
+    "link",
     "members",
     "met",
     "module_name",

@@ -1,6 +1,6 @@
-"""Cut neurons and heads out of a module in memory.
+"""Cut neurons, heads and channels between convolutions out of a module in memory.
 
-What a cut neuron or head would have added to the block's output is gone; nothing makes up for it. One whose outgoing
+What a cut one would have added to the block's output is gone; nothing makes up for it. One whose outgoing
 weights are zero adds nothing, so cutting it changes no output.
 """
 
@@ -90,6 +90,35 @@ def cut_experts(module: Any, block_name: str, keep: Sequence[Sequence[int]]) -> 
     described = naming.known(module.config.model_type).experts
     assert described is not None, "they are stacked"
     _set(holder, described.counts, len(kept[0]))
+    mark(module)
+
+
+def cut_channels(module: Any, convolution: str, keep: Sequence[int]) -> None:
+    """Cut the channels that a convolution reads down to some, in place, with the convolution and norm that give them.
+
+    Call `settle` when all are cut.
+
+    Args:
+        module: A transformers model, its weights in memory.
+        convolution: Full name, as `between` gives it.
+        keep: Which channels stay, counted from 0.
+
+    Raises:
+        StepError: none would stay, or there is no such channel; or the convolution reads them in groups.
+    """
+    found = parts.link(module, convolution)
+    up, norm, down = (module.get_submodule(name) for name in (found.up, found.norm, found.down))
+    kept = checked(keep, down.in_channels, f"channels of {convolution}")
+    if len(kept) == down.in_channels:
+        return
+    if up.groups != 1 or down.groups != 1:
+        raise StepError(f"{convolution} reads channels in groups, which can't be cut one by one")
+    _keep(up, "weight", 0, kept)
+    _keep(up, "bias", 0, kept)
+    for leaf in ("weight", "bias", "running_mean", "running_var"):
+        _keep(norm, leaf, 0, kept)
+    _keep(down, "weight", 1, kept)
+    up.out_channels = norm.num_features = down.in_channels = len(kept)
     mark(module)
 
 
@@ -255,7 +284,8 @@ def _keep(part: Any, leaf: str, axis: int, indices: list[int]) -> None:
         return
     chosen = torch.tensor(indices, device=whole.device)
     taken = whole.detach().index_select(axis, chosen).contiguous()
-    setattr(part, leaf, torch.nn.Parameter(taken, whole.requires_grad))
+    learned = isinstance(whole, torch.nn.Parameter)
+    setattr(part, leaf, torch.nn.Parameter(taken, whole.requires_grad) if learned else taken)
 
 
 def mark(module: Any) -> None:

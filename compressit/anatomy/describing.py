@@ -134,6 +134,23 @@ class Norm:
 
 
 @dataclass(frozen=True)
+class Between:
+    """Channels between two convolutions of a block that nothing else reads. Paths are below the block.
+
+    Attributes:
+        up: The convolution whose outputs they are.
+        norm: The batch norm over them.
+        down: The convolution whose inputs they are.
+        after: The batch norm over what that gives.
+    """
+
+    up: str
+    norm: str
+    down: str
+    after: str
+
+
+@dataclass(frozen=True)
 class Stack:
     """A list of blocks, and what each of them holds.
 
@@ -146,6 +163,7 @@ class Stack:
             comes to be the first gets them. Modules, or attributes.
         stays: Why its first block can't be dropped; None where it can.
         norms: Norms that nothing reads but matrices: none where blocks add what a norm gives to what they give.
+        between: Channels between its convolutions; those that a block doesn't have are passed over.
         staged: The lists of its path are stages: something narrows pictures and widens channels between one and the
             next. All of their blocks count as one list.
     """
@@ -157,6 +175,7 @@ class Stack:
     first: tuple[str, ...] = ()
     stays: str | None = None
     norms: tuple[Norm, ...] = ()
+    between: tuple[Between, ...] = ()
     staged: bool = False
 
     @property

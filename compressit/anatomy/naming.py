@@ -113,6 +113,26 @@ def neuron_axis(model_type: str, name: str) -> int | None:
     return _axis(model_type, owner, leaf, outputs, {ffn.down for ffn in found.stack.ffn})
 
 
+def between_axes(model_type: str, name: str) -> list[tuple[str, int]]:
+    """Say along which axes of a tensor channels between two convolutions of its block lie.
+
+    Returns:
+        The name of the second convolution of the two, and the axis; a convolution may be the first of two others.
+    """
+    found = place(model_type, name)
+    if found is None:
+        return []
+    owner, _, leaf = found.below.rpartition(".")
+    axes = []
+    for each in found.stack.between:
+        where = f"{found.block}.{each.down}"
+        if owner == each.down and leaf == "weight":
+            axes.append((where, 1))
+        if owner in (each.up, each.norm) and leaf in ("weight", "bias", "running_mean", "running_var"):
+            axes.append((where, 0))
+    return axes
+
+
 def met(config: Mapping[str, Any]) -> int | None:
     """Read in a parsed config.json how many experts of a block a token meets; None where there are none."""
     experts = known(str(config.get("model_type"))).experts
@@ -234,7 +254,8 @@ def whole(model_type: str) -> str | None:
     found = known(model_type)
     if found.repeated:
         return f"all layers of {model_type} share their blocks: none can be dropped"
-    return None
+    stays = next((stack.stays for stack in found.stacks if stack.staged and stack.stays), None)
+    return f"no block of {model_type} is dropped: of the first of each stage, {stays}" if stays else None
 
 
 def staged(model_type: str) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from compressit.anatomy import naming
-from compressit.anatomy.describing import FFN, Attention, Stack
+from compressit.anatomy.describing import FFN, Attention, Between, Stack
 from compressit.anatomy.stacking import blocks, stacks
 from compressit.errors import StepError
 
@@ -94,6 +94,20 @@ def up(module: Any, block_name: str) -> tuple[str, ...]:
     A gated network has two; where they lie in one, its rows are those of the one, then those of the other.
     """
     return tuple(f"{block_name}.{path}" for path in ffn(module, block_name).up)
+
+
+def between(module: Any, block_name: str) -> tuple[str, ...]:
+    """Name the convolutions of a block whose inputs are channels that nothing else reads: full names."""
+    block = module.get_submodule(block_name)
+    return tuple(f"{block_name}.{each.down}" for each in stack(module, block_name).between if _has(block, each.down))
+
+
+def link(module: Any, convolution: str) -> Between:
+    """Name what lies around the channels that a convolution named by `between` reads: full names."""
+    own = naming.place(module.config.model_type, convolution)
+    assert own is not None, "it lies in a block"
+    found = next(each for each in own.stack.between if each.down == own.below)
+    return Between(*(f"{own.block}.{path}" for path in (found.up, found.norm, found.down, found.after)))
 
 
 def attentions(module: Any, block_name: str) -> tuple[str, ...]:
@@ -198,10 +212,14 @@ def _apart(own: Heads, interleaved: bool, made: Any) -> dict[str, Any]:
 
 
 def scale(module: Any, matrix: str) -> Any:
-    """Give what each output of a block's last matrix is multiplied by, (O,); None where it goes out as it is."""
+    """Give what each output of a block's matrix or convolution is multiplied by next, (O,); None where it isn't."""
     own = naming.place(module.config.model_type, matrix)
     if own is None:
         return None
+    after = next((each.after for each in own.stack.between if each.down == own.below), None)
+    if after is not None:
+        norm = module.get_submodule(f"{own.block}.{after}")
+        return norm.weight * (norm.running_var + norm.eps).rsqrt()
     block = module.get_submodule(own.block)
     path = next((each.scale for each in own.stack.ffn if each.down == own.below and each.scale), None)
     return None if path is None else getattr(block, path, None)
@@ -223,6 +241,10 @@ def ffn(module: Any, block_name: str) -> FFN:
         if all(_has(block, path) for path in (*each.up, each.down)):
             return each
     model_type = module.config.model_type
+    if stack(module, block_name).between:
+        raise StepError(
+            f"blocks of {model_type} have no feed-forward network", hint="prune_channels cuts between convolutions"
+        )
     raise StepError(
         f"where {block_name} of {model_type} keeps its feed-forward network is not described",
         hint=f"add an FFN to {naming.file(model_type)}",

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from compressit.anatomy import naming, parts
-from compressit.anatomy.cutting import BY_TENSORS, MARK, cut_experts, cut_heads, cut_neurons
+from compressit.anatomy.cutting import BY_TENSORS, MARK, cut_channels, cut_experts, cut_heads, cut_neurons
 from compressit.anatomy.factoring import build, factored, ranks, whole
 from compressit.anatomy.narrowing import channels, narrow
 from compressit.anatomy.stacking import blocks
@@ -79,6 +79,10 @@ def fit(module: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
                     cut_experts(module, name, [range(wanted)] * len(experts))
                 else:
                     cut_neurons(module, name, range(wanted))
+        for convolution in parts.between(module, name):
+            wanted = size(convolution, 1)
+            if wanted is not None and wanted < module.get_submodule(convolution).in_channels:
+                cut_channels(module, convolution, range(wanted))
         for kind in parts.attentions(module, name):
             heads, wanted = parts.heads(module, name, kind), columns(parts.output(module, name, kind))
             if wanted is not None and wanted < heads.count * heads.head_dim:

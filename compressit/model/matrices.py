@@ -1,4 +1,7 @@
-"""The weight matrices of a module, whatever holds them: linear layers, GPT-2's transposed ones, stacks of experts."""
+"""The weight matrices of a module, whatever holds them: linear layers, GPT-2's transposed ones, stacks of experts.
+
+Convolutions are matrices too, for who asks for them by `convolutions`: what they multiply is patches of a picture.
+"""
 
 from __future__ import annotations
 
@@ -38,6 +41,8 @@ class Matrix:
             tensor = tensor[self.expert]
         if self.rows is not None:
             tensor = tensor[slice(*self.rows)]
+        if tensor.dim() == 4:
+            tensor = tensor.view(len(tensor), -1)
         return tensor.T if self.transposed else tensor
 
     @property
@@ -60,6 +65,15 @@ def matrices(module: Any, prefix: str = "") -> Iterator[Matrix]:
             yield Matrix(name, f"{name}.weight", transposed=isinstance(part, Conv1D))
         elif experts is not None and name.endswith(f".{experts.module}"):
             yield from _of_experts(name, part, experts)
+
+
+def convolutions(module: Any) -> Iterator[Matrix]:
+    """List the convolutions of a module in its order: outputs by inputs x height x width, unless in groups."""
+    from torch import nn
+
+    for name, part in module.named_modules():
+        if isinstance(part, nn.Conv2d) and part.groups == 1:
+            yield Matrix(name, f"{name}.weight")
 
 
 def _of_experts(name: str, part: Any, spelled: anatomy.Experts) -> Iterator[Matrix]:

@@ -28,6 +28,11 @@ def matching(
         if (any(fnmatchcase(name, pattern) for pattern in include) if include else default(name))
         and not any(fnmatchcase(name, pattern) for pattern in exclude)
     ]
+    if not chosen and not include and not any(map(default, names)):
+        raise RecipeError(
+            "the blocks hold no linear layer, and this step changes no other",
+            hint="prune_channels cuts between convolutions, and an export with weights: int8 stores them",
+        )
     if not chosen:
         raise RecipeError("include and exclude leave no layer", hint=f"layers are named like {_sample(names)}")
     return chosen

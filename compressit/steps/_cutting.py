@@ -11,10 +11,10 @@ from pydantic import Field
 from compressit import anatomy
 from compressit.algorithms.refit import refit
 from compressit.data.walking import Block, Group
-from compressit.data.walking.statistics import Gram
+from compressit.data.walking.statistics import Gram, Moments
 from compressit.errors import RecipeError
 from compressit.model import Model
-from compressit.model.matrices import matrices
+from compressit.model.matrices import convolutions, matrices
 from compressit.steps import Dial, Fact, Need, Notes, StepContext, sparsity
 from compressit.steps._importance import FEW, MEASURED, Importance, Units, importance
 from compressit.steps._walking import WalkingConfig, each_group
@@ -151,6 +151,8 @@ def take_out(module: Any, units: Units, keep: Sequence[Sequence[int]]) -> None:
         anatomy.cut_neurons(module, units.block, keep[0])
     elif units.kind == "experts":
         anatomy.cut_experts(module, units.block, keep)
+    elif units.kind == "channels":
+        anatomy.cut_channels(module, units.matrix, keep[0])
     else:
         anatomy.cut_heads_apart(module, dict(zip(blocks, keep, strict=True)), units.kind)
 
@@ -164,7 +166,8 @@ def refit_inputs(
 ) -> None:
     """Zero the inputs of those that will go, and have the others make up for them; `stay` is from `spelled`.
 
-    Experts that saw too few tokens to tell are left as they are.
+    Experts that saw too few tokens to tell are left as they are. Of what goes into a convolution the mean is made up
+    for apart, by the batch norm behind it, which takes a mean off what it is given.
     """
     import torch
 
@@ -184,9 +187,21 @@ def refit_inputs(
             mask_I = keep[matrix.name].to(gram_II.device)
             block.put(matrix, refit(block.weight(matrix), gram_II, mask_I))
 
-    if keep:
-        chosen = {matrix.name: matrix for matrix in matrices(model.module) if matrix.name in keep}
+    def change_convolution(block: Block, group: Group) -> None:
+        gram_II, mean_I = group.statistic.centred()
+        for matrix in group.matrices:
+            whole_OI, mask_I = block.weight(matrix), keep[matrix.name].to(gram_II.device)
+            found_OI = refit(whole_OI, gram_II, mask_I)
+            block.put(matrix, found_OI)
+            after = anatomy.link(model.module, matrix.name).after
+            block.add(f"{after}.running_mean", (found_OI - whole_OI) @ mean_I)
+
+    chosen = {matrix.name: matrix for matrix in matrices(model.module) if matrix.name in keep}
+    if chosen:
         each_group(model, chosen, config, context, Gram, change)
+    chosen = {matrix.name: matrix for matrix in convolutions(model.module) if matrix.name in keep}
+    if chosen:
+        each_group(model, chosen, config, context, Moments, change_convolution)
 
 
 def amounts(
@@ -207,10 +222,19 @@ def even(counts: Sequence[int], share: float, unit: int, *, same: bool) -> list[
 
 
 def shared(counts: Sequence[int], share: float, unit: int) -> list[int]:
-    """Say how many stay of each list of units when a share of all goes, as evenly as they go, `unit` at a time."""
+    """Say how many stay of each list of units when a share of all goes, in proportion as they go, `unit` at a time."""
     total = max(unit * len(counts), round(sum(counts) * (1 - share) / unit) * unit)
-    even, more = divmod(total // unit, len(counts))
-    return [min(count, (even + (index < more)) * unit) for index, count in enumerate(counts)]
+    exact = [count * total / sum(counts) for count in counts]
+    left = [min(count, max(unit, int(own / unit) * unit)) for count, own in zip(counts, exact, strict=True)]
+    most_due = sorted(range(len(counts)), key=lambda index: left[index] - exact[index])
+    while sum(left) + unit <= total and left != [*counts]:
+        index = next(index for index in most_due if left[index] < counts[index])
+        left[index] = min(counts[index], left[index] + unit)
+        most_due.append(most_due.pop(most_due.index(index)))
+    for index in reversed(most_due):
+        if sum(left) - unit >= total and left[index] > unit:
+            left[index] -= unit
+    return left
 
 
 def final(counts: Sequence[int], config: BlockConfig, several: Sequence[int] | None = None) -> list[int]:
@@ -293,10 +317,18 @@ def foresee(before: Weights, config: BlockConfig, found: Found) -> Weights:
         RecipeError: there are none, or none would go.
     """
     if not found.counts:
-        raise RecipeError(f"{config.step} finds nothing to cut in a {before.model_type}")
+        raise nothing(config.step, before.model_type)
     return shrunk(
         before, found, final(list(found.counts.values()), config, [found.several[where] for where in found.counts])
     )
+
+
+def nothing(step: str, model_type: str) -> RecipeError:
+    """Say that there is nothing to cut, and what else could be."""
+    stacks = anatomy.known(model_type).stacks
+    other = "prune_channels" if any(stack.between for stack in stacks) else "prune_ffn"
+    hint = f"{other} cuts what a {model_type} has" if stacks and other != step else None
+    return RecipeError(f"{step} finds nothing to cut in a {model_type}", hint=hint)
 
 
 def shrunk(before: Weights, found: Found, left: Sequence[int]) -> Weights:

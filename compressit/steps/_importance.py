@@ -12,7 +12,7 @@ from compressit import anatomy
 from compressit.data.labels import unknown
 from compressit.errors import StepError
 from compressit.model import Model
-from compressit.model.matrices import Matrix, matrices
+from compressit.model.matrices import Matrix, convolutions, matrices
 from compressit.steps import StepContext
 from compressit.steps._answers import many, said, worth
 from compressit.steps._calibration import batches, real
@@ -37,10 +37,11 @@ class Units:
 
     Attributes:
         block: Full name of the block; empty outside.
-        kind: "ffn", "experts", the kind of attention, or "width".
+        kind: "ffn", "experts", the kind of attention, "width", or "channels" between convolutions.
         matrix: Full name of the matrix whose inputs they are.
         count: How many there are.
-        each: Inputs of the matrix that belong to one of them, next to each other.
+        each: Inputs of the matrix that belong to one of them, next to each other; a convolution reads height x width
+            of each channel.
         also: Block and matrix of others that lose as many.
         own: Whether each matrix loses those that matter least in it; otherwise the n-th of all matrices go at once.
     """
@@ -61,13 +62,31 @@ class Units:
 
 @dataclass(frozen=True)
 class _Part:
-    """One matrix of some units, and which list of scores it counts for; and whether it belongs to an expert."""
+    """One matrix of some units, and which list of scores it counts for; and what it reads.
+
+    Attributes:
+        expert: It belongs to an expert, and reads what tokens that meet it bring.
+        pictures: It is a convolution, and reads (B, C, H, W).
+    """
 
     matrix: str
     count: int
     each: int
     slot: int
     expert: bool
+    pictures: bool
+
+    def by_unit(self, values: torch.Tensor) -> torch.Tensor:
+        """Add up what is said of what the matrix is given, by unit: (..., count)."""
+        if self.pictures:
+            return values.movedim(1, -1)
+        return values.unflatten(-1, (self.count, self.each)).sum(-1)
+
+    def by_input(self, rows: torch.Tensor) -> torch.Tensor:
+        """Lay out what the matrix is given, in rows: (N, inputs), of a convolution (N, channels)."""
+        if self.pictures:
+            rows = rows.movedim(1, -1)
+        return rows.reshape(-1, rows.shape[-1])
 
 
 @dataclass(frozen=True)
@@ -134,7 +153,7 @@ def importance(
         raise StepError("importance: taylor goes by labels, and no calibration row has one", hint="importance: fisher")
     if how == "random":
         return _gathered(units, [torch.rand(count, generator=draw) for count in slots])
-    every = {matrix.name: matrix for matrix in matrices(model.module)}
+    every = {matrix.name: matrix for matrix in (*matrices(model.module), *convolutions(model.module))}
     outgoing = [_outgoing(model, each, every) for each in parts if how in ("activation", "magnitude") or each.expert]
     if how == "magnitude":
         return _gathered(units, _summed(parts, slots, outgoing))
@@ -179,7 +198,8 @@ def _parts(units: Sequence[Units]) -> tuple[list[_Part], list[int]]:
         for place, (_, matrix) in enumerate(each.members):
             if each.own or place == 0:
                 slots.append(each.count)
-            parts.append(_Part(matrix, each.count, each.each, len(slots) - 1, each.kind == "experts"))
+            reads = each.kind == "experts", each.kind == "channels"
+            parts.append(_Part(matrix, each.count, each.each, len(slots) - 1, *reads))
     return parts, slots
 
 
@@ -203,14 +223,15 @@ def _squares(watched: _Inputs, batch_size: int, context: StepContext) -> list[to
     given: dict[str, torch.Tensor] = {}
 
     def add(index: int, rows: torch.Tensor) -> None:
-        sums[index] += rows.float().square().sum(0).cpu()
+        squares = rows.float().square().sum(0).cpu()
+        sums[index] += squares.repeat_interleave(parts[index].each) if parts[index].pictures else squares
         seen[index] += len(rows)
 
     def watch(index: int) -> Callable[..., None]:
         def hook(module: Any, args: Any) -> None:
             inputs, mask = args[0], real(given, parts[index].matrix)
             same = mask is not None and inputs.shape[:-1] == mask.shape
-            add(index, inputs[mask] if same else inputs.reshape(-1, inputs.shape[-1]))
+            add(index, inputs[mask] if same else parts[index].by_input(inputs))
 
         return hook
 
@@ -249,7 +270,7 @@ def _derivatives(
         slopes[key] = slopes[key] + each if key in slopes else each
 
     def note(part: _Part, inputs: torch.Tensor, grad: torch.Tensor) -> None:
-        found = (inputs * grad).float().unflatten(-1, (part.count, part.each)).sum(-1)
+        found = part.by_unit((inputs * grad).float())
         found = found.reshape(size[0], -1, found.shape[-1])
         # Where each position has a loss of its own, a mask over a whole text would sum the slopes of many.
         keep(part, found.flatten(0, 1) if by_position else found.sum(1))

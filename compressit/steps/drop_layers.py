@@ -146,7 +146,8 @@ def claim(folder: Path, config: Config) -> str | None:
 def _touched(config: Config, model_type: str) -> list[bool]:
     """Say of each stack whether it loses blocks."""
     if why := anatomy.whole(model_type):
-        raise RecipeError(why, hint="cut heads and neurons instead: prune_structured, or prune_ffn")
+        heads = "cut heads and neurons instead: prune_structured, or prune_ffn"
+        raise RecipeError(why, hint="cut inside them: prune_channels" if anatomy.staged(model_type) else heads)
     names = [stack.name for stack in anatomy.family(model_type).stacks]
     if config.stack == "all":
         return [True] * len(names)

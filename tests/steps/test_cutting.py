@@ -166,6 +166,20 @@ def test_numbers_add_up_wherever_neurons_go():
     assert [len(keep) for keep in _cutting.chosen(scores, _cutting.amounts([40] * 3, most, 0.99), most)] == [8] * 3
 
 
+@pytest.mark.parametrize(
+    ("counts", "share", "unit", "left"),
+    [
+        ([64, 128, 256], 0.5, 8, [32, 64, 128]),
+        ([32, 32, 256], 0.1, 8, [32, 24, 232]),
+        ([8, 8, 256], 0.9, 8, [8, 8, 8]),
+        ([10, 30], 0.5, 1, [5, 15]),
+        ([20, 20, 20], 0.5, 8, [16, 8, 8]),
+    ],
+)
+def test_a_share_of_unlike_blocks_is_in_proportion(counts, share, unit, left):
+    assert _cutting.shared(counts, share, unit) == left
+
+
 def test_a_share_that_cuts_nothing_is_an_error_before_any_work(family):
     table = weights.read(family("bert"))
     with pytest.raises(RecipeError, match=r"a share of 10% cuts nothing: the blocks have 4, 4"):

@@ -18,15 +18,21 @@ from tests import tiny
 from tests.conftest import linears
 
 STREAMING = [name for name in steps.names() if steps.load(name).Config.streams]
-FAMILIES = ["bert", "distilbert", "modernbert", "llama", "vit", "convnext"]
+FAMILIES = ["bert", "distilbert", "modernbert", "llama", "vit", "convnext", "resnet"]
 OTHER_TASKS = ["bert-tags", "bert-qa", "bert-pairs", "bert-mask", "t5-writes", "bart-writes"]
 # Whether heads or neurons go is known when they are measured.
 ROUGHLY = {"prune_structured": 0.06}
 # So it is where stages differ in width.
-ROUGHLY_IN_STAGES = {"prune_ffn": 0.06}
+ROUGHLY_IN_STAGES = {"prune_ffn": 0.06, "prune_channels": 0.08}
 # What these cut, or give up, a ConvNeXt doesn't have.
 NOT_IN_STAGES = {"prune_heads": "no heads", "prune_structured": "no heads", "prune_width": "a width of its own",
                  "cast": "convolves pixels"}  # fmt: skip
+# All of a ResNet's blocks are convolutions, and each stage needs its first.
+OF_LINEAR_LAYERS = [
+    name for name in steps.names() if name.startswith("quantize_") and name not in ("quantize_cache", "quantize_aware")
+]
+OF_LINEAR_LAYERS += ["drop_layers", "factor_svd", "prune_ffn", "prune_gradually", "prune_magnitude", "prune_sparsegpt",
+                     "prune_wanda", "refit", "smooth"]  # fmt: skip
 # Steps that have nothing to do but for what one before has done.
 AFTER = {"refit": "prune_magnitude"}
 # Settings of examples that are for models of any size.
@@ -73,6 +79,14 @@ def refused(config, model, context):
             steps.load(config.step).run(model, config, context)
         return True
     model_type = model.module.config.model_type
+    if config.step == "prune_channels" and model_type != "resnet":
+        with pytest.raises(RecipeError, match="finds nothing to cut in a"):
+            steps.load(config.step).run(model, config, context)
+        return True
+    if model_type == "resnet" and config.step in OF_LINEAR_LAYERS:
+        with pytest.raises((RecipeError, StepError), match=r"no (linear layer|feed-forward network|block of resnet)"):
+            take(steps.load(config.step), config, model, context)
+        return True
     if anatomy.staged(model_type) and config.step in NOT_IN_STAGES:
         with pytest.raises((RecipeError, StepError), match=NOT_IN_STAGES[config.step]):
             steps.load(config.step).run(model, config, context)

@@ -21,7 +21,7 @@ from compressit.data.walking.statistics import Statistic
 from compressit.data.walking.watch import products
 from compressit.errors import StepError
 from compressit.model import disk
-from compressit.model.matrices import Matrix, matrices
+from compressit.model.matrices import Matrix
 from compressit.model.parts import Part, enter, leave
 
 if TYPE_CHECKING:
@@ -89,6 +89,11 @@ class Block:
         """Change a matrix to integers."""
         self.part.quantize(matrix, found)
         self._follow(matrix)
+
+    def add(self, name: str, change: torch.Tensor) -> None:
+        """Add to a tensor that is no matrix."""
+        self.part.tensors[name].add_(change)
+        self.computing[name].copy_(self.part.tensors[name])
 
     def fold(self, fold: anatomy.Fold, scale_C: torch.Tensor) -> None:
         """Fold a scale into the channels that it is for."""
@@ -178,7 +183,7 @@ def _visit(
     step: _Step, name: str, names: list[str], file: Path, chosen: Mapping[str, Matrix], runs_on: bool
 ) -> Iterator[Block]:
     model, how = step.model, step.how
-    inside = {m.name: m for m in matrices(model.module, f"{name}.") if m.name in chosen}
+    inside = {key: matrix for key, matrix in chosen.items() if key.startswith(f"{name}.")}
     if not inside:
         with _computing(model, name, names, how):
             step.run_on()

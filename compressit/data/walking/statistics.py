@@ -108,6 +108,34 @@ class Gram:
         return self.sum_II.mul_(2 / max(1, self.count))
 
 
+class Moments:
+    """A `Gram`, and the mean of each input."""
+
+    def __init__(self, inputs: int, device: str) -> None:
+        import torch
+
+        self.count = 0
+        self.gram = Gram(inputs, device)
+        self.sum_I = torch.zeros(inputs, device=device)
+
+    def add(self, rows_NI: torch.Tensor) -> None:
+        """Take more rows in."""
+        self.count += len(rows_NI)
+        self.gram.add(rows_NI)
+        self.sum_I += rows_NI.sum(0, dtype=self.sum_I.dtype)
+
+    def pool(self, processes: int) -> None:
+        """Take in what all of so many processes have seen."""
+        self.gram.pool(processes)
+        self.count = self.gram.count
+        ranks.added(self.sum_I, processes)
+
+    def centred(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Give H of the inputs less their mean, (I, I), and the mean, (I,). What was summed is used up."""
+        mean_I = self.sum_I / max(1, self.count)
+        return self.gram.hessian().addr_(mean_I, mean_I, alpha=-2), mean_I
+
+
 def _counted(rows: int, values: torch.Tensor, processes: int) -> int:
     import torch
 

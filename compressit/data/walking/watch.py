@@ -1,7 +1,8 @@
 """Watch which matrices a forward pass multiplies with what.
 
 Every product of activations with a weight passes through here, whatever module makes it: linear layers, GPT-2's
-transposed ones, one expert out of a stack. A matrix is known by where its weights lie in memory.
+transposed ones, one expert out of a stack, convolutions, whose inputs are shown as patches. A matrix is known by where
+its weights lie in memory.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def _mode() -> Any:
     from torch.overrides import TorchFunctionMode
 
     # Which arguments are the inputs and the weight.
-    where = {functional.linear: (0, 1), torch.addmm: (1, 2)}
+    where = {functional.linear: (0, 1), torch.addmm: (1, 2), functional.conv2d: (0, 1)}
 
     class Watching(TorchFunctionMode):  # type: ignore[misc]
         def __init__(self, known: Mapping[int, Key], see: Callable[[Key, torch.Tensor], None], calls: Calls) -> None:
@@ -77,9 +78,20 @@ def _mode() -> Any:
             if places is not None:
                 key = self.known.get(args[places[1]].data_ptr())
                 if key is not None:
-                    self.see(key, args[places[0]])
+                    patches = _patches(*args) if function is functional.conv2d else None
+                    self.see(key, args[places[0]] if patches is None else patches)
             output = function(*args, **(kwargs or {}))
             self.calls.note(function, (args, kwargs), output)
             return output
 
     return Watching
+
+
+def _patches(
+    pictures: torch.Tensor, weight: torch.Tensor, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int
+) -> torch.Tensor:
+    """Lay out what a convolution multiplies with, place by place: (B, C, H, W) -> (B, places, C x k x k)."""
+    from torch.nn import functional
+
+    columns = functional.unfold(pictures, weight.shape[2:], dilation, padding, stride)
+    return columns.transpose(1, 2)
