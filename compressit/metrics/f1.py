@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from compressit.metrics import Evidence, Kind, MetricConfig, Predictions
+from compressit.metrics import Evidence, Kind, MetricConfig, Predictions, _labels
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 KIND = Kind.CORPUS
 BETTER = "higher"
@@ -20,9 +24,17 @@ class Config(MetricConfig):
     """How the labels' figures become one (as scikit-learn's argument of that name)."""
 
 
-def measure(evidence: Evidence, config: Config) -> float:
-    """Compute it with scikit-learn; a label that is never predicted counts 0."""
-    from sklearn.metrics import f1_score
+def sums(evidence: Evidence, config: Config) -> NDArray[np.float64]:
+    """What is right, given and true of each label, for each example: (examples, 3 x labels)."""
+    return _labels.sums(evidence)
 
-    said = evidence.said(Predictions)
-    return float(f1_score(said.labels, said.choices, average=config.average, zero_division=0))
+
+def figure(total: NDArray[np.float64], config: Config) -> float:
+    """Make it of their sums, as scikit-learn does; a label that is never predicted counts 0."""
+    right_L, given_L, true_L = _labels.split(total)
+    return _labels.averaged(2 * right_L, given_L + true_L, total, config.average)
+
+
+def measure(evidence: Evidence, config: Config) -> float:
+    """Compute it over the evaluation split."""
+    return figure(sums(evidence, config).sum(0), config)

@@ -38,6 +38,19 @@ def test_figures_of_labels(classes):
             assert measure(name, found, average=average) == pytest.approx(wanted)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_figures_of_labels_are_scikit_learns_however_few_have_a_label(seed):
+    draw = np.random.default_rng(seed)
+    labels, logits = draw.integers(0, 4, 6), draw.normal(size=(6, 5))
+    said = Predictions(logits, labels, np.arange(6, dtype=np.uint64))
+    found, chosen = Evidence(Facts(1, 1, 1, {}), said, said, {}, 0), logits.argmax(-1)
+    assert measure("matthews", found) == pytest.approx(sklearn_metrics.matthews_corrcoef(labels, chosen))
+    for average in ("macro", "micro", "weighted"):
+        for name in ("f1", "precision", "recall"):
+            wanted = getattr(sklearn_metrics, f"{name}_score")(labels, chosen, average=average, zero_division=0)
+            assert measure(name, found, average=average) == pytest.approx(wanted)
+
+
 def test_closeness_to_the_original():
     found = evidence()
     one, other = found.predictions.logits.astype(float), found.reference.logits.astype(float)
