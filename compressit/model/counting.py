@@ -1,4 +1,4 @@
-"""Count what the blocks of a model that takes pictures multiply, by a pass that computes nothing."""
+"""Count what the blocks of a model that takes pictures multiply."""
 
 from __future__ import annotations
 
@@ -14,28 +14,46 @@ SIDE = 256
 
 def multiplications(folder: Path, task: str, *, trust_remote_code: bool = False) -> int:
     """Count those that the convolutions and matrices inside the blocks of a checkpoint make of one picture."""
-    import numpy as np
     import torch
     import transformers
-    from PIL import Image
-    from torch import nn
 
     auto_class = getattr(transformers, tasks.load(task).AUTO_CLASS)
     processor = opening.processor(folder, task, trust_remote_code=trust_remote_code)
-    pixels = np.asarray(processor([Image.new("RGB", (SIDE, SIDE))], return_tensors="np")["pixel_values"])
     config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
     opener = fitting.opener(auto_class, folder, trust_remote_code=trust_remote_code)
-    total = 0
-
-    def count(part: Any, args: Any, made: torch.Tensor) -> None:
-        nonlocal total
-        total += made.numel() * part.weight[0].numel()
-
-    with torch.device("meta"), torch.inference_mode():
+    with torch.device("meta"):
         module = opener.from_config(config) if opener is auto_class else opener(config)
-        for _, block in anatomy.blocks(module):
-            for part in block.modules():
-                if isinstance(part, nn.Linear | nn.Conv2d):
-                    part.register_forward_hook(count)
-        module.eval()(pixel_values=torch.empty(pixels.shape))
-    return total
+    return sum(each(module.eval(), processor).values())
+
+
+def each(module: Any, processor: Any) -> dict[str, int]:
+    """Count those of each convolution and matrix inside the blocks, by name, in a pass of one blank picture."""
+    import numpy as np
+    import torch
+    from PIL import Image
+    from torch import nn
+
+    found: dict[str, int] = {}
+
+    def watch(name: str) -> Any:
+        def count(part: Any, args: Any, made: torch.Tensor) -> None:
+            found[name] = found.get(name, 0) + made.numel() * part.weight[0].numel()
+
+        return count
+
+    inside = tuple(f"{name}." for name, _ in anatomy.blocks(module))
+    watched = [
+        (name, part)
+        for name, part in module.named_modules()
+        if name.startswith(inside) and isinstance(part, nn.Linear | nn.Conv2d)
+    ]
+    pixels = np.asarray(processor([Image.new("RGB", (SIDE, SIDE))], return_tensors="np")["pixel_values"])
+    hooks = [part.register_forward_hook(watch(name)) for name, part in watched]
+    try:
+        with torch.no_grad():
+            like = next(module.parameters())
+            module(pixel_values=torch.zeros(pixels.shape, dtype=like.dtype, device=like.device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found

@@ -6,6 +6,9 @@ the next convolution reads of it. Which ones go is decided as in `prune_ffn`. Th
 squares over patches of calibration pictures, and the next batch norm for what was always there. config.json has no word
 for the sizes: `compressit.load` opens the checkpoint, and an export opens anywhere. Leave time to distil or finetune.
 
+Most channels are in the last stages, and most multiplications in the first, where pictures are large. `budget:
+multiplications` cuts a share of these, and of channels those first that matter least for what they cost.
+
 Recipe::
 
     - step: prune_channels
@@ -14,25 +17,37 @@ Recipe::
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from compressit import anatomy
-from compressit.model import Model
+from compressit.errors import RecipeError
+from compressit.model import Model, counting
 from compressit.steps import Notes, StepContext
-from compressit.steps._cutting import BlockConfig, by_number, cut, final, nothing
+from compressit.steps._cutting import BlockConfig, by_number, cut, even, final, nothing
 from compressit.steps._importance import Units
 from compressit.weights import Weight, Weights
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Config(BlockConfig):
     """Fields of the step."""
 
+    budget: Literal["channels", "multiplications"] = "channels"
+    """What `sparsity` is a share of: channels inside the blocks, or what the blocks multiply for a picture."""
     multiple: int = Field(8, ge=1)
     """Leave a multiple of so many channels between any two convolutions: processors are faster at round numbers."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Config:
+        if self.uniform and self.budget == "multiplications":
+            raise ValueError("uniform cuts the same share of channels everywhere: it goes with budget: channels")
+        return self
 
     @property
     def unit(self) -> int:
@@ -44,7 +59,84 @@ def run(model: Model, config: Config, context: StepContext) -> Notes:
     """Cut channels out, in place."""
     if not units(model.module):
         raise nothing(config.step, model.module.config.model_type)
-    return cut(model, config, context, units, by_number(config))
+    if config.budget == "channels":
+        return cut(model, config, context, units, by_number(config))
+    whole = sum(counting.each(model.module, model.processor).values())
+
+    def pick(
+        before: list[int], found: Sequence[Units], scores: Sequence[torch.Tensor], share: float
+    ) -> list[list[int]]:
+        made = counting.each(model.module, model.processor)
+        if config.importance == "random":
+            # By chance alone: what is dear is no likelier to go.
+            ends = [_ends(model.module, each) for each in found]
+            scores = [score * (made[up] + made[down]) for score, (up, down) in zip(scores, ends, strict=True)]
+        return cheapest(model.module, found, scores, made, config.multiple, whole * (1 - share))
+
+    notes = cut(model, config, context, units, pick)
+    left = sum(counting.each(model.module, model.processor).values())
+    return {**notes, "multiplications_left": round(left / whole, 4)}
+
+
+def cheapest(
+    module: Any,
+    found: Sequence[Units],
+    scores: Sequence[torch.Tensor],
+    made: Mapping[str, int],
+    step: int,
+    budget: float,
+) -> list[list[int]]:
+    """Pick those that stay: the least important for their cost go first, until the rest makes no more than a budget.
+
+    Args:
+        module: It has the channels.
+        found: Where they are.
+        scores: Importance, (count,) for each of `found`.
+        made: Multiplications of every convolution inside the blocks.
+        step: How many channels go together.
+        budget: Multiplications that may be left.
+
+    Raises:
+        RecipeError: what has to stay makes more.
+    """
+    import torch
+
+    ends = [_ends(module, each) for each in found]
+    orders = [torch.argsort(score, stable=True) for score in scores]
+    offers = []
+    for place, (score, order, (up, down)) in enumerate(zip(scores, orders, ends, strict=True)):
+        # What doesn't fill a step goes first, so that a multiple of it stays.
+        cuts = range(len(score) % step or step, len(score) - step + 1, step)
+        for start, stop in zip((0, *cuts), cuts, strict=False):
+            cost = (made[up] + made[down]) / len(score)
+            offers.append((float(score[order[start:stop]].mean()) / cost, place, stop))
+    gone = [0] * len(found)
+
+    def total() -> float:
+        # A convolution between two others loses at both ends.
+        left: dict[str, float] = dict(made)
+        for each, own, stop in zip(found, ends, gone, strict=True):
+            for name in own:
+                left[name] *= 1 - stop / each.count
+        return sum(left.values())
+
+    for _, place, stop in sorted(offers):
+        if total() <= budget:
+            break
+        gone[place] = stop
+    if total() > budget:
+        raise RecipeError(
+            f"prune_channels: with {step} channels between any two convolutions, {total() / budget:.2f} of the budget "
+            f"of multiplications are left",
+            hint="lower sparsity, or multiple",
+        )
+    return [sorted(order[stop:].tolist()) for order, stop in zip(orders, gone, strict=True)]
+
+
+def _ends(module: Any, channels: Units) -> tuple[str, str]:
+    """Name the convolutions that give and read some channels."""
+    link = anatomy.link(module, channels.matrix)
+    return link.up, link.down
 
 
 def foresee(before: Weights, config: Config) -> Weights:
@@ -52,7 +144,11 @@ def foresee(before: Weights, config: Config) -> Weights:
     counts = located(before)
     if not counts:
         raise nothing(config.step, before.model_type)
-    left = dict(zip(counts, final([*counts.values()], config), strict=True))
+    if config.budget == "multiplications":
+        stay = even([*counts.values()], config.sparsity, config.multiple, same=True)
+    else:
+        stay = final([*counts.values()], config)
+    left = dict(zip(counts, stay, strict=True))
 
     def smaller(tensor: Weight) -> Weight:
         shape = list(tensor.shape)

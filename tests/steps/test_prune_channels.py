@@ -186,6 +186,36 @@ def test_what_is_left_is_counted_in_the_sizes_that_stages_see(opened, tmp_path):
     assert counting.multiplications(tmp_path, model.task) == wanted - 4 * 2 * 8 * 16 * 9
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_budget_of_multiplications_is_kept_and_spent_where_channels_are_dear(name, seasoned, context, logits):
+    model = seasoned(name)
+    given = context(model, count=32)
+    whole = counting.each(model.module, model.processor)
+    convolutions = {key: part for key, part in model.module.named_modules() if key in whole}
+    # Of the first stage: 2 x 2 places, in the second one.
+    first = next(key for key in whole if "stages.0.layers.1.layer.0" in key)
+    assert whole[first] == 4 * convolutions[first].weight.numel()
+    fields = {"sparsity": 0.3, "budget": "multiplications", "multiple": 4, "rounds": 2}
+    notes = load("prune_channels").run(model, config(**fields), given)
+    left = counting.each(model.module, model.processor)
+    assert 0.6 < sum(left.values()) / sum(whole.values()) <= 0.7
+    assert notes["multiplications_left"] == pytest.approx(sum(left.values()) / sum(whole.values()), abs=1e-4)
+    assert all(unit.count % 4 == 0 for unit in load("prune_channels").units(model.module))
+    assert bool(torch.isfinite(logits(model, given)).all())
+    with pytest.raises(RecipeError, match=r"of the budget of multiplications are left"):
+        load("prune_channels").run(model, config(**{**fields, "sparsity": 0.99, "rounds": 1}), given)
+
+
+def test_dear_channels_that_matter_as_little_go_first(opened):
+    model = opened("resnet")
+    units = load("prune_channels").units(model.module)
+    made = counting.each(model.module, model.processor)
+    whole, scores = sum(made.values()), [torch.ones(each.count) for each in units]
+    kept = load("prune_channels").cheapest(model.module, units, scores, made, 1, 0.9 * whole)
+    # A channel of the first stage is read and given in four places, one of the second in one, of twice the width.
+    assert [len(own) < each.count for own, each in zip(kept, units, strict=True)] == [True, False, False]
+
+
 def test_what_can_not_be_done_is_said(opened, context, family):
     model, table = opened("resnet"), weights.read(family("resnet"))
     with pytest.raises(RecipeError, match="prune_channels finds nothing to cut in a vit") as raised:
