@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from compressit import demo, estimates, intake, machine, metrics, rules, steps, weights
+from compressit import demo, estimates, exports, intake, machine, metrics, rules, steps, weights
 from compressit import model as models
 from compressit.errors import CompressitError, RecipeError
 from compressit.metrics import Kind, MetricConfig
@@ -131,7 +131,19 @@ def _foresee(written: Written, before: Weights | None, problems: list[Problem]) 
             except RecipeError as error:
                 problems.append(written.document.problem(("steps", index, "step"), error.message, error.hint))
         planned.append(PlannedStep(config, current))
+    if not problems:
+        _foresee_exports(written, current, problems)
     return tuple(planned)
+
+
+def _foresee_exports(written: Written, after: Weights | None, problems: list[Problem]) -> None:
+    for index, config in enumerate(written.recipe.exports):
+        foresee = getattr(exports.load(config.export), "foresee", None)
+        try:
+            if foresee is not None:
+                foresee(config, written.recipe.steps, after)
+        except CompressitError as error:
+            problems.append(written.document.problem(("exports", index, "export"), error.message, error.hint))
 
 
 def _weights(model: str, revision: str | None) -> tuple[Weights | None, str]:

@@ -3,6 +3,9 @@
 `examples` are collated batches of real inputs; an export checks its file against the checkpoint's own logits on them.
 `calibration(rows)` gives the inputs of about so many rows of the calibration split, one by one and without padding; it
 is None where the recipe names no such split.
+
+`foresee(config, steps, weights)`, which is optional, raises a CompressitError for what the file couldn't hold of a
+recipe's steps and of the weights that they leave (None where these aren't known): it is told before any work.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -217,13 +218,14 @@ class Work:
         """Export a model, checked on a few evaluation examples."""
         place.mkdir(parents=True)
         evaluation = self.rows[EVALUATION]
-        some = evaluation.select(range(min(CHECKED, len(evaluation))))
+        some, length = evaluation.select(range(min(CHECKED, len(evaluation)))), self.setting.max_length
+        # Of long documents each row is many windows.
         examples = [
             batch
-            for rows, size in ((some.select([0]), 1), (some, 8))
-            for _, batch in data.batches(rows, model, size, self.setting.max_length)
+            for rows, size, most in ((some.select([0]), 1, 1), (some, 8, CHECKED // 8))
+            for _, batch in itertools.islice(data.batches(rows, model, size, length), most)
         ]
-        rows, length = self.rows.get(CALIBRATION), self.setting.max_length
+        rows = self.rows.get(CALIBRATION)
         singles = None if rows is None else lambda count: data.singles(rows, model, count, length)
         return exports.load(config.export).run(model, config, place, examples, singles)
 

@@ -110,6 +110,10 @@ class StepConfig(Spec):
             named += () if value is None else (value,) if isinstance(value, str) else value
         return tuple(named)
 
+    def uneven(self) -> bool:
+        """Say whether blocks come to differ in their shapes with these settings."""
+        return False
+
     def unfit(self, task: str) -> str | None:
         """Say which of these settings means nothing to a task's models; None where all do."""
         return None

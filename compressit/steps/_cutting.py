@@ -73,6 +73,10 @@ class BlockConfig(CuttingConfig):
         """How many stay or go together."""
         return 1
 
+    def uneven(self) -> bool:
+        """Let blocks differ unless they are cut alike."""
+        return not self.uniform
+
 
 def rounds(config: CuttingConfig, context: StepContext) -> Iterator[tuple[float, StepContext]]:
     """Say what share is gone after each round, which cuts as large a share of the rest as any; each has its folder."""

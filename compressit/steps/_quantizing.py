@@ -181,21 +181,25 @@ def quantized(found: Rounded, scheme: Scheme, dtype: torch.dtype) -> Quantized:
     return Quantized(scheme, found.whole_OI.to(torch.int8).cpu(), found.scale_OG.to(dtype).cpu(), zero_OG)
 
 
+def schemes(before: Weights, config: StoringConfig) -> dict[str, Scheme]:
+    """Say how each of the layers will be stored; where a budget decides, with the fewest bits."""
+    picked = model.matching(list(before.linears()), config.include, config.exclude, default=before.inside_blocks)
+    return _schemes(config, picked)
+
+
 def foresee(before: Weights, config: StoringConfig) -> Weights:
     """Give the layers' weights their bits, scales included."""
-    linears = before.linears()
-    picked = model.matching(list(linears), config.include, config.exclude, default=before.inside_blocks)
-    schemes = _schemes(config, picked)
-    _check_opens(config, before.model_type, linears, schemes)
+    linears, each = before.linears(), schemes(before, config)
+    _check_opens(config, before.model_type, linears, each)
     average = config.average_bits if isinstance(config, QuantizingConfig) else None
     stored = {}
-    for name, scheme in schemes.items():
+    for name, scheme in each.items():
         outputs, inputs = linears[name].shape
         _check(scheme, name, outputs, inputs, transposed=anatomy.is_transposed(before.model_type))
         stored[f"{name}.weight"] = average or scheme.bits_per_weight(inputs, linears[name].bits)
     if average:
-        layers = {name: linears[name] for name in picked}
-        sizes = [(schemes[name], layer.shape[0], layer.shape[1], layer.bits) for name, layer in layers.items()]
+        layers = [(scheme, linears[name]) for name, scheme in each.items()]
+        sizes = [(scheme, layer.shape[0], layer.shape[1], layer.bits) for scheme, layer in layers]
         afforded(average, sizes)
     return before.changed(_with_bits(tensor, stored) for tensor in before.tensors)
 

@@ -49,6 +49,10 @@ class Config(CuttingConfig):
     length: int = Field(128, ge=1)
     """Tokens of a text, for what heads multiply between tokens: long texts make them dear."""
 
+    def uneven(self) -> bool:
+        """Let blocks differ."""
+        return True
+
     def needs(self) -> frozenset[Need]:
         """Ask for calibration data to run where time counts, too."""
         return super().needs() | (frozenset({Need.CALIBRATION}) if self.budget == "latency" else frozenset())
