@@ -161,10 +161,21 @@ def _walk(recipe: Recipe, step: StepConfig, table: Weights) -> int:
     """Two blocks, the largest Hessian and its factor, embeddings, what flows between blocks, and passes that wait."""
     largest, outside = _blocks(table)
     inputs = max((weight.shape[1] for weight in table.linears().values()), default=0)
+    inputs = max(inputs, _patch(table))
     width = min((weight.shape[1] for weight in table.linears().values()), default=0)
     flowing = _tokens(recipe) * width * (2 if machine.has_bfloat16() else 4)
     flowing *= 1 + WAITING if step.waits() else 1
     return round(2 * 4 * largest + 6 * 4 * inputs**2 + outside + min(flowing, machine.free_memory() // 3))
+
+
+def _patch(table: Weights) -> int:
+    """Count the inputs of the convolution that reads most between two others; 0 without any."""
+    reading = [
+        tensor
+        for tensor in table.tensors
+        if any(axis == 1 for _, axis in anatomy.between_axes(table.model_type, tensor.name))
+    ]
+    return max((tensor.elements // tensor.shape[0] for tensor in reading), default=0)
 
 
 def _tokens(recipe: Recipe) -> int:

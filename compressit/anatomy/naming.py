@@ -196,9 +196,9 @@ def _tables(model_type: str, name: str) -> list[tuple[Stack, Attention]]:
 
 
 def unit_axes(model_type: str, name: str) -> set[int]:
-    """Say along which axes of a tensor neurons or heads lie."""
+    """Say along which axes of a tensor neurons, heads or channels between convolutions lie."""
     found = {neuron_axis(model_type, name), head_axis(model_type, name), head_axis(model_type, name, "cross")}
-    return {axis for axis in found if axis is not None}
+    return {axis for axis in found if axis is not None} | {axis for _, axis in between_axes(model_type, name)}
 
 
 def head_dim(config: Mapping[str, Any]) -> int | None:

@@ -265,11 +265,17 @@ def attention(module: Any, block_name: str, kind: str = "self") -> Attention:
 
 
 def members(module: Any, block_name: str, kind: str) -> tuple[str, ...]:
-    """Name the modules that make up a block's network, "ffn" or "experts", or its attention of a kind: full names."""
+    """Name the modules that make up a part of a block: full names.
+
+    It is a network, "ffn" or "experts", an attention of a kind, or the convolutions that have "channels" between them.
+    """
     if kind == "ffn":
         return (*up(module, block_name), down(module, block_name))
     if kind == "experts":
         return (stacked(module, block_name)[0],)
+    if kind == "channels":
+        links = (link(module, each) for each in between(module, block_name))
+        return tuple(dict.fromkeys(name for each in links for name in (each.up, each.norm, each.down, each.after)))
     described = attention(module, block_name, kind)
     holder = f"{block_name}.{described.module}"
     last = f"{block_name}.{described.output}"

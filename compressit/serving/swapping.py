@@ -11,7 +11,8 @@ from compressit import anatomy
 from compressit.model import Model
 from compressit.report import Layer
 
-KINDS = {"ffn": "feed-forward network", "experts": "experts", "self": "attention", "cross": "cross-attention"}
+KINDS = {"ffn": "feed-forward network", "experts": "experts", "self": "attention", "cross": "cross-attention",
+         "channels": "convolutions"}  # fmt: skip
 ATTENTIONS = ("self", "cross")
 MATRIX, SEVERAL, LEFT_OUT = "matrix", "several matrices", "block left out"
 NEW = "the original has no such matrix"
@@ -103,7 +104,7 @@ def _made(layer: Layer, cut: dict[tuple[str, str], Part], before: Model, after: 
 
 
 def _cut(layers: Sequence[Layer], before: Model, after: Model) -> dict[tuple[str, str], Part]:
-    """Find attentions and feed-forward networks of another size, by block and kind, that fit as a whole."""
+    """Find attentions, networks and convolutions of another size, by block and kind, that fit as a whole."""
     model_type = after.module.config.model_type
     by_unit: dict[tuple[str, str], list[Layer]] = {}
     for layer in layers:
@@ -131,6 +132,7 @@ def _kinds(model_type: str, name: str) -> list[str]:
     for tensor in (f"{name}.weight", name):
         network = "experts" if anatomy.is_expert(model_type, name) else "ffn"
         found += [network] if anatomy.neuron_axis(model_type, tensor) is not None else []
+        found += ["channels"] if anatomy.between_axes(model_type, tensor) else []
         found += [kind for kind in ATTENTIONS if anatomy.head_axis(model_type, tensor, kind) is not None]
     return found
 

@@ -1,5 +1,6 @@
 """What each part costs by itself: held against models changed by hand, and for every kind of change."""
 
+import contextlib
 import json
 
 import pytest
@@ -182,6 +183,28 @@ def test_experts_of_a_block_are_put_in_together(run, tmp_path):
     assert all(swap.moved is not None for swap in found.swaps)
     moved = [(swap.name.rpartition(".")[2], swap.kind) for swap in found.swaps if swap.moved]
     assert moved == [("experts", "experts")] * 4
+
+
+@pytest.mark.parametrize("name", ["resnet", "resnet-bottleneck"])
+def test_convolutions_of_a_block_are_put_in_together(name, run, tmp_path):
+    tiny.save(name, tmp_path / "model")
+    task, step = (
+        "image-classification",
+        ("prune_channels", {"sparsity": 0.5, "importance": "magnitude", "refit": False}),
+    )
+    done = run(step, source=tmp_path / "model", task=task)
+    before, after = (models.load(place, task) for place in (tmp_path / "model", done.folder / "checkpoint"))
+    found = [part for part in swapping.parts(done.report.layers, before, after, dropped=False) if part.block]
+    together = [part for part in found if part.kind == "convolutions"]
+    assert len(together) == 3
+    assert not any(part.why for part in found)
+    pixels = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    with contextlib.ExitStack() as stack, torch.no_grad():
+        wanted = after.module(pixel_values=pixels).logits
+        assert not torch.allclose(before.module(pixel_values=pixels).logits, wanted)
+        for part in together:
+            stack.enter_context(swapping.swapped(before.module, after.module, part))
+        assert torch.allclose(before.module(pixel_values=pixels).logits, wanted, atol=1e-6)
 
 
 def test_a_narrower_model_has_no_part_that_fits(run):
