@@ -161,7 +161,7 @@ class Stack:
         depth: Key of config.json that says how many blocks it has; where there are stages, how many each of them has.
         first: Paths, below the block, of what the first block alone has, and hands on to the others: whichever block
             comes to be the first gets them. Modules, or attributes.
-        stays: Why its first block can't be dropped; None where it can.
+        stays: Why its first block can't be dropped, or where there are stages the first of each; None where it can.
         norms: Norms that nothing reads but matrices: none where blocks add what a norm gives to what they give.
         between: Channels between its convolutions; those that a block doesn't have are passed over.
         staged: The lists of its path are stages: something narrows pictures and widens channels between one and the

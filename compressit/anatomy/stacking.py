@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from compressit.anatomy.describing import Stack
-from compressit.anatomy.naming import family, whole
+from compressit.anatomy.naming import family, staged, whole
 from compressit.errors import StepError
 
 if TYPE_CHECKING:
@@ -64,10 +64,13 @@ def keep_blocks(module: Any, *keep: Sequence[int]) -> None:
     if why := whole(module.config.model_type):
         raise StepError(why)
     for stack, kept in zip(found.stacks, keep, strict=True):
-        if stack.stays and kept[0] > 0:
+        if stack.stays and not stack.staged and kept[0] > 0:
             raise StepError(f"the first block of {module.config.model_type} can't be dropped: {stack.stays}")
         (_keep_in_stages if stack.staged else _keep)(module, stack, kept)
     config = module.config
+    if staged(config.model_type):
+        # Lists of the same names say other things there.
+        return
     for name in PER_LAYER:
         entries = getattr(config, name, None)
         if entries is not None:
@@ -77,7 +80,7 @@ def keep_blocks(module: Any, *keep: Sequence[int]) -> None:
         every = config.decoder_sparse_step
         dense = [index for index in keep[0] if index in config.mlp_only_layers or (index + 1) % every]
         config.mlp_only_layers, config.decoder_sparse_step = [list(keep[0]).index(index) for index in dense], 1
-    if hasattr(config, "stage_names") and not found.stacks[0].staged:
+    if hasattr(config, "stage_names"):
         # BEiT's and DINOv2's list the embeddings and each block, and which of them to hand out: by default the last.
         config.stage_names = config.stage_names[: len(keep[0]) + 1]
         config.set_output_features_output_indices(None, None)
@@ -112,6 +115,8 @@ def _keep_in_stages(module: Any, stack: Stack, keep: Sequence[int]) -> None:
     first, depths = 0, []
     for name, whole_list in _lists(module, stack):
         kept = [whole_list[index - first] for index in keep if first <= index < first + len(whole_list)]
+        if stack.stays and first not in keep:
+            raise StepError(f"the first block of {name} can't be dropped: {stack.stays}")
         owner, _, leaf = name.rpartition(".")
         made = nn.ModuleList(kept) if isinstance(whole_list, nn.ModuleList) else nn.Sequential(*kept)
         setattr(module.get_submodule(owner), leaf, made)

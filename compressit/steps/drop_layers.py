@@ -9,8 +9,9 @@ and Leibler's measure): a pass for each block that is left, each time, and mostl
 
 Where a model has an encoder and a decoder each keeps so many and chooses for itself, but `divergence` drops whichever
 block of both is missed least; `stack: decoder` leaves the encoder whole. The position biases that T5's first blocks
-hold go to whichever block comes first. ModernBERT's first block, which is unlike the others, always stays. ConvNeXt's
-blocks are counted over all of its stages, and a stage may lose all of its own.
+hold go to whichever block comes first. ModernBERT's first block, which is unlike the others, always stays. Blocks of
+ConvNeXt and ResNet are counted over all stages: a stage of ConvNeXt may lose all of its own, one of ResNet keeps the
+first.
 
 Recipe::
 
@@ -22,9 +23,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -71,24 +72,25 @@ class Config(StepConfig):
 
 @dataclass(frozen=True)
 class _List:
-    """A stack's blocks, counted over all stacks; how many are to stay; and how many of the first have to."""
+    """A stack's blocks, counted over all stacks; how many are to stay; and which of them have to."""
 
     blocks: range
     keep: int
-    stays: int
+    stays: frozenset[int]
 
 
 def run(model: Model, config: Config, context: StepContext) -> Notes:
     """Cut the blocks out, in place."""
     model_type = model.module.config.model_type
     touched, stacks = _touched(config, model_type), anatomy.family(model_type).stacks
-    depths = [len(stack) for stack in anatomy.stacks(model.module)]
-    kept = _chosen(config, model_type, touched, depths)
+    lengths = [_lengths(name for name, _ in stack) for stack in anatomy.stacks(model.module)]
+    depths = [sum(own) for own in lengths]
+    kept = _chosen(config, model_type, touched, lengths)
     if isinstance(config.keep, int) and config.choose in MEASURED:
         starts = [sum(depths[:place]) for place in range(len(depths))]
         lists = [
-            _List(range(start, start + depth), len(own), int(stack.stays is not None))
-            for start, depth, own, stack in zip(starts, depths, kept, stacks, strict=True)
+            _List(range(start, start + sum(each)), len(own), frozenset(start + index for index in _fixed(stack, each)))
+            for start, each, own, stack in zip(starts, lengths, kept, stacks, strict=True)
         ]
         measured = _by_influence if config.choose == "influence" else _by_divergence
         found = measured(model, config, context, lists)
@@ -102,22 +104,41 @@ def run(model: Model, config: Config, context: StepContext) -> Notes:
 
 def foresee(table: Weights, config: Config) -> Weights:
     """Drop the blocks' tensors from the table."""
-    touched, depths = _touched(config, table.model_type), table.stacks()
-    kept = dict(zip(depths, _chosen(config, table.model_type, touched, list(depths.values())), strict=True))
-    names = _renumbered(table, kept)
+    blocks = _blocks(table)
+    lengths = [_lengths(own) for own in blocks]
+    names = _renumbered(blocks, _chosen(config, table.model_type, _touched(config, table.model_type), lengths))
     left = (_left(tensor, anatomy.place(table.model_type, tensor.name), names) for tensor in table.tensors)
     return table.changed(tensor for tensor in left if tensor is not None)
 
 
-def _renumbered(table: Weights, kept: Mapping[str, Sequence[int]]) -> dict[str, str]:
+def _blocks(table: Weights) -> list[list[str]]:
+    """Name the blocks of each stack in their order."""
+    places = [anatomy.place(table.model_type, tensor.name) for tensor in table.tensors]
+    found = []
+    for stack in anatomy.family(table.model_type).stacks:
+        blocks = {place.block for place in places if place and place.stack.path == stack.path}
+        found.append(sorted(blocks, key=lambda block: [int(number) for number in re.findall(r"\d+", block)]))
+    return found
+
+
+def _lengths(blocks: Iterable[str]) -> list[int]:
+    """Count the blocks of each list, by the names of all."""
+    return [len([*own]) for _, own in groupby(blocks, lambda block: block.rpartition(".")[0])]
+
+
+def _fixed(stack: anatomy.Stack, lengths: Sequence[int]) -> list[int]:
+    """Say which blocks of a stack have to stay."""
+    if stack.stays is None:
+        return []
+    return [sum(lengths[:place]) for place in range(len(lengths))] if stack.staged else [0]
+
+
+def _renumbered(blocks: Sequence[Sequence[str]], kept: Sequence[Sequence[int]]) -> dict[str, str]:
     """Give the blocks that stay their new names, by the old ones: blocks are counted anew in each list."""
     found: dict[str, str] = {}
-    places = [anatomy.place(table.model_type, tensor.name) for tensor in table.tensors]
-    for path, indices in kept.items():
-        blocks = {place.block for place in places if place and place.stack.path == path}
-        ordered = sorted(blocks, key=lambda block: [int(number) for number in re.findall(r"\d+", block)])
-        before: Counter[str] = Counter()
-        for block in (ordered[index] for index in indices):
+    before: Counter[str] = Counter()
+    for own, indices in zip(blocks, kept, strict=True):
+        for block in (own[index] for index in indices):
             above = block.rpartition(".")[0]
             found[block] = f"{above}.{before[above]}"
             before[above] += 1
@@ -146,8 +167,7 @@ def claim(folder: Path, config: Config) -> str | None:
 def _touched(config: Config, model_type: str) -> list[bool]:
     """Say of each stack whether it loses blocks."""
     if why := anatomy.whole(model_type):
-        heads = "cut heads and neurons instead: prune_structured, or prune_ffn"
-        raise RecipeError(why, hint="cut inside them: prune_channels" if anatomy.staged(model_type) else heads)
+        raise RecipeError(why, hint="cut heads and neurons instead: prune_structured, or prune_ffn")
     names = [stack.name for stack in anatomy.family(model_type).stacks]
     if config.stack == "all":
         return [True] * len(names)
@@ -156,24 +176,50 @@ def _touched(config: Config, model_type: str) -> list[bool]:
     return [name == config.stack for name in names]
 
 
-def _chosen(config: Config, model_type: str, touched: Sequence[bool], depths: Sequence[int]) -> list[list[int]]:
+def _chosen(
+    config: Config, model_type: str, touched: Sequence[bool], lengths: Sequence[Sequence[int]]
+) -> list[list[int]]:
     """Choose the blocks to keep of each stack; where that is measured later, stand-ins of the same number."""
     found = []
-    for stack, own, depth in zip(anatomy.family(model_type).stacks, touched, depths, strict=True):
-        kept = chosen(config, depth, several=sum(touched) > 1) if own else list(range(depth))
-        if kept[0] > 0 and stack.stays:
-            raise RecipeError(f"the first block of {model_type} can't be dropped: {stack.stays}", hint="keep block 0")
+    for stack, own, each in zip(anatomy.family(model_type).stacks, touched, lengths, strict=True):
+        fixed = _fixed(stack, each)
+        several, depth = sum(touched) > 1, sum(each)
+        if not own:
+            kept = list(range(depth))
+        elif stack.staged and fixed and isinstance(config.keep, int):
+            kept = _among(config, depth, fixed)
+        else:
+            kept = chosen(config, depth, several=several)
+        if missing := [index for index in fixed if index not in kept]:
+            which = f"block {missing[0]}" if stack.staged else "the first block"
+            raise RecipeError(
+                f"{which} of {model_type} can't be dropped: {stack.stays}", hint=f"keep block {missing[0]}"
+            )
         found.append(kept)
     return found
+
+
+def _among(config: Config, depth: int, fixed: Sequence[int]) -> list[int]:
+    """Choose some blocks besides those that have to stay."""
+    assert isinstance(config.keep, int), "a list says which"
+    more, others = config.keep - len(fixed), [index for index in range(depth) if index not in fixed]
+    if more < 0:
+        raise RecipeError(
+            f"keep: {config.keep} of {depth} blocks is too few: each of {len(fixed)} stages keeps its first",
+            hint=f"keep {len(fixed)} or more",
+        )
+    if config.keep >= depth:
+        return chosen(config, depth)
+    places = chosen(config.model_copy(update={"keep": more}), len(others)) if more else []
+    return sorted([*fixed, *(others[place] for place in places)])
 
 
 def _by_influence(model: Model, config: Config, context: StepContext, lists: Sequence[_List]) -> list[list[int]]:
     influence = measure_influence(model, config, context)
     kept = []
     for own in lists:
-        first = own.blocks[: own.stays]
-        ranked = sorted(own.blocks[own.stays :], key=lambda index: -influence[index])
-        kept.append(sorted([*first, *ranked][: own.keep]))
+        ranked = sorted(own.blocks, key=lambda index: (index not in own.stays, -influence[index]))
+        kept.append(sorted(ranked[: own.keep]))
     return kept
 
 
@@ -183,7 +229,7 @@ def _by_divergence(model: Model, config: Config, context: StepContext, lists: Se
         long = [(own, found) for own, found in zip(lists, kept, strict=True) if len(found) > own.keep]
         if not long:
             return kept
-        among = [index for own, found in long for index in found[own.stays :]]
+        among = [index for own, found in long for index in found if index not in own.stays]
         divergence = measure_divergence(model, config, context, [*chain(*kept)], among)
         least = min(divergence, key=divergence.__getitem__)
         next(found for _, found in long if least in found).remove(least)
@@ -222,6 +268,10 @@ def measure_influence(model: Model, config: Config, context: StepContext) -> lis
         def hook(block: Any, args: Any, kwargs: Any, output: Any) -> None:
             before = args[0] if args else kwargs["hidden_states"]
             after = output[0] if isinstance(output, tuple) else output
+            if before.shape != after.shape:
+                # The first of a stage, which stays.
+                seen[index] = 1
+                return
             # Pictures are (B, C, H, W).
             cosine = torch.cosine_similarity(before.float(), after.float(), dim=1 if before.dim() == 4 else -1)
             # A classifier's decoder reads the same tokens, one later: as many positions are real.

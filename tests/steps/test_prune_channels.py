@@ -233,5 +233,3 @@ def test_what_can_not_be_done_is_said(opened, context, family):
         load("prune_channels").foresee(table, config(sparsity=0.01, multiple=8))
     with pytest.raises(StepError, match="none of the 16 channels of"):
         anatomy.cut_channels(model.module, load("prune_channels").units(model.module)[0].matrix, [])
-    with pytest.raises(RecipeError, match="no block of resnet is dropped"):
-        load("drop_layers").foresee(table, load("drop_layers").Config(step="drop_layers", keep=1))

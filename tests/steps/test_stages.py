@@ -1,4 +1,4 @@
-"""ConvNeXt: blocks in stages that differ in width, with a feed-forward network and no attention."""
+"""Blocks in stages that differ in width: ConvNeXt's, with a feed-forward network and no attention, and ResNet's."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from compressit.data.walking.statistics import Gram
 from compressit.errors import RecipeError, StepError
 from compressit.model import counting
 from compressit.steps import _walking, load
+from tests import tiny
 
 MEASURES = ["fisher", "taylor", "activation", "magnitude"]
 
@@ -131,6 +132,48 @@ def test_a_block_that_does_nothing_goes_first(choose, opened, context, logits):
     load("drop_layers").run(model, config("drop_layers", keep=(0, 2)), given)
     load("prune_ffn").run(model, config("prune_ffn", sparsity=0.5), given)
     assert bool(torch.isfinite(logits(model, given)).all())
+
+
+@pytest.mark.parametrize("choose", ["spaced", "first", "last", "influence", "divergence"])
+def test_each_stage_of_a_resnet_keeps_its_first_block(choose, context, logits, tmp_path):
+    whole = models.Model(
+        tiny.build("resnet", depths=[3, 2]), tiny.processor("resnet"), "image-classification", "resnet"
+    )
+    with torch.no_grad():
+        # The last of each stage does nothing.
+        for number in (2, 4):
+            block = whole.blocks()[number][1]
+            block.layer[1].normalization.weight.zero_()
+            block.layer[1].normalization.bias.zero_()
+    whole.save(tmp_path / "whole")
+    model = models.load(tmp_path / "whole", "image-classification")
+    given = context(model, count=16)
+    before, settings = logits(model, given), config("drop_layers", keep=3, choose=choose)
+    foreseen = load("drop_layers").foresee(weights.read(tmp_path / "whole"), settings)
+    notes = load("drop_layers").run(model, settings, given)
+    left = {"spaced": "0, 1, 3", "first": "0, 1, 3", "last": "0, 3, 4"}
+    assert notes["kept"] == left.get(choose, "0, 1, 3")
+    assert torch.allclose(logits(model, given), before, atol=1e-5) == (choose != "last")
+    model.save(tmp_path / "saved")
+    if choose not in ("influence", "divergence"):
+        assert {t.name: t.shape for t in weights.read(tmp_path / "saved").tensors} == {
+            t.name: t.shape for t in foreseen.tensors
+        }
+    plain = transformers.AutoModelForImageClassification.from_pretrained(tmp_path / "saved").eval()
+    assert torch.equal(logits(replace(model, module=plain), given), logits(model, given))
+
+
+def test_a_stage_of_a_resnet_without_its_first_block_is_refused(family, opened):
+    table = weights.read(family("resnet"))
+    with pytest.raises(RecipeError, match="block 2 of resnet can't be dropped: it takes pictures") as raised:
+        load("drop_layers").foresee(table, config("drop_layers", keep=(0, 1)))
+    assert raised.value.hint == "keep block 2"
+    with pytest.raises(RecipeError, match="each of 2 stages keeps its first"):
+        load("drop_layers").foresee(table, config("drop_layers", keep=1))
+    with pytest.raises(RecipeError, match="3 of 3 blocks leaves nothing to drop"):
+        load("drop_layers").foresee(table, config("drop_layers", keep=3))
+    with pytest.raises(StepError, match=r"the first block of .*stages.1.layers can't be dropped"):
+        anatomy.keep_blocks(opened("resnet").module, [0, 1])
 
 
 def test_what_stages_multiply_is_counted_in_the_sizes_they_see(opened, tmp_path):

@@ -10,6 +10,6 @@ def _between(number: int) -> Between:
     return Between(f"{up}.convolution", f"{up}.normalization", f"{down}.convolution", f"{down}.normalization")
 
 
-WIDENS = "it takes pictures from the size and width of one stage to those of the next"
+WIDENS = "it takes pictures to the size and width of its stage"
 STAGES = Stack("encoder.stages.*.layers", depth="depths", stays=WIDENS, between=(_between(0), _between(1)), staged=True)
 FAMILY = Family((STAGES,), headless=True)
