@@ -27,7 +27,7 @@ def sums(evidence: Evidence) -> NDArray[np.float64]:
 
 def split(total: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
     """Give what is right, given and true of each label: (labels,) each."""
-    right_L, given_L, true_L = np.split(total, 3)
+    right_L, given_L, true_L = total.reshape(3, -1)
     return right_L, given_L, true_L
 
 
