@@ -55,25 +55,61 @@ def gridded(model, scheme, seed=0):
         matrix.of(state).copy_(model.quantized[name].weight_OI)
 
 
+@pytest.fixture
+def of_family(storyteller, tmp_path):
+    """Build a model whose norms and biases are not what they begin as, and give the folder of its float32 file."""
+
+    def made(family, **more):
+        settings = tiny.build(family, vocab_size=336, max_position_embeddings=64, sliding_window=None, **more).config
+        module = transformers.AutoModelForCausalLM.from_config(settings)
+        with torch.no_grad():
+            for tensor in module.parameters():
+                tensor.add_(0.1 * torch.randn(tensor.shape))
+        module.save_pretrained(tmp_path / "model")
+        transformers.AutoTokenizer.from_pretrained(storyteller / "model").save_pretrained(tmp_path / "model")
+        model = models.load(tmp_path / "model", "text-generation")
+        written(model, tmp_path / "file")
+        ids = torch.randint(3, 300, (2, 30))
+        with torch.no_grad():
+            return tmp_path / "file", ids, model.module(ids).logits
+
+    return made
+
+
 @pytest.mark.parametrize("family", FAMILIES)
-def test_transformers_reads_the_same_model_back(family, storyteller, tmp_path):
-    torch.manual_seed(0)
+def test_transformers_reads_the_same_model_back(family, of_family):
     # That reader takes the heads of a Qwen3 to be 128 wide.
-    more = {"head_dim": 128} if family == "qwen3" else {}
-    settings = tiny.build(family, vocab_size=336, max_position_embeddings=64, sliding_window=None, **more).config
-    module = transformers.AutoModelForCausalLM.from_config(settings)
+    folder, ids, wanted = of_family(family, **({"head_dim": 128} if family == "qwen3" else {}))
     with torch.no_grad():
-        for name, tensor in module.named_parameters():
-            # Norms and biases that are not what they begin as.
-            tensor.add_(0.1 * torch.randn(tensor.shape) * (tensor.dim() == 1))
-            assert tensor.isfinite().all(), name
-    module.save_pretrained(tmp_path / "model")
-    transformers.AutoTokenizer.from_pretrained(storyteller / "model").save_pretrained(tmp_path / "model")
-    model = models.load(tmp_path / "model", "text-generation")
-    written(model, tmp_path / "file")
-    ids = torch.randint(3, 300, (2, 30))
-    with torch.no_grad():
-        torch.testing.assert_close(again(tmp_path / "file")(ids).logits, model.module(ids).logits)
+        torch.testing.assert_close(again(folder)(ids).logits, wanted)
+
+
+ROPES = {
+    "linear": {"rope_type": "linear", "factor": 4.0},
+    "llama3": {
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 32,
+    },
+}  # fmt: skip
+
+
+@llamacpp
+@pytest.mark.parametrize(
+    ("family", "more"),
+    [
+        *((family, {}) for family in FAMILIES),
+        ("llama", {"attention_bias": True, "mlp_bias": True, "head_dim": 16}),
+        ("qwen2", {"tie_word_embeddings": True}),
+        *(("llama", {"rope_parameters": {"rope_theta": 100.0, **rope}}) for rope in ROPES.values()),
+    ],
+    ids=[*FAMILIES, "biases", "tied", *ROPES],
+)
+def test_llama_cpp_computes_the_same_model(family, more, of_family):
+    folder, ids, wanted = of_family(family, **more)
+    batch = {"input_ids": ids.numpy(), "attention_mask": np.ones_like(ids.numpy())}
+    said = load("llamacpp").open(folder, "text-generation", "cpu")(batch)
+    assert wanted.std() > 0.1
+    np.testing.assert_allclose(said, wanted.numpy(), atol=1e-4)
 
 
 def test_the_tokenizer_is_read_back_too(teller, tmp_path):
