@@ -92,7 +92,7 @@ class Block:
 
     def add(self, name: str, change: torch.Tensor) -> None:
         """Add to a tensor that is no matrix."""
-        self.part.tensors[name].add_(change)
+        self.part.tensors[name].add_(change.to(self.part.tensors[name].device))
         self.computing[name].copy_(self.part.tensors[name])
 
     def fold(self, fold: anatomy.Fold, scale_C: torch.Tensor) -> None:
