@@ -3,8 +3,9 @@
 The graph comes from transformers' own exporter, fused into onnxruntime's operators. The float32 file is checked
 against the checkpoint's own logits on real examples; int8 weights are made from that graph by onnxruntime's
 quantizer. Activations become int8 where a matrix is multiplied: each by its own range as it comes (`activations:
-dynamic`), or by the range that calibration rows had (`static`). The folder also holds config and processor:
-onnxruntime and a tokenizer or image processor serve it.
+dynamic`), or by the range that calibration rows had (`static`). Convolutions want `static`: a ResNet-18 takes 3.3 times
+as long as in float32 with dynamic ranges, and 0.30 times with static ones (one thread, 224 x 224 pixels). The folder
+also holds config and processor: onnxruntime and a tokenizer or image processor serve it.
 
 Recipe::
 
