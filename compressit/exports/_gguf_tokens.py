@@ -43,20 +43,17 @@ def described(processor: Any, count: int) -> dict[str, Any]:
             f"gguf: the tokenizer has a token {max(by_id)}, and the model has embeddings for {count}",
             hint="leave the export of this model out",
         )
-    listed = [by_id.get(number, f"[UNUSED{number}]") for number in range(count)]
-    added = {each["id"]: each for each in spec["added_tokens"]}
+    special = {each["id"]: each["special"] for each in spec["added_tokens"]}
 
     def kind(number: int) -> int:
-        if number in added:
-            special = added[number]["special"]
-            return UNKNOWN if number == processor.unk_token_id else CONTROL if special else GIVEN
-        token = by_id.get(number)
-        if token is None:
+        if number in special:
+            return UNKNOWN if number == processor.unk_token_id else CONTROL if special[number] else GIVEN
+        if number not in by_id:
             return UNUSED
-        return BYTE if model.get("byte_fallback") and len(token) == 6 and token.startswith("<0x") else NORMAL
+        return BYTE if model.get("byte_fallback") and tokens.BYTE.fullmatch(by_id[number]) else NORMAL
 
     found: dict[str, Any] = {
-        "token_list": listed,
+        "token_list": [by_id.get(number, f"[UNUSED{number}]") for number in range(count)],
         "token_types": [kind(number) for number in range(count)],
         "add_bos_token": _puts_start(processor),
         "add_eos_token": False,

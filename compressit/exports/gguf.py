@@ -68,14 +68,18 @@ def foresee(config: Config, steps: Sequence[StepConfig], weights: Weights | None
                 hint="cut the same out of every block: prune_ffn and prune_heads with uniform: true",
             )
         if isinstance(step, StoringConfig):
-            layers = weights.linears() if weights else {}
-            for name, scheme in (schemes(weights, step) if weights else {"*": step.scheme}).items():
-                _gguf_places.grid_type(scheme, name, layers[name].shape[1] if weights else _gguf_places.BLOCK)
+            layers = weights.linears() if weights is not None else {}
+            found = schemes(weights, step) if weights is not None else {"any layer": step.scheme}
+            for name, scheme in found.items():
+                inputs = layers[name].shape[1] if name in layers else _gguf_places.BLOCK
+                _gguf_places.grid_type(scheme, name, inputs)
         elif Fact.QUANTIZATION in step.made():
             raise StepError(
                 f"gguf: the file has no place for what step {number} ({step.step}) makes",
                 hint="remove that step, or leave the export out",
             )
+    if weights is not None:
+        _gguf_places.check_alike({tensor.name: tensor.shape for tensor in weights.tensors})
 
 
 def run(

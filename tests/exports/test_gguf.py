@@ -9,8 +9,8 @@ import transformers
 from tokenizers import Regex, normalizers, pre_tokenizers
 
 import compressit
+from compressit import anatomy, plan, recipe
 from compressit import model as models
-from compressit import plan, recipe
 from compressit.errors import ExitCode, MissingExtra, RecipeError, StepError
 from compressit.exports import _ggml, _gguf_tokens, gguf
 from compressit.model.quantized import Quantized, Scheme
@@ -19,6 +19,7 @@ from compressit.runtimes import load
 from compressit.serving.bench import Wanted, bench
 from compressit.serving.finished import opened
 from tests import tiny
+from tests.anatomy.conftest import cut_differently
 from tests.conftest import story, story_tokenizer
 
 pytest.importorskip("gguf")
@@ -242,6 +243,15 @@ def test_families_that_are_not_written_are_refused_before_any_work(tmp_path, sto
     tiny.build("gpt2").save_pretrained(storyteller / "other")
     with pytest.raises(RecipeError, match=r"r.yaml:6:\d+: error: gguf: models of the type gpt2 are not written"):
         planned(storyteller, tmp_path, "cast", "other")
+
+
+def test_a_model_whose_blocks_differ_is_refused_before_any_work(tmp_path, storyteller):
+    model = models.load(storyteller / "model", "text-generation")
+    cut_differently(model.module)
+    anatomy.settle(model.module)
+    model.save(storyteller / "uneven")
+    with pytest.raises(RecipeError, match=r"r.yaml:6:\d+: error: gguf: llama.cpp takes blocks of one shape, and model"):
+        planned(storyteller, tmp_path, "cast", "uneven")
 
 
 @pytest.mark.skipif(find_spec("llama_cpp") is not None, reason="llama-cpp-python is installed")
