@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from compressit import metrics, tasks
-from compressit.data import source
+from compressit.data import harness, source
 from compressit.errors import CompressitError
 from compressit.metrics import Kind, MetricConfig
 from compressit.recipe import Problem, Recipe, Target, Written, located, looks_local
@@ -122,6 +122,12 @@ def _fits(recipe: Recipe) -> Found:
     task: Any = tasks.load(recipe.task)
     spec = recipe.dataset
     if spec is not None:
+        asked = harness.name(spec.path)
+        if asked is not None and recipe.task != "multiple-choice":
+            yield ("dataset", "path"), f"{spec.path} has choices, which {recipe.task} does not take", None
+        if asked is None and spec.shots is not None:
+            hint = f"name one: path: {harness.PREFIX}arc_easy"
+            yield ("dataset", "shots"), "only tasks of the LM Evaluation Harness have solved examples", hint
         for field in spec.task_fields().keys() - set(getattr(task, "FIELDS", ())):
             takers = [name for name in tasks.names() if field in getattr(tasks.load(name), "FIELDS", ())]
             yield ("dataset", field), f"{field} is for {', '.join(takers)}; {recipe.task} has no use for it", None

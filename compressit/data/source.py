@@ -1,4 +1,4 @@
-"""Open a split: a built-in demo, a local file or folder, or a data set of the hub."""
+"""Open a split: a built-in demo, a task of the evaluation harness, a local file or folder, or a data set of the hub."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressit import registry
+from compressit.data import harness
 from compressit.data.spec import SPLIT, DatasetSpec
 from compressit.errors import DataError, RetryableError
 from compressit.registry import suggest
@@ -63,7 +64,10 @@ def read(spec: DatasetSpec, split: str, base: Path) -> Dataset:
     builtin = demo(spec.path)
     place = local(spec, base)
     one = file(spec, split, base)
-    if builtin is not None:
+    harness_task = harness.name(spec.path)
+    if harness_task is not None:
+        whole = harness.read(harness_task, name, spec.shots or 0)
+    elif builtin is not None:
         splits = builtin.splits()
         if name not in splits:
             raise DataError(f"{spec.path} has no split {name!r}{suggest(name, list(splits))}")

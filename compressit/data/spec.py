@@ -56,7 +56,8 @@ class DatasetSpec(Spec):
     """Where the examples are and which of them serve what."""
 
     path: Location
-    """Hub id, demo:NAME, a local csv, tsv, json lines, parquet or text file, or a folder of such files or of images."""
+    """Hub id, demo:NAME, a local csv, tsv, json lines, parquet or text file, or a folder of such files or of images;
+    for multiple-choice a task of the LM Evaluation Harness, too, such as lm_eval:arc_easy."""
     name: str | None = None
     """Configuration of a hub data set, such as `sst2` of `glue`."""
     revision: str | None = None
@@ -89,6 +90,8 @@ class DatasetSpec(Spec):
     """What is put after each question, for multiple-choice, such as "\\nAnswer:"."""
     normalize: Literal["characters", "tokens"] | None = None
     """What the log likelihood of a choice is divided by the number of, for multiple-choice (default: by nothing)."""
+    shots: int | None = Field(default=None, ge=0, le=100)
+    """Solved examples ahead of each question of a task of the LM Evaluation Harness (default: none)."""
     max_target: int | None = Field(default=None, ge=2)
     """Tokens at which summaries and translations are cut to learn from (default: as texts are)."""
     source_language: str | None = None
