@@ -6,9 +6,10 @@ computes with. All others are stored as `weights` says, or in 16 bits where thei
 biases in float32. llama.cpp itself rounds what comes into a matrix of integers to 8 bits, and keeps keys and values in
 16.
 
-The float32 file is checked against the checkpoint's own logits on real examples, and llama.cpp's tokens against the
-tokenizer's. Llama, Mistral, Qwen2 and Qwen3 with blocks of one shape; byte-level BPE of GPT-2's, Llama 3's, Qwen2's or
-SmolLM's kind, and Llama 2's with byte fallback.
+The float32 file is checked against the checkpoint's own logits on a few windows of real text, and llama.cpp's tokens of
+them against the tokenizer's. Llama, Mistral, Qwen2 and Qwen3 with blocks of one shape; byte-level BPE of GPT-2's, Llama
+3's, Qwen2's (llama.cpp doesn't compose characters first, as that does) or SmolLM's kind, and Llama 2's with byte
+fallback.
 
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 
