@@ -9,6 +9,12 @@ for the sizes: `compressit.load` opens the checkpoint, and an export opens anywh
 Most channels are in the last stages, and most multiplications in the first, where pictures are large. `budget:
 multiplications` cuts a share of these, and of channels those first that matter least for what they cost.
 
+A small ResNet that tells 0.990 of 599 digits (three seeds, without training) tells 0.991 when half of its channels go,
+which leaves 68% of the multiplications, and 0.849 without the least squares. With half of the multiplications left it
+tells 0.990 by `budget`, and 0.986 by chance, the same share everywhere (0.153 without the least squares); with 29% left
+0.972, and 0.948 by chance. A ResNet-18 with half of its multiplications takes 0.5 times as long on onnxruntime, and
+0.65 times on torch, for 224 x 224 pixels on one thread (`tests/benchmarks/bench_channels.py`).
+
 Recipe::
 
     - step: prune_channels
