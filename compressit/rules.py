@@ -125,6 +125,12 @@ def _fits(recipe: Recipe) -> Found:
         asked = harness.name(spec.path)
         if asked is not None and recipe.task != "multiple-choice":
             yield ("dataset", "path"), f"{spec.path} has choices, which {recipe.task} does not take", None
+        own = (
+            {"name", "revision", "columns", "prefix", "suffix"} & spec.model_fields_set if asked is not None else set()
+        )
+        for field in sorted(own):
+            hint = "leave it out, or name the data set itself: path: HUB_ID"
+            yield ("dataset", field), f"{spec.path} says by itself which data it is and how it is worded", hint
         if asked is None and spec.shots is not None:
             hint = f"name one: path: {harness.PREFIX}arc_easy"
             yield ("dataset", "shots"), "only tasks of the LM Evaluation Harness have solved examples", hint

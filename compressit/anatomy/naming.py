@@ -262,6 +262,12 @@ def staged(model_type: str) -> bool:
     return any(stack.staged for stack in known(model_type).stacks)
 
 
+def cut_instead(model_type: str) -> str:
+    """Say what can be cut inside the blocks of an architecture, heads aside: the step, and a few words."""
+    between = any(stack.between for stack in known(model_type).stacks)
+    return "prune_channels cuts between convolutions" if between else "prune_ffn cuts neurons"
+
+
 def as_wide(model_type: str) -> str | None:
     """Say why no channel can be cut out of an architecture; None where some can."""
     if staged(model_type):

@@ -51,15 +51,23 @@ def read(task_name: str, split: str, shots: int) -> Dataset:
     has = [own for own, theirs in SPLITS.items() if getattr(task, f"has_{theirs}_docs")()]
     if split not in has:
         raise DataError(f"{PREFIX}{task_name} has no split {split!r}{suggest(split, has)}")
+    solved = len(list(task.fewshot_docs() or ())) if shots else 0
+    # A question is no example for itself.
+    if shots > max(0, solved - 1):
+        raise DataError(f"{PREFIX}{task_name} has {solved} solved examples", hint=f"lower shots: {shots}")
     task.set_fewshot_seed(SEED)
-    between = task.config.target_delimiter
-    rows = []
-    for doc in getattr(task, f"{SPLITS[split]}_docs")():
-        answer = task.doc_to_target(doc)
-        choices = list(task.doc_to_choice(doc))
-        answer = choices.index(answer) if answer in choices else answer
-        rows.append({"context": task.fewshot_context(doc, shots) + between, "choices": choices, "answer": answer})
-    return datasets.Dataset.from_list(rows)
+    docs = getattr(task, f"{SPLITS[split]}_docs")()
+    return datasets.Dataset.from_list([_worded(task, doc, shots) for doc in docs])
+
+
+def _worded(task: Any, doc: Any, shots: int) -> dict[str, Any]:
+    """Word one question."""
+    answer, choices = task.doc_to_target(doc), list(task.doc_to_choice(doc))
+    return {
+        "context": task.fewshot_context(doc, shots) + task.config.target_delimiter,
+        "choices": choices,
+        "answer": choices.index(answer) if answer in choices else answer,
+    }
 
 
 @functools.cache

@@ -31,7 +31,7 @@ def matching(
     if not chosen and not include and not any(map(default, names)):
         raise RecipeError(
             "the blocks hold no linear layer, and this step changes no other",
-            hint="prune_channels cuts between convolutions, and an export with weights: int8 stores them",
+            hint="leave it out; prune_channels cuts between convolutions, an export with weights: int8 rounds them",
         )
     if not chosen:
         raise RecipeError("include and exclude leave no layer", hint=f"layers are named like {_sample(names)}")

@@ -23,6 +23,7 @@ from compressit.report import StepRecord
 from compressit.report.waterfall import Stage
 from compressit.rules import CHECKPOINT
 from compressit.sharing import share
+from compressit.steps import Fact
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -232,6 +233,10 @@ class Work:
     def check_saved(self) -> None:
         """Hold what was saved to what each step promises, and to be numbers; and the model to be what it was."""
         for number, step in enumerate(self.plan.steps, 1):
+            later = self.plan.steps[number:]
+            if Fact.SPARSITY in step.config.made() and any(Fact.SHAPES in each.config.made() for each in later):
+                # What is cut takes its zeros along, and those first that have most of them.
+                continue
             claim = getattr(step.module, "claim", None)
             unkept = claim(self.folder / CHECKPOINT, step.config) if claim else None
             if unkept:

@@ -132,8 +132,8 @@ def cheapest(
         gone[place] = stop
     if total() > budget:
         raise RecipeError(
-            f"prune_channels: with {step} channels between any two convolutions, {total() / budget:.2f} of the budget "
-            f"of multiplications are left",
+            f"prune_channels: {step} channels between any two convolutions still make {total() / budget:.1f} times the "
+            f"multiplications that the budget leaves",
             hint="lower sparsity, or multiple",
         )
     return [sorted(order[stop:].tolist()) for order, stop in zip(orders, gone, strict=True)]

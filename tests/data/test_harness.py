@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import datasets
 import pytest
 
 import compressit
@@ -53,6 +54,7 @@ def arc(tmp_path, monkeypatch):
             )
         (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     return tmp_path
 
 
@@ -84,6 +86,7 @@ def test_what_cannot_be_read_is_named(arc):
         ({"split": "dev"}, "no split 'dev'"),
         ({"split": "test", "name": "arc_eazy"}, "did you mean arc_easy"),
         ({"split": "test", "name": "mmlu"}, "is a group of tasks"),
+        ({"split": "test", "shots": 16}, "has 16 solved examples"),
     ):
         with pytest.raises(DataError, match=said):
             read(**wrong)
@@ -93,7 +96,12 @@ def test_what_cannot_be_read_is_named(arc):
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [(("multiple-choice", "text-generation"), "has choices"), (("lm_eval:arc_easy", "demo:stdlib"), "solved examples")],
+    [
+        (("multiple-choice", "text-generation"), "has choices"),
+        (("lm_eval:arc_easy", "demo:stdlib"), "solved examples"),
+        (("shots: 2", "revision: main"), "says by itself"),
+        (("shots: 2", 'suffix: " So:"'), "says by itself"),
+    ],
 )
 def test_recipes_that_cannot_mean_it_are_refused(change, said, tmp_path):
     text = RECIPE.format(model="demo:stdlib", more=", shots: 2").replace(*change)

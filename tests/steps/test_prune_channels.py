@@ -202,7 +202,7 @@ def test_a_budget_of_multiplications_is_kept_and_spent_where_channels_are_dear(n
     assert notes["multiplications_left"] == pytest.approx(sum(left.values()) / sum(whole.values()), abs=1e-4)
     assert all(unit.count % 4 == 0 for unit in load("prune_channels").units(model.module))
     assert bool(torch.isfinite(logits(model, given)).all())
-    with pytest.raises(RecipeError, match=r"of the budget of multiplications are left"):
+    with pytest.raises(RecipeError, match=r"times the multiplications that the budget leaves"):
         load("prune_channels").run(model, config(**{**fields, "sparsity": 0.99, "rounds": 1}), given)
 
 
@@ -221,6 +221,10 @@ def test_what_can_not_be_done_is_said(opened, context, family):
     with pytest.raises(RecipeError, match="prune_channels finds nothing to cut in a vit") as raised:
         load("prune_channels").foresee(weights.read(family("vit")), config())
     assert raised.value.hint == "prune_ffn cuts what a vit has"
+    for step in ("prune_heads", "prune_structured"):
+        with pytest.raises(RecipeError, match="resnet has no heads") as raised:
+            load(step).foresee(table, load(step).Config(step=step, sparsity=0.5))
+        assert raised.value.hint == "prune_channels cuts between convolutions"
     with pytest.raises(RecipeError, match="prune_channels finds nothing to cut in a vit"):
         load("prune_channels").run(opened("vit"), config(), context(opened("vit")))
     ffn = load("prune_ffn").Config(step="prune_ffn", sparsity=0.5)
