@@ -82,12 +82,22 @@ def test_a_kill_is_told_apart_and_harms_nobody_else(setting, sentiment):
         assert second.result(60).facts.parameters > 0
 
 
+def command(process):
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
 def at_work_on(setting):
     """Wait for a process that measures, and give its number."""
     for _ in range(600):
-        below = psutil.Process().children(recursive=True)
-        forking = [each for each in below if "compressit.measure.forking" in each.cmdline()]
-        found = [each for each in below if each.parent() in forking] if setting.forks else below
+        below = {each: command(each) for each in psutil.Process().children(recursive=True)}
+        forking = [each for each, line in below.items() if "compressit.measure.forking" in line]
+        if setting.forks:
+            found = [each for each in below if each.parent() in forking]
+        else:
+            found = [each for each, line in below.items() if "compressit.measure.child" in line]
         if found:
             return found[0].pid
         time.sleep(0.02)
