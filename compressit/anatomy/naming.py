@@ -263,9 +263,10 @@ def staged(model_type: str) -> bool:
 
 
 def cut_instead(model_type: str) -> str:
-    """Say what can be cut inside the blocks of an architecture, heads aside: the step, and a few words."""
-    between = any(stack.between for stack in known(model_type).stacks)
-    return "prune_channels cuts between convolutions" if between else "prune_ffn cuts neurons"
+    """Say which step cuts what the blocks of an architecture hold, and what that is."""
+    if any(stack.between for stack in known(model_type).stacks):
+        return "prune_channels cuts between convolutions"
+    return "prune_ffn cuts neurons" if known(model_type).headless else "prune_structured cuts heads and neurons"
 
 
 def as_wide(model_type: str) -> str | None:

@@ -53,8 +53,7 @@ def channels(module: Any) -> Channels:
     """
     model_type = module.config.model_type
     if why := naming.as_wide(model_type):
-        other = "prune_structured cuts heads and neurons"
-        raise StepError(why, hint=naming.cut_instead(model_type) if naming.known(model_type).headless else other)
+        raise StepError(why, hint=naming.cut_instead(model_type))
     if not naming.heads_described(model_type):
         raise StepError(
             f"channels of {model_type} can't be told from its heads, which are not described",

@@ -242,9 +242,7 @@ def ffn(module: Any, block_name: str) -> FFN:
             return each
     model_type = module.config.model_type
     if stack(module, block_name).between:
-        raise StepError(
-            f"blocks of {model_type} have no feed-forward network", hint="prune_channels cuts between convolutions"
-        )
+        raise StepError(f"blocks of {model_type} have no feed-forward network", hint=naming.cut_instead(model_type))
     raise StepError(
         f"where {block_name} of {model_type} keeps its feed-forward network is not described",
         hint=f"add an FFN to {naming.file(model_type)}",

@@ -12,7 +12,8 @@ import functools
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from compressit.errors import DataError, MissingExtra, RetryableError
+from compressit.data.refusing import refusal
+from compressit.errors import DataError, MissingExtra
 from compressit.registry import suggest
 
 if TYPE_CHECKING:
@@ -52,9 +53,9 @@ def read(task_name: str, split: str, shots: int) -> Dataset:
     if split not in has:
         raise DataError(f"{PREFIX}{task_name} has no split {split!r}{suggest(split, has)}")
     solved = len(list(task.fewshot_docs() or ())) if shots else 0
-    # A question is no example for itself.
     if shots > max(0, solved - 1):
-        raise DataError(f"{PREFIX}{task_name} has {solved} solved examples", hint=f"lower shots: {shots}")
+        found = f"{PREFIX}{task_name} has {solved} solved examples, of which a question may be one"
+        raise DataError(f"{found}: {shots} shots are too many", hint="lower shots")
     task.set_fewshot_seed(SEED)
     docs = getattr(task, f"{SPLITS[split]}_docs")()
     return datasets.Dataset.from_list([_worded(task, doc, shots) for doc in docs])
@@ -96,11 +97,7 @@ def _task(task_name: str) -> Any:
     try:
         task = get_task_dict([task_name], known)[task_name]
     except (OSError, ValueError, RuntimeError) as error:
-        first = " ".join(str(error).split())[:300]
-        raise RetryableError(
-            f"the data of {PREFIX}{task_name} can't be had: {first}",
-            hint="check the network and HF_HUB_OFFLINE, then run the same command again",
-        ) from error
+        raise refusal(f"{PREFIX}{task_name}", error) from error
     if task.OUTPUT_TYPE != "multiple_choice" or task.multiple_input or task.multiple_target:
         raise DataError(
             f"{PREFIX}{task_name} does not ask for one of several texts that go on from a question",

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from compressit import registry
 from compressit.data import harness
+from compressit.data.refusing import first, refusal
 from compressit.data.spec import SPLIT, DatasetSpec
-from compressit.errors import DataError, RetryableError
+from compressit.errors import DataError
 from compressit.registry import suggest
 from compressit.spec import home
 
@@ -170,7 +171,7 @@ def _file(file: Path) -> Dataset:
         try:
             return datasets.Dataset.from_dict({"text": file.read_text(encoding="utf-8").splitlines(keepends=True)})
         except (OSError, ValueError) as error:
-            raise DataError(f"{file} can't be read: {_first(error)}") from error
+            raise DataError(f"{file} can't be read: {first(error)}") from error
     kind = READERS.get(file.suffix.lower())
     if kind is None:
         raise DataError(f"{file}: unknown kind of file; expected {', '.join(FILES)}")
@@ -182,7 +183,7 @@ def _file(file: Path) -> Dataset:
         return datasets.load_dataset(kind, data_files={"train": str(file)}, split="train", **options)
     except (OSError, ValueError, StopIteration, datasets.exceptions.DatasetGenerationError) as error:
         wrong = _line(file) if file.suffix.lower() in LINES else ""
-        raise DataError(f"{file} can't be read: {wrong or _first(error)}") from error
+        raise DataError(f"{file} can't be read: {wrong or first(error)}") from error
 
 
 def _refuse_deep(file: Path) -> None:
@@ -224,33 +225,14 @@ def _open(path: str, spec: DatasetSpec, split: str) -> Dataset:
         _refuse_archives(file for file in Path(path).rglob("*") if file.is_file())
     try:
         whole = datasets.load_dataset(path, name=spec.name, revision=spec.revision)
-    except ConnectionError as error:
-        raise _unreachable(path) from error
     except (OSError, ValueError, RuntimeError, StopIteration, datasets.exceptions.DatasetsError) as error:
-        text = _first(error)
-        if not local and any(word in text.lower() for word in ("offline", "connect", "couldn't reach", "resolve")):
-            raise _unreachable(path) from error
-        raise DataError(f"{path} can't be read: {text}") from error
+        raise refusal(path, error, local=local) from error
     if split not in whole:
         raise DataError(
             f"{path} has no split {split!r}{suggest(split, [str(name) for name in whole])}",
             hint="a split is a name the data set knows, or a file inside its folder",
         )
     return whole[split]
-
-
-def _unreachable(path: str) -> RetryableError:
-    return RetryableError(
-        f"{path} is not a local file or folder, is not in the hub's cache, and the hub can't be reached",
-        hint="check the path, or the network and HF_HUB_OFFLINE, then run the same command again",
-    )
-
-
-def _first(error: BaseException) -> str:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    text = " ".join(str(error).split())[:300]
-    return "it holds no rows" if not text or "corresponds to no data" in text else text
 
 
 def position(text: str | None, total: int, default: int) -> int:

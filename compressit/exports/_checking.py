@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from compressit import runtimes, tasks
 from compressit.errors import StepError
+from compressit.exports._tracing import plain
 from compressit.outputs import OUT_OF_REACH
 from compressit.steps import Notes
 from compressit.steps._answers import said, worth
@@ -36,6 +37,14 @@ class Reference:
     inputs: Sequence[Mapping[str, torch.Tensor]]
     labels: Sequence[torch.Tensor]
     said: Sequence[torch.Tensor]
+
+    @classmethod
+    def begin(cls, model: Model, folder: Path, examples: Sequence[Mapping[str, torch.Tensor]]) -> tuple[Any, Reference]:
+        """Put config and processor where a file will be; give the module that becomes it, and what it says."""
+        module = plain(model.module)
+        module.config.save_pretrained(folder)
+        model.keep(folder)
+        return module, cls.of(model, module, examples)
 
     @classmethod
     def of(cls, model: Model, module: Any, examples: Sequence[Mapping[str, torch.Tensor]]) -> Reference:

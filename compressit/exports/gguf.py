@@ -28,7 +28,6 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from compressit.errors import StepError
 from compressit.exports import Calibration, ExportConfig, _ggml, _gguf_places, _gguf_tokens
 from compressit.exports._checking import Reference
-from compressit.exports._tracing import plain
 from compressit.model import Model
 from compressit.runtimes import load
 from compressit.steps import Fact, Notes, StepConfig
@@ -104,11 +103,9 @@ def run(
     """
     runtime = load(config.runtime)
     runtime.ready()
-    module, file = plain(model.module), folder / runtime.FILE
-    module.config.save_pretrained(folder)
-    model.keep(folder)
-    about = _gguf_tokens.described(model.processor, module.get_input_embeddings().num_embeddings)
-    reference = Reference.of(model, module, examples[:CHECKED])
+    file, vocabulary = folder / runtime.FILE, model.module.get_input_embeddings().num_embeddings
+    about = _gguf_tokens.described(model.processor, vocabulary)
+    module, reference = Reference.begin(model, folder, examples[:CHECKED])
     _ggml.write(module, {}, "float32", about, file)
     read = runtime.tokenizer(folder)
     for batch in reference.inputs:

@@ -26,7 +26,7 @@ from compressit.errors import MissingExtra
 from compressit.exports import Calibration, ExportConfig
 from compressit.exports._checking import Reference, unlabelled
 from compressit.exports._rewriting import share, unfuse
-from compressit.exports._tracing import plain, quiet, traced
+from compressit.exports._tracing import quiet, traced
 from compressit.model import Model
 from compressit.steps import Fact, Need, Notes
 
@@ -100,10 +100,7 @@ def run(
     for package in ("onnx", "onnxruntime", "onnxscript"):
         if find_spec(package) is None:
             raise MissingExtra(package, "onnx")
-    module = plain(model.module)
-    module.config.save_pretrained(folder)
-    model.keep(folder)
-    reference = Reference.of(model, module, examples)
+    module, reference = Reference.begin(model, folder, examples)
     file = folder / FILE
     with quiet():
         program = _traced(module, reference.inputs)

@@ -24,7 +24,7 @@ from pydantic import Field
 from compressit.errors import MissingExtra, StepError
 from compressit.exports import Calibration, ExportConfig
 from compressit.exports._checking import Reference, unlabelled
-from compressit.exports._tracing import plain, quiet, traced
+from compressit.exports._tracing import quiet, traced
 from compressit.model import Model, ranges
 from compressit.runtimes import load
 from compressit.steps import Fact, Need, Notes
@@ -84,10 +84,7 @@ def run(
         if find_spec(package) is None:
             raise MissingExtra(package, "openvino")
     runtime = load("openvino")
-    module = plain(model.module)
-    module.config.save_pretrained(folder)
-    model.keep(folder)
-    reference = Reference.of(model, module, examples)
+    module, reference = Reference.begin(model, folder, examples)
     with quiet():
         runtime.library()
         graph = _traced(module, reference.inputs)

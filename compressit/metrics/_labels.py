@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from compressit.metrics import Evidence, Predictions
+from compressit.metrics import Evidence, MetricConfig, Predictions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def sums(evidence: Evidence) -> NDArray[np.float64]:
+class AveragedConfig(MetricConfig):
+    """Fields of a metric that makes one figure of those of all labels."""
+
+    average: Literal["macro", "micro", "weighted"] = "macro"
+    """How the labels' figures become one (as scikit-learn's argument of that name)."""
+
+
+def sums(evidence: Evidence, config: MetricConfig) -> NDArray[np.float64]:
     """Mark, label by label, whether it is given and right, whether it is given, and whether it is true.
 
     Returns:
@@ -26,9 +33,15 @@ def sums(evidence: Evidence) -> NDArray[np.float64]:
 
 
 def split(total: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
-    """Give what is right, given and true of each label: (labels,) each."""
+    """Give how many are right, given and true of each label: (labels,) each."""
     right_L, given_L, true_L = total.reshape(3, -1)
     return right_L, given_L, true_L
+
+
+def f1(total: NDArray[np.float64], average: str) -> float:
+    """Give 2 x right / (given + true)."""
+    right_L, given_L, true_L = split(total)
+    return averaged(2 * right_L, given_L + true_L, total, average)
 
 
 def averaged(over: NDArray[np.float64], under: NDArray[np.float64], total: NDArray[np.float64], average: str) -> float:
@@ -41,8 +54,8 @@ def averaged(over: NDArray[np.float64], under: NDArray[np.float64], total: NDArr
         average: "macro", "micro" or "weighted".
     """
     if average == "micro":
-        return float(over.sum() / under.sum())
+        return float(over.sum() / under.sum()) if under.any() else 0.0
     _, given_L, true_L = split(total)
     figures_L = np.divide(over, under, out=np.zeros_like(over), where=under > 0)
     weights_L = true_L if average == "weighted" else (given_L + true_L > 0).astype(np.float64)
-    return float((figures_L * weights_L).sum() / weights_L.sum())
+    return float((figures_L * weights_L).sum() / weights_L.sum()) if weights_L.any() else 0.0

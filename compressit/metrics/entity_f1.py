@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from compressit.algorithms.entities import MARKED, OUTSIDE, spelled
 from compressit.errors import MissingExtra, RecipeError
-from compressit.metrics import Evidence, Kind, MetricConfig, Tags
+from compressit.metrics import Evidence, Kind, MetricConfig, Tags, _labels
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,7 +38,7 @@ class Config(MetricConfig):
 
 
 def sums(evidence: Evidence, config: Config) -> NDArray[np.float64]:
-    """Count entities that are right, predicted and true, of each type: (examples, types x 3)."""
+    """Count entities that are right, predicted and true, of each type: (examples, 3 x types)."""
     import numpy as np
 
     said = evidence.said(Tags)
@@ -49,28 +49,17 @@ def sums(evidence: Evidence, config: Config) -> NDArray[np.float64]:
     ]
     types = sorted({entity[0] for side in found for entities in side for entity in entities})
     place = {kind: index for index, kind in enumerate(types)}
-    counts = np.zeros((len(said), len(types), 3))
+    counts = np.zeros((len(said), 3, len(types)))
     for example, (predicted, true) in enumerate(zip(*found, strict=True)):
-        for column, entities in enumerate((predicted & true, predicted, true)):
+        for row, entities in enumerate((predicted & true, predicted, true)):
             for kind, _, _ in entities:
-                counts[example, place[kind], column] += 1
+                counts[example, row, place[kind]] += 1
     return counts.reshape(len(said), -1)
 
 
 def figure(total: NDArray[np.float64], config: Config) -> float:
     """Give 2 x right / (predicted + true), 0 without any."""
-    import numpy as np
-
-    by_type = total.reshape(-1, 3)
-    if config.average == "micro":
-        by_type = by_type.sum(0, keepdims=True)
-    right, predicted, true = by_type[by_type[:, 1:].any(-1)].T
-    if not len(true):
-        return 0.0
-    each = 2 * right / (predicted + true)
-    if config.average == "weighted":
-        return float(np.average(each, weights=true)) if true.any() else 0.0
-    return float(each.mean())
+    return _labels.f1(total, config.average)
 
 
 def measure(evidence: Evidence, config: Config) -> float:

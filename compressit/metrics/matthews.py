@@ -6,10 +6,13 @@ import math
 from typing import TYPE_CHECKING
 
 from compressit.metrics import Evidence, Kind, MetricConfig, Predictions, _labels
+from compressit.metrics._labels import sums
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+__all__ = ["Config", "figure", "measure", "sums"]
 
 KIND = Kind.CORPUS
 BETTER = "higher"
@@ -20,11 +23,6 @@ RANGE = (-1, 1)
 
 class Config(MetricConfig):
     """Fields of the metric."""
-
-
-def sums(evidence: Evidence, config: Config) -> NDArray[np.float64]:
-    """What is right, given and true of each label, for each example: (examples, 3 x labels)."""
-    return _labels.sums(evidence)
 
 
 def figure(total: NDArray[np.float64], config: Config) -> float:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from compressit.metrics import Evidence, Kind, MetricConfig, Predictions, _labels
+from compressit.metrics import Evidence, Kind, Predictions, _labels
+from compressit.metrics._labels import sums
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+__all__ = ["Config", "figure", "measure", "sums"]
 
 KIND = Kind.CORPUS
 BETTER = "higher"
@@ -17,16 +20,8 @@ READS = (Predictions,)
 RANGE = (0, 1)
 
 
-class Config(MetricConfig):
+class Config(_labels.AveragedConfig):
     """Fields of the metric."""
-
-    average: Literal["macro", "micro", "weighted"] = "macro"
-    """How the labels' figures become one (as scikit-learn's argument of that name)."""
-
-
-def sums(evidence: Evidence, config: Config) -> NDArray[np.float64]:
-    """What is right, given and true of each label, for each example: (examples, 3 x labels)."""
-    return _labels.sums(evidence)
 
 
 def figure(total: NDArray[np.float64], config: Config) -> float:

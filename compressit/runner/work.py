@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import shutil
 import tempfile
@@ -23,7 +24,6 @@ from compressit.report import StepRecord
 from compressit.report.waterfall import Stage
 from compressit.rules import CHECKPOINT
 from compressit.sharing import share
-from compressit.steps import Fact
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -178,8 +178,13 @@ class Work:
 
     def left(self, checkpoint: Path) -> float | None:
         """Give the multiplications of a checkpoint, as a share of the original's."""
-        before, after = (self._multiplications(folder) for folder in (self.source, checkpoint))
+        before, after = self._whole, self._multiplications(checkpoint)
         return after / before if before and after else None
+
+    @functools.cached_property
+    def _whole(self) -> int:
+        """Multiplications of the original; of pictures they are counted in a pass."""
+        return self._multiplications(self.source)
 
     def _multiplications(self, folder: Path) -> int:
         """Count those of a token, or of a picture where stages see it in different sizes."""
@@ -233,10 +238,6 @@ class Work:
     def check_saved(self) -> None:
         """Hold what was saved to what each step promises, and to be numbers; and the model to be what it was."""
         for number, step in enumerate(self.plan.steps, 1):
-            later = self.plan.steps[number:]
-            if Fact.SPARSITY in step.config.made() and any(Fact.SHAPES in each.config.made() for each in later):
-                # What is cut takes its zeros along, and those first that have most of them.
-                continue
             claim = getattr(step.module, "claim", None)
             unkept = claim(self.folder / CHECKPOINT, step.config) if claim else None
             if unkept:

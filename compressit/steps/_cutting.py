@@ -329,9 +329,8 @@ def foresee(before: Weights, config: BlockConfig, found: Found) -> Weights:
 
 def nothing(step: str, model_type: str) -> RecipeError:
     """Say that there is nothing to cut, and what else could be."""
-    stacks = anatomy.known(model_type).stacks
-    other = "prune_channels" if any(stack.between for stack in stacks) else "prune_ffn"
-    hint = f"{other} cuts what a {model_type} has" if stacks and other != step else None
+    other = anatomy.cut_instead(model_type) if anatomy.known(model_type).stacks else step
+    hint = None if other.startswith(step) else other
     return RecipeError(f"{step} finds nothing to cut in a {model_type}", hint=hint)
 
 

@@ -70,7 +70,7 @@ def run(model: Model, config: Config, context: StepContext) -> Notes:
 def foresee(before: Weights, config: Config) -> Weights:
     """Narrow the tensors of the table, but not along heads, neurons and tokens."""
     if why := anatomy.as_wide(before.model_type):
-        raise RecipeError(why, hint="cut heads or neurons instead: prune_structured, or prune_ffn")
+        raise RecipeError(why, hint=anatomy.cut_instead(before.model_type))
     if before.width is None:
         raise RecipeError(f"{config.step} can't tell how wide a {before.model_type} is")
     count = final(before.width, config.sparsity, math.lcm(config.multiple, before.heads or 1), config.step)

@@ -35,14 +35,6 @@ targets:
 """
 
 
-def test_zeros_may_go_with_what_is_cut(storyteller, tmp_path):
-    steps = "steps: [{step: prune_wanda, sparsity: 0.5}, {step: prune_ffn, sparsity: 0.5, importance: magnitude}]"
-    text = RECIPE.format(model=storyteller / "model", data=storyteller)
-    (tmp_path / "r.yaml").write_text(text[: text.index("steps:")] + steps + "\nmetrics: [nonzero]\n")
-    compressit.apply(tmp_path / "r.yaml", tmp_path / "out", waterfall=False)
-    assert 0.5 < json.loads((tmp_path / "out/report.json").read_text())["artifacts"][0]["readings"][0]["value"] < 0.95
-
-
 @pytest.fixture
 def file(storyteller, tmp_path):
     file = tmp_path / "walked.yaml"

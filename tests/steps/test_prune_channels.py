@@ -220,17 +220,20 @@ def test_what_can_not_be_done_is_said(opened, context, family):
     model, table = opened("resnet"), weights.read(family("resnet"))
     with pytest.raises(RecipeError, match="prune_channels finds nothing to cut in a vit") as raised:
         load("prune_channels").foresee(weights.read(family("vit")), config())
-    assert raised.value.hint == "prune_ffn cuts what a vit has"
+    assert raised.value.hint == "prune_structured cuts heads and neurons"
     for step in ("prune_heads", "prune_structured"):
         with pytest.raises(RecipeError, match="resnet has no heads") as raised:
             load(step).foresee(table, load(step).Config(step=step, sparsity=0.5))
         assert raised.value.hint == "prune_channels cuts between convolutions"
+    with pytest.raises(RecipeError, match="each stage of resnet has a width of its own") as raised:
+        load("prune_width").foresee(table, load("prune_width").Config(step="prune_width", sparsity=0.5))
+    assert raised.value.hint == "prune_channels cuts between convolutions"
     with pytest.raises(RecipeError, match="prune_channels finds nothing to cut in a vit"):
         load("prune_channels").run(opened("vit"), config(), context(opened("vit")))
     ffn = load("prune_ffn").Config(step="prune_ffn", sparsity=0.5)
     with pytest.raises(RecipeError, match="prune_ffn finds nothing to cut in a resnet") as raised:
         load("prune_ffn").foresee(table, ffn)
-    assert raised.value.hint == "prune_channels cuts what a resnet has"
+    assert raised.value.hint == "prune_channels cuts between convolutions"
     with pytest.raises(StepError, match="blocks of resnet have no feed-forward network"):
         load("prune_ffn").run(model, ffn, context(model))
     with pytest.raises(RecipeError, match="a share of 1% cuts nothing: the blocks have 16, 16, 32"):
