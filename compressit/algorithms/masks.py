@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -59,6 +59,34 @@ def towards_n_of_m(scores_OI: torch.Tensor, n: int, m: int, share: float) -> tor
     going_OI = n_of_m(scores_OI, n, m)
     first_OI = smallest([scores_OI.masked_fill(~going_OI, torch.inf)], min(share, 1 - n / m))[0]
     return first_OI & going_OI
+
+
+def outlasts(zero_OI: torch.Tensor, left_OI: torch.Tensor) -> bool:
+    """Tell whether zeros are all there in what is left of a matrix when rows or columns, or both, were taken out.
+
+    Those that stay keep their order, so the first that fits can be taken for each: if any choice fits, this one does.
+    Where both were taken out, which ones is not looked for, and each row is held to the weights it had.
+
+    Args:
+        zero_OI: Which weights were zero, (O, I), bool.
+        left_OI: Which are now, (o, i), with no more rows and no more columns.
+    """
+    if zero_OI.shape == left_OI.shape:
+        return not bool((zero_OI & ~left_OI).any())
+    if any(now > then for now, then in zip(left_OI.shape, zero_OI.shape, strict=True)):
+        return False
+    if zero_OI.shape[1] == left_OI.shape[1]:
+        return _in_order(zero_OI, left_OI, lambda then_I, now_I: not bool((then_I & ~now_I).any()))
+    if zero_OI.shape[0] == left_OI.shape[0]:
+        return outlasts(zero_OI.T.contiguous(), left_OI.T.contiguous())
+    counts = (~zero_OI).sum(1).tolist(), (~left_OI).sum(1).tolist()
+    return _in_order(*counts, lambda then, now: now <= then)
+
+
+def _in_order(before: Sequence[Any], after: Sequence[Any], fits: Callable[[Any, Any], bool]) -> bool:
+    """Tell whether what came after is some of what was before, in its order."""
+    rest = iter(before)
+    return all(any(fits(then, now) for then in rest) for now in after)
 
 
 def cubic(first: float, last: float, progress: float) -> float:

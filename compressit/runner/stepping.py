@@ -45,7 +45,7 @@ def _done(work: Work, records: list[StepRecord], model: Model) -> Iterator[Reach
         if folder is not None:
             records, model = _records(work, folder), work.take_up(folder)
         else:
-            before = _place(work, number - 1) if number > 1 else None
+            before = work.kept(number - 1) if number > 1 else None
             with store.unfinished(cache.key(made), fresh=work.fresh) as scratch:
                 with joined(work, number, before, scratch):
                     record = do(work, number, model, scratch)
@@ -113,7 +113,7 @@ def _of_memory(error: Exception) -> bool:
 
 def _keep(work: Work, number: int, records: list[StepRecord], model: Model) -> Path:
     """Keep what a step has made: for this run, whatever becomes of the cache, and for others."""
-    own = _emptied(_place(work, number))
+    own = _emptied(work.kept(number))
     own.mkdir()
     snapshot.keep(model, own)
     said = [record.model_dump(mode="json") for record in records]
@@ -129,10 +129,14 @@ def _keep(work: Work, number: int, records: list[StepRecord], model: Model) -> P
 
 
 def _last_kept(work: Work) -> tuple[list[StepRecord], Path | None]:
-    """Find the last step whose checkpoint is kept: the records up to it, and a folder of our own."""
+    """Find the last step whose checkpoint is kept: the records up to it, and a folder of our own.
+
+    What will be held against it in the end has to be kept, too.
+    """
     for number in range(len(work.plan.steps), 0, -1):
-        folder = None if work.fresh else _fetch(work, number)
-        if folder is not None:
+        before = {each for earlier in range(1, number) for each in work.stages(earlier) if each < number}
+        if not work.fresh and all(_fetch(work, each) for each in (*sorted(before), number)):
+            folder = work.kept(number)
             return _records(work, folder), folder
     return [], None
 
@@ -140,7 +144,7 @@ def _last_kept(work: Work) -> tuple[list[StepRecord], Path | None]:
 def _fetch(work: Work, number: int) -> Path | None:
     """Give a step's checkpoint, if it is kept, a second name that nobody else removes."""
     found = cache.find(work.made[number - 1], work.progress.say)
-    own = _emptied(_place(work, number))
+    own = _emptied(work.kept(number))
     if found is None:
         return None
     try:
@@ -178,10 +182,6 @@ def _why(work: Work, made: cache.Made) -> str:
 
 def _title(work: Work, number: int) -> str:
     return f"step {number} of {len(work.plan.steps)}: {work.plan.steps[number - 1].config.step}"
-
-
-def _place(work: Work, number: int) -> Path:
-    return work.unfinished / f"kept-{number}"
 
 
 def _emptied(place: Path) -> Path:

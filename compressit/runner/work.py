@@ -24,6 +24,7 @@ from compressit.report import StepRecord
 from compressit.report.waterfall import Stage
 from compressit.rules import CHECKPOINT
 from compressit.sharing import share
+from compressit.steps import Fact
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -238,9 +239,7 @@ class Work:
     def check_saved(self) -> None:
         """Hold what was saved to what each step promises, and to be numbers; and the model to be what it was."""
         for number, step in enumerate(self.plan.steps, 1):
-            claim = getattr(step.module, "claim", None)
-            unkept = claim(self.folder / CHECKPOINT, step.config) if claim else None
-            if unkept:
+            if unkept := self._unkept(number):
                 raise StepError(f"step {number} ({step.config.step}) did not keep its promise: {unkept}")
         if names := broken(self.folder / CHECKPOINT):
             raise IntegrityError(
@@ -251,6 +250,37 @@ class Work:
             raise IntegrityError(
                 f"{self.source} was changed while it was compressed: nothing is published", hint="run it again"
             )
+
+    def _unkept(self, number: int) -> str | None:
+        step, saved = self.plan.steps[number - 1], self.folder / CHECKPOINT
+        if not self.stages(number):
+            claim = getattr(step.module, "claim", None)
+            return claim(saved, step.config) if claim else None
+        self.scratch.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.scratch) as place:
+            left = [self._left_by(each, Path(place) / str(each)) for each in self.stages(number)]
+            unkept: str | None = step.module.remains([*left, saved], step.config)
+        return unkept
+
+    def _left_by(self, number: int, place: Path) -> Path:
+        """Give the checkpoint that a step has left, put together at a place where it isn't kept as one."""
+        found = snapshot.checkpoint(self.kept(number))
+        if found is None:
+            self.take_up(self.kept(number)).save(place)
+        return found or place
+
+    def stages(self, number: int) -> tuple[int, ...]:
+        """Number the steps whose checkpoints say what became of what a step promises: it, and those that cut later on.
+
+        What the last of them has left is in what is saved. None where nothing is cut, or the step doesn't want to know.
+        """
+        cuts = [later for later, step in enumerate(self.plan.steps, 1) if Fact.SHAPES in step.config.made()]
+        cuts = [later for later in cuts if later > number]
+        return (number, *cuts[:-1]) if cuts and hasattr(self.plan.steps[number - 1].module, "remains") else ()
+
+    def kept(self, number: int) -> Path:
+        """Say where a step's checkpoint is kept for this run."""
+        return self.unfinished / f"kept-{number}"
 
     def measure(self, name: str, subject: Subject, originals: Originals) -> Pair:
         """Measure an artifact next to the original."""

@@ -1,9 +1,10 @@
 """Compression steps, one file each: a `Config` and a `run(model, config, context) -> Notes`.
 
-Two more functions are optional. `foresee(weights, config) -> Weights | None` says what the step will do to the table of
-weights, without torch: the plan estimates sizes with it, and finds a pattern that matches nothing before the work
+Three more functions are optional. `foresee(weights, config) -> Weights | None` says what the step will do to the table
+of weights, without torch: the plan estimates sizes with it, and finds a pattern that matches nothing before the work
 starts. `claim(folder, config) -> str | None` reads the checkpoint that was saved at the end of the run and says what is
-not as the step promised.
+not as the step promised. Where later steps have cut parts out, `remains(stages, config) -> str | None` does so in its
+place, if it is there: it reads the checkpoint as the step had left it, as each later cut did, and that of the end.
 """
 
 from __future__ import annotations

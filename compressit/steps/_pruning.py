@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
@@ -131,10 +132,7 @@ def claim(folder: Path, config: ZeroingConfig, *, overall: bool = False) -> str 
         config: What was promised.
         overall: Whether layers may differ, as long as the share holds over all of them.
     """
-    model_type = str(intake.described(folder).get("model_type", "unknown"))
-    shapes = checkpoint.shapes(folder)
-    table = Weights(model_type, tuple(weights.Weight(name, shape, 0) for name, shape in shapes.items()))
-    picked = _chosen(table, config)
+    picked = _chosen(_table(folder), config)
     zeros = promised = total = 0
     for stored in checkpoint.tensors(folder):
         name = stored.name.removesuffix(".weight")
@@ -148,12 +146,90 @@ def claim(folder: Path, config: ZeroingConfig, *, overall: bool = False) -> str 
         zeros, promised, total = zeros + here, promised + wanted, total + stored.elements
         if not overall and config.even and here < wanted:
             return f"{name} has {here:,} zeros, not {wanted:,}"
-        n, m = config.kept
-        if config.pattern and int(zero.unflatten(-1, (-1, m)).sum(-1).min()) < m - n:
+        if not _patterned(zero, config):
             return f"{name} does not keep the pattern {config.pattern}"
     if zeros < promised * (1 if config.even else 1 - ROUNDING):
         return f"{zeros:,} of {total:,} weights are zero, not {config.sparsity:.0%}"
     return None
+
+
+def remains(stages: Sequence[Path], config: ZeroingConfig, *, overall: bool = False) -> str | None:
+    """Hold what later steps have left of each matrix to the zeros that this step had made in it.
+
+    A cut takes zeros along, and those parts first that are richest in them, so that a share says nothing afterwards.
+    But what is left has no weight where there was none; and matrices, where blocks or experts went, keep their order.
+
+    Args:
+        stages: Checkpoints: as the step left it, as each later cut but the last did, and the one saved in the end.
+        config: What was promised.
+        overall: As for `claim`.
+    """
+    if broken := claim(stages[0], config, overall=overall):
+        return broken
+    held = {*_chosen(_table(stages[0]), config)}
+    for earlier, later in pairwise(stages):
+        with checkpoint.matrices(earlier) as before, checkpoint.matrices(later) as after:
+            came = dict(_came(before, after, _table(later).linears(), held))
+        if lost := next((name for name, origin in came.items() if origin is None), None):
+            return f"{lost} has weights that were 0"
+        held = {name for name, origin in came.items() if origin in held}
+    linears = _table(stages[-1]).linears()
+    with checkpoint.matrices(stages[-1]) as after:
+        for name in sorted(held):
+            zero = after[name]().values == 0
+            if not _patterned(zero if tuple(zero.shape) == linears[name].shape else zero.T, config):
+                return f"{name} does not keep the pattern {config.pattern}"
+    return None
+
+
+Read = Mapping[str, Callable[[], checkpoint.Matrix]]
+
+
+def _came(before: Read, after: Read, names: Iterable[str], held: Set[str]) -> Iterator[tuple[str, str | None]]:
+    """Say of which matrix each is what is left; None where there is none whose zeros are there, if they are held."""
+    there = _alike(before)
+    for place, own in _alike(names).items():
+        rest = there.get(place, [])
+        if held.isdisjoint(rest):
+            continue
+        for coming, name in zip(range(len(own), 0, -1), own, strict=True):
+            zero = after[name]().values == 0
+            # No more can have gone than are too many for those that are still to come.
+            may = rest[: max(0, len(rest) - coming + 1)]
+            fits = (index for index, each in enumerate(may) if each not in held or _outlasts(before[each], zero))
+            index = next(fits, None)
+            yield name, None if index is None else may[index]
+            rest = rest[index + 1 :] if index is not None else rest
+
+
+def _outlasts(then: Callable[[], checkpoint.Matrix], zero: torch.Tensor) -> bool:
+    return masks.outlasts(then().values == 0, zero)
+
+
+def _alike(names: Iterable[str]) -> dict[str, list[str]]:
+    """Put together what has the same place in different blocks and experts, in their order."""
+    found: dict[str, list[str]] = {}
+    for name in sorted(names, key=lambda name: [int(part) for part in name.split(".") if part.isdigit()]):
+        found.setdefault(_numberless(name), []).append(name)
+    return found
+
+
+def _numberless(name: str) -> str:
+    return ".".join("*" if part.isdigit() else part for part in name.split("."))
+
+
+def _patterned(zero_OI: torch.Tensor, config: ZeroingConfig) -> bool:
+    """Tell whether every M consecutive inputs hold as many zeros as the pattern says; without one, anything does."""
+    n, m = config.kept
+    if config.pattern is None:
+        return True
+    return zero_OI.shape[-1] % m == 0 and int(zero_OI.unflatten(-1, (-1, m)).sum(-1).min()) >= m - n
+
+
+def _table(folder: Path) -> Weights:
+    model_type = str(intake.described(folder).get("model_type", "unknown"))
+    shapes = checkpoint.shapes(folder)
+    return Weights(model_type, tuple(weights.Weight(name, shape, 0) for name, shape in shapes.items()))
 
 
 def _chosen(table: Weights, config: ZeroingConfig) -> dict[str, weights.Weight]:

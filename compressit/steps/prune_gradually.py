@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -46,7 +46,7 @@ from compressit.steps._pruning import ZeroingConfig, foresee
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Config", "claim", "foresee", "run"]
+__all__ = ["Config", "claim", "foresee", "remains", "run"]
 
 HUNG = "compressit_pruned"
 """Where masks, what was masked and scores hang on the model meanwhile, so that the trainer keeps them with it."""
@@ -93,6 +93,11 @@ def run(model: Model, config: Config, context: StepContext) -> Notes:
 def claim(folder: Path, config: Config) -> str | None:
     """Count the zeros of the layers in the saved files."""
     return _pruning.claim(folder, config, overall=config.scope == "global")
+
+
+def remains(stages: Sequence[Path], config: Config) -> str | None:
+    """Find the zeros again in what later steps have left of the layers."""
+    return _pruning.remains(stages, config, overall=config.scope == "global")
 
 
 @contextlib.contextmanager

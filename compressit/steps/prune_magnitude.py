@@ -14,6 +14,7 @@ Recipe::
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -29,7 +30,7 @@ from compressit.steps._pruning import PruningConfig, foresee, shares
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Config", "claim", "foresee", "run"]
+__all__ = ["Config", "claim", "foresee", "remains", "run"]
 
 
 class Config(PruningConfig):
@@ -71,6 +72,11 @@ def run(model: Model, config: Config, context: StepContext) -> Notes:
 def claim(folder: Path, config: Config) -> str | None:
     """Count the zeros of the layers in the saved files."""
     return _pruning.claim(folder, config, overall=config.scope == "global")
+
+
+def remains(stages: Sequence[Path], config: Config) -> str | None:
+    """Find the zeros again in what later steps have left of the layers."""
+    return _pruning.remains(stages, config, overall=config.scope == "global")
 
 
 def _mask(score_OI: torch.Tensor, config: Config, share: float) -> torch.Tensor:

@@ -14,7 +14,7 @@ Recipe::
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -119,6 +119,11 @@ def claim(folder: Path, config: Config) -> str | None:
     """Count the zeros of the layers in the saved files, and find out how they are held."""
     broken = _pruning.claim(folder, config)
     return broken or (_quantizing.claim(folder, config.quantizing) if config.quantizing else None)
+
+
+def remains(stages: Sequence[Path], config: Config) -> str | None:
+    """Find the zeros again in what later steps have left of the layers."""
+    return _pruning.remains(stages, config)
 
 
 def _prune(

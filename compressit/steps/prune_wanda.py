@@ -18,10 +18,10 @@ from compressit.data.walking import Block, Group
 from compressit.data.walking.statistics import Norms
 from compressit.model import Model
 from compressit.steps import Notes, StepContext
-from compressit.steps._pruning import PruningConfig, claim, foresee, shares
+from compressit.steps._pruning import PruningConfig, claim, foresee, remains, shares
 from compressit.steps._walking import WalkingConfig, each_group
 
-__all__ = ["Config", "claim", "foresee", "run"]
+__all__ = ["Config", "claim", "foresee", "remains", "run"]
 
 
 class Config(WalkingConfig, PruningConfig):
