@@ -30,6 +30,24 @@ def asked() -> bool:
     return sharded
 
 
+def spread(trainer: Any, model: Model) -> None:
+    """Have weights spread as the launcher was told, by processes without a GPU, too, where accelerate passes it over."""
+    from accelerate import PartialState
+    from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+
+    state = trainer.accelerator.state
+    if state.distributed_type is DistributedType.MULTI_CPU:
+        state.fsdp_plugin = FullyShardedDataParallelPlugin()
+        if state.mixed_precision != "no":
+            state.fsdp_plugin.set_mixed_precision(state.mixed_precision)
+        # Each look at the one state copies from the other.
+        state.distributed_type = PartialState().distributed_type = DistributedType.FSDP
+        trainer.is_fsdp_enabled = True
+    if state.fsdp_plugin.transformer_cls_names_to_wrap is None:
+        # What transformers would not split holds embeddings, too, which accelerate spreads by themselves, and fails.
+        state.fsdp_plugin.transformer_cls_names_to_wrap = sorted({type(block).__name__ for _, block in model.blocks()})
+
+
 def plain(model: Model, step: str) -> Any:
     """Copy a module before its weights are spread, to put together again what becomes of them.
 

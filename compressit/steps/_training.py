@@ -113,8 +113,8 @@ def train(
             data_collator=_collate(task.collate(model.processor)),
             callbacks=[*watchers, _watcher(_zeros(model.module), sharded, advance, context.curve)],
         )
-        if sharded and not trainer.is_fsdp_enabled:
-            raise StepError("accelerate spreads weights over GPUs alone", hint=_sharding.HINT)
+        if sharded:
+            _sharding.spread(trainer, model)
         # Each batch's loss is a mean already, which accumulated batches are to average.
         trainer.model_accepts_loss_kwargs = False
         trainer.remove_callback(PrinterCallback)

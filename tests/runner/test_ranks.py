@@ -58,6 +58,8 @@ TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 ACCELERATE = ("accelerate.commands.accelerate_cli", "launch", "--multi_gpu", "--num_processes", "2",
               "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no")  # fmt: skip
 """Without a GPU, too, it is this flag by which accelerate starts more than one process."""
+SHARDED = (*(flag for flag in ACCELERATE if flag != "--multi_gpu"), "--use_fsdp", "--fsdp_version", "2",
+           "--fsdp_auto_wrap_policy", "TRANSFORMER_BASED_WRAP")  # fmt: skip
 
 
 def launched(file, output, cache, launcher=TORCHRUN):
@@ -94,10 +96,9 @@ def by_hand(file, output, cache, small=None, **more):
     return [process.returncode for process in started], said
 
 
-def test_two_processes_train_as_one_with_their_batches_together(sentiment, still, tmp_path):
-    """Interrupted in between, too, and taken up again, by another launcher."""
-    cache, two = tmp_path / "cache", recipe(tmp_path, "two", sentiment, still, 16)
-    with launched(two, tmp_path / "two", cache) as stopped:
+def interrupt(file, output, cache, launcher=TORCHRUN):
+    """Start two processes, and have the launcher end them in the midst of a training."""
+    with launched(file, output, cache, launcher) as stopped:
         for _ in range(2000):
             if [*cache.glob("unfinished/*/checkpoint-*/trainer_state.json")]:
                 break
@@ -105,7 +106,28 @@ def test_two_processes_train_as_one_with_their_batches_together(sentiment, still
         stopped.send_signal(signal.SIGTERM)
         said = stopped.communicate(timeout=100)[1]
     assert said.count("terminated; nothing was published") == 1, said
-    assert not (tmp_path / "two").exists()
+    assert not output.exists()
+
+
+def agree(one, two, before):
+    """Hold trained weights to those of another run's, zeros among them, and to having moved."""
+    one, two, before = (load_file(folder / "model.safetensors") for folder in (one, two, before))
+    for name, value in one.items():
+        # A key's bias shifts all scores alike: nothing but rounding moves it.
+        if not name.endswith("key.bias"):
+            apart = (value - two[name]).abs().max()
+            assert apart < 1e-4, (name, apart)
+    assert (one["classifier.weight"] - before["classifier.weight"]).abs().max() > 1e-3
+    for name, value in two.items():
+        if name.endswith("dense.weight") and ".layer." in name:
+            assert bool(((value == 0) == (one[name] == 0)).all()), name
+            assert 0.4 < float((value == 0).float().mean()) < 0.6
+
+
+def test_two_processes_train_as_one_with_their_batches_together(sentiment, still, tmp_path):
+    """Interrupted in between, too, and taken up again, by another launcher."""
+    cache, two = tmp_path / "cache", recipe(tmp_path, "two", sentiment, still, 16)
+    interrupt(two, tmp_path / "two", cache)
     assert [*cache.glob("unfinished/*/checkpoint-*/rng_state_1.pth")]
     with launched(two, tmp_path / "two", cache, ACCELERATE) as process:
         out, said = process.communicate(timeout=200)
@@ -125,19 +147,23 @@ def test_two_processes_train_as_one_with_their_batches_together(sentiment, still
     assert resumed["processes"] == 2
     assert [step.notes.get("updates") for step in found.steps] == [step.notes.get("updates") for step in one.steps]
     assert "processes" not in one.steps[2].notes
-    weights = [load_file(tmp_path / name / "checkpoint" / "model.safetensors") for name in ("one", "two")]
-    before = load_file(still / "model.safetensors")
-    for name, value in weights[0].items():
-        # A key's bias shifts all scores alike: nothing but rounding moves it.
-        if not name.endswith("key.bias"):
-            apart = (value - weights[1][name]).abs().max()
-            assert apart < 1e-4, (name, apart)
-    moved = (weights[0]["classifier.weight"] - before["classifier.weight"]).abs().max()
-    assert moved > 1e-3
-    for name, value in weights[1].items():
-        if name.endswith("dense.weight") and ".layer." in name:
-            assert bool(((value == 0) == (weights[0][name] == 0)).all()), name
-            assert 0.4 < float((value == 0).float().mean()) < 0.6
+    agree(tmp_path / "one" / "checkpoint", tmp_path / "two" / "checkpoint", still)
+
+
+def test_weights_spread_over_two_processes_train_as_in_one(sentiment, still, tmp_path):
+    """By FSDP, interrupted in between and taken up again; with a second training, of which accelerate must forget."""
+    text = RECIPE.replace(", hidden: 1.0, logits: 0.5", "").replace(", lora: {{rank: 4}}", "")
+    text = text.replace("epochs: 40", "epochs: 12")
+    cache, two = tmp_path / "cache", recipe(tmp_path, "two", sentiment, still, 16, text)
+    interrupt(two, tmp_path / "two", cache, SHARDED)
+    assert [*cache.glob("unfinished/*/checkpoint-*/pytorch_model_fsdp_0/*.distcp")]
+    with launched(two, tmp_path / "two", cache, SHARDED) as process:
+        said = process.communicate(timeout=200)[1]
+    found = report.read(tmp_path / "two")
+    assert (found.exit_code, found.steps[2].notes["resumed"]) == (3, True), said
+    assert [step.notes.get("processes") for step in found.steps] == [None, None, 2, 2]
+    compressit.apply(recipe(tmp_path, "one", sentiment, still, 32, text), tmp_path / "one", waterfall=False)
+    agree(tmp_path / "one" / "checkpoint", tmp_path / "two" / "checkpoint", still)
 
 
 TRAINED = """\
