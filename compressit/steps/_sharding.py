@@ -31,7 +31,7 @@ def asked() -> bool:
 
 
 def spread(trainer: Any, model: Model) -> None:
-    """Have weights spread as the launcher was told, by processes without a GPU, too, where accelerate passes it over."""
+    """Spread weights as the launcher was told, over processes without a GPU, too, where accelerate passes it over."""
     from accelerate import PartialState
     from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 
