@@ -11,6 +11,7 @@ from typing import Any
 from compressit import demo, estimates, exports, intake, machine, metrics, rules, steps, weights
 from compressit import model as models
 from compressit.errors import CompressitError, RecipeError
+from compressit.exports import ExportConfig
 from compressit.metrics import Kind, MetricConfig
 from compressit.recipe import Problem, RecipeProblems, Written, located
 from compressit.recipe.quantities import show
@@ -37,6 +38,7 @@ class Plan:
 
     Attributes:
         model: Absolute folder, hub id or demo of the model.
+        exports: What they leave to the model is decided, where its weights can be foreseen.
         before: The model's weights; None where their headers can't be read without a download or a training.
         why_not: Why `before` is None.
         memory: Bytes of main memory at the peak; None if unknown.
@@ -48,6 +50,7 @@ class Plan:
     written: Written
     model: str
     steps: tuple[PlannedStep, ...]
+    exports: tuple[ExportConfig, ...]
     metrics: tuple[MetricConfig, ...]
     before: Weights | None
     why_not: str
@@ -86,9 +89,10 @@ def plan(written: Written, *, elsewhere: bool = False) -> Plan:
         except RecipeError as error:
             raise RecipeProblems([written.document.problem(("model",), error.message, error.hint)]) from None
     planned = _foresee(written, before, problems)
+    settled = () if problems else _foresee_exports(written, planned[-1].after if planned else before, problems)
     if problems:
         raise RecipeProblems(problems)
-    found = Plan(written, model, planned, rules.measured(recipe), before, why_not, None, None)
+    found = Plan(written, model, planned, settled, rules.measured(recipe), before, why_not, None, None)
     if before is None:
         return found
     cost = estimates.of(recipe, before, [step.after for step in planned], streams=found.streams)
@@ -131,19 +135,23 @@ def _foresee(written: Written, before: Weights | None, problems: list[Problem]) 
             except RecipeError as error:
                 problems.append(written.document.problem(("steps", index, "step"), error.message, error.hint))
         planned.append(PlannedStep(config, current))
-    if not problems:
-        _foresee_exports(written, current, problems)
     return tuple(planned)
 
 
-def _foresee_exports(written: Written, after: Weights | None, problems: list[Problem]) -> None:
+def _foresee_exports(written: Written, after: Weights | None, problems: list[Problem]) -> tuple[ExportConfig, ...]:
+    settled = []
     for index, config in enumerate(written.recipe.exports):
         foresee = getattr(exports.load(config.export), "foresee", None)
+        settled.append(config.settled(after))
         try:
             if foresee is not None:
                 foresee(config, written.recipe.steps, after)
+            spec = written.recipe.dataset
+            calibrated = spec is not None and spec.calibration is not None
+            exports.check_calibrated(config, settled[-1], calibrated=calibrated)
         except CompressitError as error:
             problems.append(written.document.problem(("exports", index, "export"), error.message, error.hint))
+    return tuple(settled)
 
 
 def _weights(model: str, revision: str | None) -> tuple[Weights | None, str]:

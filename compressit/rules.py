@@ -10,6 +10,7 @@ from typing import Any
 from compressit import metrics, tasks
 from compressit.data import harness, source
 from compressit.errors import CompressitError
+from compressit.exports import CALIBRATE
 from compressit.metrics import Kind, MetricConfig
 from compressit.recipe import Problem, Recipe, Target, Written, located, looks_local
 from compressit.recipe.quantities import parse
@@ -217,8 +218,7 @@ def _needs(recipe: Recipe) -> Found:
     for index, export in enumerate(recipe.exports):
         if Need.CALIBRATION in export.needs() and recipe.dataset and recipe.dataset.calibration is None:
             message = f"{export.export} needs calibration data for these settings, and the recipe names none"
-            hint = "name a split in the recipe's dataset: calibration: train[:512]"
-            yield ("exports", index, "export"), message, hint
+            yield ("exports", index, "export"), message, CALIBRATE
     if recipe.dataset is None:
         for index, config in enumerate(recipe.metrics):
             if _on_examples(config):

@@ -14,6 +14,9 @@ from compressit.intake import BITS, described, header
 
 __all__ = ["BITS", "Weight", "Weights", "header", "read", "table"]
 
+CONVOLUTIONAL = 0.25
+"""Share of the matrices and convolutions that are convolutions, of a model that is called so: half a ConvNeXt's are."""
+
 
 @dataclass(frozen=True)
 class Weight:
@@ -86,6 +89,12 @@ class Weights:
                 turned = transposed and anatomy.block_name(self.model_type, tensor.name) is not None
                 found[name] = replace(tensor, shape=tensor.shape[::-1]) if turned else tensor
         return found
+
+    @property
+    def convolutional(self) -> bool:
+        """Whether convolutions over pictures are a good part of what it multiplies by, not the first layer alone."""
+        over_pictures = sum(len(tensor.shape) == 4 and tensor.name.endswith(".weight") for tensor in self.tensors)
+        return over_pictures >= CONVOLUTIONAL * (over_pictures + len(self.linears())) > 0
 
     def inside_blocks(self, name: str) -> bool:
         """Tell whether a module lies inside a transformer block."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compressit import estimates
+from compressit import estimates, exports
 from compressit.cli.options import Json, RecipeFile, Set
 
 if TYPE_CHECKING:
@@ -36,8 +36,10 @@ def plan(recipe: RecipeFile, set_: Set = None, json: Json = False) -> None:
     for number, (step, each) in enumerate(zip(found.steps, kept, strict=True), 1):
         needs = ", ".join(sorted(step.config.needs())) or "nothing"
         rows.append([str(number), step.config.step, needs, *_size(step.after), "kept" if each.kept else ""])
-    for number, export in enumerate(spec.exports, len(rows)):
-        rows.append([str(number), f"export {export.artifact}", "evaluation data", "", "", ""])
+    for number, (export, settled) in enumerate(zip(spec.exports, found.exports, strict=True), len(rows)):
+        chosen = "".join(f", {name}: {value}" for name, value in exports.decided(export, settled).items())
+        needs = ", ".join(sorted({"evaluation data", *settled.needs()}))
+        rows.append([str(number), f"export {export.artifact}{chosen}", needs, "", "", ""])
     table(rows, ["", "step", "needs", "parameters", "size", "done before"])
     for line, each in zip(cache.told(found, kept), kept, strict=True):
         if each.why:
@@ -78,7 +80,11 @@ def summary(found: Plan, kept: list[Foreseen]) -> dict[str, Any]:
         "name": found.written.recipe.name,
         "model": found.model,
         "steps": steps,
-        "exports": [export.artifact for export in found.written.recipe.exports],
+        "exports": [export.artifact for export in found.exports],
+        "decided_by_the_model": {
+            export.artifact: exports.decided(export, settled)
+            for export, settled in zip(found.written.recipe.exports, found.exports, strict=True)
+        },
         "metrics": [config.key for config in found.metrics],
         "memory_bytes": found.memory,
         "disk_bytes": found.disk.bytes if found.disk else None,

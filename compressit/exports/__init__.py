@@ -12,14 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field
 
 from compressit import registry
+from compressit.errors import StepError
 from compressit.spec import Spec
 from compressit.steps import Fact, Need
 
+if TYPE_CHECKING:
+    from compressit.weights import Weights
+
+CALIBRATE = "name a split in the recipe's dataset: calibration: train[:512]"
+"""The remedy where calibration data is missing."""
 Calibration = Callable[[int], Iterator[Mapping[str, Any]]]
 """Gives the collated inputs of so many rows, each by itself."""
 
@@ -44,10 +50,39 @@ class ExportConfig(Spec):
         """Say what the recipe must provide for these settings."""
         return frozenset()
 
+    def settled(self, table: Weights | None) -> Self:
+        """Give these settings with what they leave to the model decided.
+
+        Args:
+            table: The weights that will be exported; None where they aren't known, which decides nothing.
+        """
+        return self
+
     @property
     def artifact(self) -> str:
         """Name the artifact goes by in targets and reports."""
         return self.name or self.export
+
+
+def decided(written: ExportConfig, settled: ExportConfig) -> dict[str, Any]:
+    """Give the fields that were left to the model, as they were settled."""
+    return {name: value for name, value in settled if value != getattr(written, name)}
+
+
+def check_calibrated(written: ExportConfig, settled: ExportConfig, *, calibrated: bool) -> None:
+    """Refuse settings that a model decides on and that want calibration data where there is none.
+
+    Raises:
+        StepError: with what to do.
+    """
+    if Need.CALIBRATION not in settled.needs() or calibrated:
+        return
+    fields = decided(written, settled)
+    said = ", ".join(f"{name}: {value}" for name, value in fields.items())
+    raise StepError(
+        f"{written.export} needs calibration data for such a model ({said}), and the recipe names none",
+        hint=f"{CALIBRATE}; or choose {' and '.join(fields)} yourself",
+    )
 
 
 def names() -> list[str]:

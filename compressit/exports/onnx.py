@@ -3,9 +3,11 @@
 The graph comes from transformers' own exporter, fused into onnxruntime's operators. The float32 file is checked
 against the checkpoint's own logits on real examples; int8 weights are made from that graph by onnxruntime's
 quantizer. Activations become int8 where a matrix is multiplied: each by its own range as it comes (`activations:
-dynamic`), or by the range that calibration rows had (`static`). Convolutions want `static`: a ResNet-18 takes 3.3 times
-as long as in float32 with dynamic ranges, and 0.30 times with static ones (one thread, 224 x 224 pixels). The folder
-also holds config and processor: onnxruntime and a tokenizer or image processor serve it.
+dynamic`), or by the range that calibration rows had (`static`). By default it is `static` for models of convolutions,
+which then want calibration data, and `dynamic` for all others: a ResNet-18 takes 3.3 times as long as in float32 with
+dynamic ranges, and 0.30 times with static ones; a ConvNeXt-T 1.45 and 0.39 times (one thread, 224 x 224 pixels;
+`tests/benchmarks/bench_channels.py latency`). The folder also holds config and processor: onnxruntime and a tokenizer
+or image processor serve it.
 
 Recipe::
 
@@ -23,12 +25,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from compressit.errors import MissingExtra
-from compressit.exports import Calibration, ExportConfig
+from compressit.exports import Calibration, ExportConfig, check_calibrated
 from compressit.exports._checking import Reference, unlabelled
 from compressit.exports._rewriting import share, unfuse
 from compressit.exports._tracing import quiet, traced
 from compressit.model import Model
 from compressit.steps import Fact, Need, Notes
+from compressit.weights import Weight, Weights
 
 if TYPE_CHECKING:
     import torch
@@ -56,8 +59,9 @@ class Config(ExportConfig):
 
     weights: Literal["float32", "int8"] = "float32"
     """How weights are stored; int8 quantizes activations too."""
-    activations: Literal["dynamic", "static"] = "dynamic"
-    """Whether int8 activations are scaled by their own range, as they come, or by that of calibration data."""
+    activations: Literal["auto", "dynamic", "static"] = "auto"
+    """Whether int8 activations are scaled by their own range, as they come, or by that of calibration data; `auto` is
+    `static` where a good part of the layers are convolutions over pictures, and elsewhere `dynamic`."""
     samples: int = Field(300, ge=1)
     """Rows of the calibration split that static ranges are found on, evenly spread over it."""
     per_channel: bool = True
@@ -76,6 +80,12 @@ class Config(ExportConfig):
     def needs(self) -> frozenset[Need]:
         """Ask for calibration data where activations have ranges of their own beforehand."""
         return frozenset({Need.CALIBRATION}) if self.activations == "static" else frozenset()
+
+    def settled(self, table: Weights | None) -> Config:
+        """Choose how activations are scaled, by what the model is made of."""
+        if self.weights != "int8" or self.activations != "auto" or table is None:
+            return self
+        return self.model_copy(update={"activations": "static" if table.convolutional else "dynamic"})
 
 
 def run(
@@ -100,6 +110,8 @@ def run(
     for package in ("onnx", "onnxruntime", "onnxscript"):
         if find_spec(package) is None:
             raise MissingExtra(package, "onnx")
+    written, config = config, config.settled(_table(model.module))
+    check_calibrated(written, config, calibrated=calibration is not None)
     module, reference = Reference.begin(model, folder, examples)
     file = folder / FILE
     with quiet():
@@ -109,8 +121,13 @@ def run(
     if config.weights == "int8":
         with quiet():
             _write(_quantized(program, config, calibration), file)
-        notes = reference.compare(folder, config)
+        notes = {**reference.compare(folder, config), "activations": config.activations}
     return notes
+
+
+def _table(module: Any) -> Weights:
+    tensors = (Weight(name, tuple(tensor.shape), 0) for name, tensor in module.state_dict().items())
+    return Weights(module.config.model_type, tuple(tensors))
 
 
 def _traced(module: Any, inputs: Sequence[Mapping[str, torch.Tensor]]) -> Any:
@@ -142,7 +159,7 @@ def _quantized(program: Any, config: Config, calibration: Calibration | None) ->
 
     if config.activations == "dynamic":
         return dynamic(program, [*matrices, *embeddings])
-    assert calibration is not None, "the plan refuses static ranges without calibration data"
+    assert calibration is not None, "it has been looked for"
     settings = OnnxRuntimeStaticConfig(
         op_types_to_quantize=matrices,
         activation_type=QuantType.QUInt8,

@@ -26,6 +26,11 @@ HEADLINES = ("accuracy", "answer_f1", "auc", "entity_f1", "exact_match", "hit", 
 """Shares and correlations that the headline shows with their difference from the original's."""
 MEASURES = {"kl_divergence": "KL divergence, nats", "cosine_distance": "1 - cosine"}
 """How far answers are apart, in words."""
+ACTIVATIONS = {
+    "static": "by the ranges that calibration data had (activations: static)",
+    "dynamic": "by their own range, as they come (activations: dynamic)",
+}
+"""How the settings of an export read."""
 TIMES = ("seconds", "examples/s")
 """Units of what a search takes as a ratio to the original's, which ran right beside it."""
 LABELS = {"min": ">=", "max": "<=", "min_ratio": ">=", "max_ratio": "<=", "max_drop": "drop <="}
@@ -190,8 +195,10 @@ def gains(artifact: Artifact) -> str:
 
 
 def caveats(artifact: Artifact) -> list[str]:
-    """Say what an artifact saves that doesn't make it faster, or not as much as one would think."""
+    """Say how an artifact rounds, and what it saves that doesn't make it faster, or not as much as one would think."""
     found = []
+    if ranges := ACTIVATIONS.get(str(artifact.notes.get("activations"))):
+        found.append(f"{artifact.name}: int8 activations are scaled {ranges}")
     packed = sorted(kind for kind in artifact.dtypes if kind.startswith("int"))
     if packed and artifact.runtime == "torch":
         found.append(

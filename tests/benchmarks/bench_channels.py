@@ -7,7 +7,8 @@
 for each seed, and cuts a share out of each in several ways, on 256 training pictures; what is right of the 599 others
 is counted on what was saved and opened again. `latency` cuts an untrained ResNet-18 and ConvNeXt-T down, and times
 them on 224 x 224 pixels next to the whole ones, in turns: the median of each pair's ratio. FLOPs are those inside the
-blocks.
+blocks. The whole ones are timed in int8 on onnxruntime, too, next to their float32: as the export does it by itself,
+and with ranges as they come.
 """
 
 import argparse
@@ -155,6 +156,23 @@ def by_accuracy(given):
     return records
 
 
+INT8 = {"int8": {}, "int8, dynamic": {"activations": "dynamic"}}
+
+
+def rounded(found, place):
+    """Open a model's int8 exports, on pictures of noise."""
+    examples = [{"pixel_values": torch.randn(1, 3, 224, 224), "labels": torch.zeros(1)} for _ in range(4)]
+    form = exports.load("onnx")
+    for name, fields in INT8.items():
+        target = Path(place) / name
+        target.mkdir(parents=True)
+        notes = form.run(
+            found, form.Config(export="onnx", weights="int8", **fields), target, examples[:1], lambda count: examples
+        )
+        kind = "onnxruntime, int8, " + notes["activations"] + ("" if fields else " by default")
+        yield kind, runtimes.load("onnxruntime").open(target, TASK, "cpu")
+
+
 def sessions(found, place):
     """Open a model as saved, and its export."""
     found.save(Path(place) / "saved")
@@ -173,7 +191,12 @@ def by_latency(given):
     print("| model | cut | FLOPs | runtime | whole, ms | ratio |\n|---|---|---|---|---|---|", flush=True)
     for name in given.models:
         with tempfile.TemporaryDirectory() as folder:
-            both = sessions(built(*LARGE[name], 224, 0), Path(folder) / "whole")
+            found = built(*LARGE[name], 224, 0)
+            both = sessions(found, Path(folder) / "whole")
+            for kind, session in rounded(found, Path(folder) / "rounded"):
+                ratio, whole = paired(both["onnxruntime"], session, inputs)
+                print(f"| {name} | 0% | 100% | {kind} | {1000 * whole:.1f} | {ratio:.2f} |", flush=True)
+                records.append({"model": name, "share": 0, "runtime": kind, "ms": 1000 * whole, "ratio": ratio})
             for share in given.sparsity:
                 place = Path(folder) / f"cut-{share}"
                 fields = {"sparsity": share, "importance": "random", "uniform": True, "refit": False}

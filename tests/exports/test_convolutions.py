@@ -1,10 +1,12 @@
 """Files of convolutional classifiers that were cut down."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
-from compressit import data, exports, runtimes
+from compressit import data, exports, runtimes, weights
 from compressit import model as models
 from compressit.progress import Silent
 from compressit.steps import StepContext, load
@@ -13,7 +15,7 @@ from tests.exports.conftest import digits
 
 CUTS = {"resnet": "prune_channels", "convnext": "prune_ffn"}
 
-FORMS = [("onnx", {}), ("onnx", {"weights": "int8"}), ("onnx", {"weights": "int8", "activations": "static"}),
+FORMS = [("onnx", {}), ("onnx", {"weights": "int8"}), ("onnx", {"weights": "int8", "activations": "dynamic"}),
          ("openvino", {}), ("openvino", {"weights": "int8"})]  # fmt: skip
 
 
@@ -34,7 +36,9 @@ def test_a_file_says_what_the_checkpoint_says(name, export, fields, tmp_path):
     model, rows, form = cut(name, tmp_path / "scratch"), digits(tmp_path), exports.load(export)
     batches = [batch for _, batch in data.batches(rows.select(range(24)), model, 8)]
     config = form.Config(export=export, **fields)
-    form.run(model, config, tmp_path, batches, lambda count: data.singles(rows, model, count))
+    notes = form.run(model, config, tmp_path, batches, lambda count: data.singles(rows, model, count))
+    if export == "onnx" and fields:
+        assert notes["activations"] == fields.get("activations", "static")
     session = runtimes.load(config.runtime).open(tmp_path, model.task, "cpu")
     for batch in batches:
         inputs = {key: value for key, value in batch.items() if key != "labels"}
@@ -43,3 +47,44 @@ def test_a_file_says_what_the_checkpoint_says(name, export, fields, tmp_path):
         said = session({key: value.numpy() for key, value in inputs.items()})
         spread = wanted.std()
         assert np.abs(said - wanted).max() < (0.5 if fields else 1e-3) * spread
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [*dict.fromkeys(tiny.CONVOLUTIONS, "static").items(), ("vit", "dynamic"), ("beit", "dynamic"), ("bert", "dynamic")],
+)
+def test_ranges_are_found_beforehand_where_a_model_convolves(name, kind, tmp_path):
+    tiny.save(name, tmp_path)
+    config = exports.load("onnx").Config
+    table = weights.read(tmp_path)
+    assert config(export="onnx", weights="int8").settled(table).activations == kind
+    assert config(export="onnx", weights="int8").settled(None).activations == "auto"
+    for other in ("dynamic", "static"):
+        assert config(export="onnx", weights="int8", activations=other).settled(table).activations == other
+
+
+RECIPE = """\
+name: pictures
+task: image-classification
+model: {model}
+dataset: {{path: "demo:digits", calibration: "train[:32]", evaluation: "test[:48]"}}
+exports:
+  - {{export: onnx, weights: int8}}
+  - {{export: onnx, name: plain}}
+"""
+
+
+def test_the_plan_says_which_and_asks_for_calibration_data(tmp_path, write, cli):
+    tiny.save("resnet", tmp_path / "model")
+    text = RECIPE.format(model=tmp_path / "model")
+    said = json.loads(cli("plan", write(text), "--json").stdout)
+    assert said["decided_by_the_model"] == {"onnx": {"activations": "static"}, "plain": {}}
+    assert "export onnx, activations: static" in cli("plan", write(text)).stdout
+    without = text.replace('calibration: "train[:32]", ', "")
+    refused = cli("plan", write(without))
+    assert refused.returncode == 2
+    assert "onnx needs calibration data for such a model (activations: static)" in refused.stderr
+    assert "or choose activations yourself" in " ".join(refused.stderr.split())
+    assert cli("plan", write(without.replace("int8}", "int8, activations: dynamic}"))).returncode == 0
+    # Who only looks at the recipe doesn't know the model.
+    assert cli("validate", write(without)).returncode == 0

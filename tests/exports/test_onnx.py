@@ -49,6 +49,7 @@ def test_every_batch_size_and_length_gives_the_checkpoints_logits(size, exported
 
 @pytest.mark.parametrize("kind", ["dynamic", "static"])
 def test_int8_is_smaller_and_agrees(kind, exported, classifier, rows):
+    assert exported[kind][1]["activations"] == kind, "what is left to a model of matrices is dynamic"
     sizes = {name: (folder / onnx.FILE).stat().st_size for name, (folder, _) in exported.items()}
     said = {name: file_said("onnxruntime", folder, classifier, rows) for name, (folder, _) in exported.items()}
     assert (said[kind].argmax(-1) == said["float32"].argmax(-1)).mean() > 0.98
