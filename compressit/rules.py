@@ -138,6 +138,8 @@ def _fits(recipe: Recipe) -> Found:
         for field in spec.task_fields().keys() - set(getattr(task, "FIELDS", ())):
             takers = [name for name in tasks.names() if field in getattr(tasks.load(name), "FIELDS", ())]
             yield ("dataset", field), f"{field} is for {', '.join(takers)}; {recipe.task} has no use for it", None
+        if spec.max_length is not None and "max_seconds" in getattr(task, "FIELDS", ()):
+            yield ("dataset", "max_length"), f"max_length counts tokens, and {recipe.task} has none", "say max_seconds"
         if spec.labels is not None and tasks.truth(recipe.task) not in ("label", "tags"):
             yield ("dataset", "labels"), f"{recipe.task} has no labels", None
         if spec.stride is not None and spec.max_length is not None and spec.stride > spec.max_length:

@@ -1,6 +1,6 @@
 """Untrained models of every family with a few blocks, seeded; their outputs hang on all their weights."""
 
-from tests import questions, tagged, written
+from tests import heard, questions, tagged, written
 from tests.conftest import tokenizer
 
 BLOCKS = 4
@@ -78,6 +78,17 @@ CONVOLUTIONS = {
     "resnet-bottleneck": ("ResNet", {"embedding_size": 16, "hidden_sizes": [64, 128], "depths": [2, 1],
                                      "layer_type": "bottleneck", "num_labels": 10}),
 }  # fmt: skip
+WAVES = {**ENCODER, "conv_dim": [16, 16, 16], "conv_stride": [5, 4, 4], "conv_kernel": [10, 8, 8],
+         "num_feat_extract_layers": 3, "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 4,
+         "classifier_proj_size": 16, "vocab_size": 32, "mask_time_prob": 0.0, "num_labels": 3}  # fmt: skip
+SOUNDS = {
+    "wav2vec2": ("Wav2Vec2", WAVES),
+    "wav2vec2-stable": ("Wav2Vec2", {**WAVES, "feat_extract_norm": "layer", "do_stable_layer_norm": True}),
+    "hubert": ("Hubert", {**WAVES, "feat_extract_norm": "layer"}),
+    "wavlm": ("WavLM", {**WAVES, "feat_extract_norm": "layer"}),
+    "ast": ("AST", {**ENCODER, "patch_size": 8, "frequency_stride": 8, "time_stride": 8, "max_length": 32,
+                    "num_mel_bins": 16, "num_labels": 3}),
+}  # fmt: skip
 ALL_PICTURES = {**PICTURES, **CONVOLUTIONS}
 KINDS = {
     "text-classification": "ForSequenceClassification",
@@ -87,6 +98,7 @@ KINDS = {
     "sentence-similarity": "Model",
     "translation": "ForConditionalGeneration",
     "image-classification": "ForImageClassification",
+    "audio-classification": "ForSequenceClassification",
 }
 """What the classes of transformers are called after the family's name."""
 
@@ -97,11 +109,11 @@ def build(name, **more):
     import transformers
 
     torch.manual_seed(0)
-    prefix, fields = {**TEXTS, **TAGGED, **ASKED, **MASKED, **PAIRED, **WRITERS, **ALL_PICTURES}[name]
-    if name not in ALL_PICTURES:
+    prefix, fields = {**TEXTS, **TAGGED, **ASKED, **MASKED, **PAIRED, **WRITERS, **ALL_PICTURES, **SOUNDS}[name]
+    if name not in {**ALL_PICTURES, **SOUNDS}:
         fields = {"vocab_size": len(processor(name)), "num_labels": 2, "pad_token_id": 0, **fields}
     config = getattr(transformers, f"{prefix}Config")(**{**fields, **more})
-    kind = "MTModel" if prefix == "Marian" else KINDS[task(name)]
+    kind = {"Marian": "MTModel", "AST": "ForAudioClassification"}.get(prefix, KINDS[task(name)])
     module = getattr(transformers, f"{prefix}{kind}")(config)
     for parameter in module.parameters():
         if parameter.dim() == 2:
@@ -110,17 +122,21 @@ def build(name, **more):
 
 
 def save(name, folder):
-    """Build a model and save it with its tokenizer or image processor."""
+    """Build a model and save it with its tokenizer or processor."""
     build(name).save_pretrained(folder)
     processor(name).save_pretrained(folder)
 
 
 def processor(name):
-    """Give a model's tokenizer or image processor."""
+    """Give a model's tokenizer or processor."""
     import transformers
 
     if name in ALL_PICTURES:
         return transformers.ViTImageProcessorPil(size={"height": 8, "width": 8})
+    if name == "ast":
+        return transformers.ASTFeatureExtractor(sampling_rate=heard.RATE // 2, num_mel_bins=16, max_length=32)
+    if name in SOUNDS:
+        return heard.extractor(mask=name != "wav2vec2")
     made = {**dict.fromkeys({**TAGGED, **MASKED}, tagged.tokenizer), **dict.fromkeys(ASKED, questions.tokenizer),
             **dict.fromkeys(WRITERS, written.tokenizer)}  # fmt: skip
     return made.get(name, tokenizer)()
@@ -129,5 +145,6 @@ def processor(name):
 def task(name):
     """Name the task that a model is for."""
     groups = {"token-classification": TAGGED, "question-answering": ASKED, "fill-mask": MASKED,
-              "sentence-similarity": PAIRED, "translation": WRITERS, "image-classification": ALL_PICTURES}  # fmt: skip
+              "sentence-similarity": PAIRED, "translation": WRITERS, "image-classification": ALL_PICTURES,
+              "audio-classification": SOUNDS}  # fmt: skip
     return next((each for each, names in groups.items() if name in names), "text-classification")

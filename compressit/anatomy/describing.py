@@ -227,6 +227,8 @@ class Family:
         unreadable: Why plain transformers can't open a checkpoint of it that is quantized; None where it can.
         unmixed: Why it can't where layers are quantized in different ways; None where it can.
         headless: Whether it has no attention.
+        raw: Whether it convolves what it is given as it comes, in float32.
+        gated: Why no head can go; None where some can.
     """
 
     stacks: tuple[Stack, ...]
@@ -239,3 +241,5 @@ class Family:
     unreadable: str | None = None
     unmixed: str | None = None
     headless: bool = False
+    raw: bool = False
+    gated: str | None = None

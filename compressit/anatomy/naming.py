@@ -246,6 +246,8 @@ def refusal(model_type: str) -> str | None:
         return None
     if family(model_type).headless:
         return f"{model_type} has no heads"
+    if why := family(model_type).gated:
+        return f"no head of {model_type} can go: {why}"
     return f"where {model_type} keeps its heads is not described: add an Attention to {file(model_type)}"
 
 
@@ -262,11 +264,17 @@ def staged(model_type: str) -> bool:
     return any(stack.staged for stack in known(model_type).stacks)
 
 
+def raw(model_type: str) -> bool:
+    """Tell whether an architecture convolves what it is given as it comes, which is float32."""
+    return staged(model_type) or known(model_type).raw
+
+
 def cut_instead(model_type: str) -> str:
     """Say which step cuts what the blocks of an architecture hold, and what that is."""
     if any(stack.between for stack in known(model_type).stacks):
         return "prune_channels cuts between convolutions"
-    return "prune_ffn cuts neurons" if known(model_type).headless else "prune_structured cuts heads and neurons"
+    headless = known(model_type).headless or known(model_type).gated
+    return "prune_ffn cuts neurons" if headless else "prune_structured cuts heads and neurons"
 
 
 def as_wide(model_type: str) -> str | None:

@@ -27,7 +27,8 @@ def bench(
     length: Annotated[
         str | None,
         typer.Option(
-            help="Tokens of each text (default: 32,128, as far as the model takes them); images have none.",
+            help="Tokens of each text (default: 32,128, as far as the model takes them); images have none, and sounds "
+            "last a second.",
             metavar="N,N",
         ),
     ] = None,

@@ -8,10 +8,11 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from compressit import tasks
-from compressit.data import answers, choices, labels, places, references, scores, source, tags
+from compressit.data import answers, choices, labels, places, references, scores, sounds, source, tags
 from compressit.data.spec import DatasetSpec
 from compressit.errors import DataError
 from compressit.registry import suggest
+from compressit.tasks import _waveforms
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,6 +66,8 @@ def rows(
         raise DataError(f"split {split!r} of {spec.path} is empty")
     if "image" in roles:
         found = source.images(found, spec, base)
+    if "audio" in roles:
+        found = sounds.laid_out(found, spec, base, where)
     for role in roles.keys() & {"text", "text_pair", "question", "context", "continuation"}:
         _check_text(found[role], role, where)
     if "group" in roles and labelled:
@@ -73,12 +76,14 @@ def rows(
 
 
 def questions(columns: Mapping[str, Sequence[Any]], task: str) -> Dataset:
-    """Make rows, of columns by role, whose truth nobody knows: a stand-in takes its place; images are files."""
+    """Make rows, of columns by role, whose truth nobody knows: a stand-in takes its place; images, sounds are files."""
     import datasets
 
     found = datasets.Dataset.from_dict(dict(columns))
     if "image" in columns:
         found = found.cast_column("image", datasets.Image())
+    if "audio" in columns:
+        found = sounds.plain(found)
     return _with_truth(found, task, {}, None, places.counted, labelled=False)
 
 
@@ -141,8 +146,11 @@ def batched(
 
 
 def by_length(prepared: Dataset) -> list[int]:
-    """Order prepared rows by their number of tokens, or that of the longer text of a pair; images as they come."""
+    """Order prepared rows by their number of tokens, the longer text of a pair, or seconds; images as they come."""
     texts = [name for name in prepared.column_names if name.endswith("input_ids")]
+    if "seconds" in prepared.column_names:
+        long = list(prepared.with_format(None)["seconds"])
+        return sorted(range(len(prepared)), key=long.__getitem__)
     if not texts:
         return list(range(len(prepared)))
     lengths = [max(map(len, tokens)) for tokens in zip(*(prepared[name] for name in texts), strict=True)]
@@ -198,6 +206,7 @@ def _fingerprint(row: Mapping[str, Any]) -> int:
         value = row[role]
         picture = hasattr(value, "tobytes")
         content = f"{value.mode} {value.size}".encode() + value.tobytes() if picture else str(value).encode()
+        content = _waveforms.content(value) if role == "audio" else content
         digest.update(role.encode() + len(content).to_bytes(8, "little") + content)
     return int.from_bytes(digest.digest(), "little")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressit import registry
-from compressit.data import harness
+from compressit.data import harness, sounds
 from compressit.data.refusing import first, refusal
 from compressit.data.spec import SPLIT, DatasetSpec
 from compressit.errors import DataError
@@ -20,7 +20,7 @@ from compressit.spec import home
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from datasets import Dataset
+    from datasets import Dataset, DatasetDict
 
 DEMOS = "compressit.data.demos"
 READERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json", ".parquet": "parquet"}
@@ -226,13 +226,26 @@ def _open(path: str, spec: DatasetSpec, split: str) -> Dataset:
     try:
         whole = datasets.load_dataset(path, name=spec.name, revision=spec.revision)
     except (OSError, ValueError, RuntimeError, StopIteration, datasets.exceptions.DatasetsError) as error:
-        raise refusal(path, error, local=local) from error
+        heard = _sounds(path, spec) if sounds.DECODER in first(error) else None
+        if heard is None:
+            raise refusal(path, error, local=local) from error
+        whole = heard
     if split not in whole:
         raise DataError(
             f"{path} has no split {split!r}{suggest(split, [str(name) for name in whole])}",
             hint="a split is a name the data set knows, or a file inside its folder",
         )
     return whole[split]
+
+
+def _sounds(path: str, spec: DatasetSpec) -> DatasetDict | None:
+    """Open what the library wants a decoder of sounds for, without one."""
+    import datasets
+
+    try:
+        return sounds.folder(path, spec)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        raise refusal(path, error, local=Path(path).is_dir()) from error
 
 
 def position(text: str | None, total: int, default: int) -> int:

@@ -11,7 +11,7 @@ from compressit.spec import Location, Spec
 
 TASK_FIELDS = (
     "packing", "stride", "max_answer", "prefix", "suffix", "normalize", "max_target", "source_language",
-    "target_language", "generation",
+    "target_language", "generation", "max_seconds",
 )  # fmt: skip
 """Fields of a data set that only some tasks read."""
 SPLIT = re.compile(r"(?P<name>[^\[\]]+)(\[(?P<start>\d+%?)?:(?P<stop>\d+%?)?\])?")
@@ -56,8 +56,8 @@ class DatasetSpec(Spec):
     """Where the examples are and which of them serve what."""
 
     path: Location
-    """Hub id, demo:NAME, a local csv, tsv, json lines, parquet or text file, or a folder of such files or of images;
-    for multiple-choice a task of the LM Evaluation Harness, too, such as lm_eval:arc_easy."""
+    """Hub id, demo:NAME, a local csv, tsv, json lines, parquet or text file, or a folder of such files, of images
+    or of sounds; for multiple-choice a task of the LM Evaluation Harness, too, such as lm_eval:arc_easy."""
     name: str | None = None
     """Configuration of a hub data set, such as `sst2` of `glue`."""
     revision: str | None = None
@@ -75,6 +75,8 @@ class DatasetSpec(Spec):
     """The model's label for each label of the data, where their names differ."""
     max_length: int | None = Field(default=None, ge=1)
     """Tokens at which a text is cut (default: the model's limit); where texts are read in windows, of one of them."""
+    max_seconds: float | None = Field(default=None, gt=0, le=3600)
+    """Seconds at which a sound is cut, for audio-classification (default: nowhere)."""
     packing: Literal["joined", "documents"] | None = None
     """How a language model's windows are cut: from all texts joined (the default), or from each document by itself."""
     stride: int | None = Field(default=None, ge=1)

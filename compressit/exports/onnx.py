@@ -48,6 +48,7 @@ class Config(ExportConfig):
 
     tasks: ClassVar[frozenset[str]] = frozenset(
         {
+            "audio-classification",
             "fill-mask",
             "image-classification",
             "question-answering",

@@ -40,6 +40,7 @@ class Config(ExportConfig):
     carries: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY, Fact.DTYPE, Fact.RANGES, Fact.FACTORS})
     tasks: ClassVar[frozenset[str]] = frozenset(
         {
+            "audio-classification",
             "fill-mask",
             "image-classification",
             "question-answering",

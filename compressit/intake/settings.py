@@ -19,11 +19,11 @@ MAX_COUNT = 100_000
 FEW = 256
 """So many of anything do no harm."""
 SIZES = re.compile(
-    r".*(size|dim|dims|embeddings|positions|channels)|d_(model|ff|kv|inner)|n_(embd|inner|positions|ctx)"
+    r".*(size|dim|dims|embeddings|positions|channels)|d_(model|ff|kv|inner)|n_(embd|inner|positions|ctx)|num_\w+_per_group"
 )
 """Keys of what is as wide or as long as a tensor."""
 COUNTS = re.compile(
-    r"(num|n)_(\w+_)?(layers?|blocks?|experts?|groups?|labels?|heads?|stages?)|(en|de)coder_layers|depths"
+    r"(num|n)_(?!\w+_per_)(\w+_)?(layers?|blocks?|experts?|groups?|labels?|heads?|stages?)|(en|de)coder_layers|depths"
 )
 """Keys of what is made one by one."""
 

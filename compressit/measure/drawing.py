@@ -1,4 +1,4 @@
-"""Inputs drawn at random: tokens in texts of an exact length, or noise for images."""
+"""Inputs drawn at random: tokens in texts of an exact length, or noise for images and sounds."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from compressit import model, tasks
 from compressit.errors import DataError
 from compressit.runtimes import Batch
 
+SECONDS = 1.0
+"""Of a sound, unless the model's feature extractor brings all to a length of its own."""
+
 
 class Drawn:
     """What makes batches for the model of a folder; of one seed, models of one vocabulary get the same ones."""
@@ -20,14 +23,16 @@ class Drawn:
     def __init__(self, folder: Path, setting: Mapping[str, Any]) -> None:
         self.task: Any = tasks.load(setting["task"])
         self.processor = model.processor(folder, setting["task"], trust_remote_code=setting["trust_remote_code"])
-        self.images = self.task.PROCESSOR_CLASS == "AutoImageProcessor"
+        kind = self.task.PROCESSOR_CLASS
+        self.images, self.sounds = kind == "AutoImageProcessor", kind == "AutoFeatureExtractor"
 
     def batch(self, size: int, length: int | None, seed: int) -> Batch:
         """Draw a batch.
 
         Args:
-            size: Texts or images in it.
-            length: Tokens of each text, those included that the tokenizer puts around a text; images have none.
+            size: Texts, images or sounds in it.
+            length: Tokens of each text, those included that the tokenizer puts around a text; images have none, and
+                sounds are of `SECONDS`.
             seed: Of the draw.
 
         Raises:
@@ -36,7 +41,9 @@ class Drawn:
         draw = np.random.default_rng(seed)
         if self.images:
             return {"pixel_values": draw.standard_normal((size, *self._shape()), dtype=np.float32)}
-        assert length is not None, "only images have no length"
+        if self.sounds:
+            return self._sounds(draw, size)
+        assert length is not None, "only images and sounds have no length"
         # What is run for a timing may be every second text, or be told the length of all.
         whole = self._texts(draw.random((2 * size, length)))
         timed = getattr(self.task, "timed", lambda batch: batch)(whole)
@@ -58,6 +65,13 @@ class Drawn:
         ids[:, length - len(after) :] = after
         known = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
         return {name: known[name] for name in self.processor.model_input_names if name in known}
+
+    def _sounds(self, draw: np.random.Generator, size: int) -> Batch:
+        rate, name = self.processor.sampling_rate, self.processor.model_input_names[0]
+        waves = draw.standard_normal((size, round(SECONDS * rate)), dtype=np.float32)
+        rows = [{name: self.processor(wave, sampling_rate=rate, return_tensors="np")[name][0]} for wave in waves]
+        batch = self.task.collate(self.processor)([{**row, "labels": 0} for row in rows])
+        return {key: value.numpy() for key, value in batch.items() if key != "labels"}
 
     def _shape(self) -> tuple[int, ...]:
         """Find what the processor makes of an image: (channels, height, width)."""

@@ -22,8 +22,9 @@ class Shape(NamedTuple):
     """What goes in at once.
 
     Attributes:
-        size: Texts or images of a batch.
-        length: Tokens of each text where they are drawn at random; None for rows of a data set, and for images.
+        size: Texts, images or sounds of a batch.
+        length: Tokens of each text where they are drawn at random; None for rows of a data set, images and
+            sounds.
     """
 
     size: int
@@ -49,7 +50,7 @@ def side_by_side(
     """Time artifacts of one task, in an order drawn anew in each round, after a warm-up.
 
     With `setting.rows` each round takes the same rows for all, prepared by each one's own tokenizer; without, tokens
-    drawn at random of each one's vocabulary, in texts of an exact length, or noise for images.
+    drawn at random of each one's vocabulary, in texts of an exact length, or noise for images and sounds.
 
     Args:
         subjects: The artifacts by any names; the first one is what others are held against.

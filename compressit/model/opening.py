@@ -12,6 +12,7 @@ from compressit.errors import MissingExtra, StepError
 from compressit.model import architectures, caches, disk, fitting, ranges
 from compressit.model.fetching import check_safe, explained
 from compressit.model.whole import Model
+from compressit.tasks import _waveforms
 
 TOKENIZERS = ("tokenizer*.json", "vocab.*", "*.model", "merges.txt")
 """Without one of these transformers makes an empty tokenizer up."""
@@ -123,13 +124,15 @@ def _spelled(labels: Mapping[int, str]) -> dict[int, str]:
 
 
 def processor(folder: Path, task: str, *, trust_remote_code: bool = False) -> Any:
-    """Open the tokenizer or image processor of a folder."""
+    """Open the tokenizer, image processor or feature extractor of a folder."""
     import transformers
 
     architectures.introduce(folder)
     name = tasks.load(task).PROCESSOR_CLASS
     if name == "AutoImageProcessor" and find_spec("PIL") is None:
         raise MissingExtra("pillow", "vision")
+    if name == "AutoFeatureExtractor":
+        _waveforms.ready()
     if name == "AutoTokenizer" and not any(next(folder.glob(pattern), None) for pattern in TOKENIZERS):
         raise StepError(f"{folder} holds no tokenizer", hint="save it there: AutoTokenizer.from_pretrained(...)")
     with explained(folder):

@@ -31,7 +31,7 @@ class Model:
 
     Attributes:
         module: The transformers model, in eval mode; its weights are on the meta device where they lie on disk.
-        processor: Its tokenizer or image processor.
+        processor: Its tokenizer, image processor or feature extractor.
         task: Name of the task whose auto class opened it.
         source: Hub id or folder it came from.
         disk: Where its weights lie; None where they are in memory.

@@ -122,10 +122,12 @@ def read(folder: Path, task: str, artifacts: Sequence[str], row_of: Rows) -> tup
 
 
 def written(row: Mapping[str, Any]) -> str | None:
-    """Write an example as text, clipped; None for one that is not text."""
+    """Write an example as text, clipped, or a sound as the name of its file; None for one that is neither."""
     parts = [str(row[role]) for role in TEXTS if row.get(role) is not None]
     if row.get("tokens"):
         parts.append(" ".join(map(str, row["tokens"])))
+    if isinstance(row.get("audio"), dict) and row["audio"]["path"]:
+        parts.append(Path(row["audio"]["path"]).name)
     text = " | ".join(parts)
     return (f"{text[:CLIPPED]}..." if len(text) > CLIPPED else text) or None
 

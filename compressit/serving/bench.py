@@ -66,7 +66,7 @@ class Cell(Part):
     """All of them at one batch size and length.
 
     Attributes:
-        length: Tokens of each text; None for images.
+        length: Tokens of each text; None for images and sounds.
         rounds: In each of which every one ran once.
         noise: By what factor two timings of the first one itself may differ; None where that can't be said.
     """
@@ -211,7 +211,7 @@ def original(run: Finished) -> Path | None:
 
 
 def _shapes(task: str, subjects: Mapping[str, Subject], wanted: Wanted, notes: list[str]) -> list[Shape]:
-    if tasks.load(task).PROCESSOR_CLASS == "AutoImageProcessor":
+    if tasks.load(task).PROCESSOR_CLASS != "AutoTokenizer":
         if wanted.lengths:
             raise RecipeError(f"--length is for texts; {task} has none")
         return [Shape(size) for size in wanted.batches]

@@ -15,6 +15,8 @@ from compressit.recipe import Recipe
 from compressit.registry import suggest
 
 TEXTS = ("text", "text_pair", "question", "context")
+FILES = {"image": "an image", "audio": "a sound"}
+"""Roles whose values are files."""
 LONGEST_CELL = 1 << 30
 
 
@@ -105,20 +107,22 @@ def value(role: str, row: Row, column: str, file: Path) -> Any:
         if not isinstance(words, list) or not words or not all(isinstance(word, str) and word for word in words):
             raise DataError(f"{where}: {column} is {_short(found)}, neither text nor a list of words")
         return words
-    return _image(found, where, column, file) if role == "image" else found
+    if role == "audio" and isinstance(found, dict) and found.get("array") is not None:
+        return found
+    return _placed(found, where, column, file, role) if role in FILES else found
 
 
-def _image(found: Any, where: str, column: str, file: Path) -> Any:
-    """Give an image's file, whose path starts from the folder of the rows, or its bytes."""
+def _placed(found: Any, where: str, column: str, file: Path, role: str) -> Any:
+    """Give an image's or a sound's file, whose path starts from the folder of the rows, or its bytes."""
     if isinstance(found, dict) and found.get("bytes"):
         return {"bytes": found["bytes"], "path": None}
     path = found.get("path") if isinstance(found, dict) else found
     if not isinstance(path, str):
-        raise DataError(f"{where}: {column} is {_short(found)}, not the path of an image")
+        raise DataError(f"{where}: {column} is {_short(found)}, not the path of {FILES[role]}")
     place = file.parent / path
     if not place.is_file():
-        raise DataError(f"{where}: there is no image file {place}")
-    return str(place)
+        raise DataError(f"{where}: there is no {role} file {place}")
+    return str(place) if role == "image" else {"bytes": None, "path": str(place)}
 
 
 def _holds(values: Mapping[str, Any], column: str) -> bool:

@@ -56,7 +56,7 @@ def by_labels(model: Model) -> Objective:
 def teach(teacher: Model, student: Model, context: StepContext, batch_size: int = 32) -> list[torch.Tensor]:
     """Compute what a teacher says of each of the student's training rows, in the student's order of labels.
 
-    The teacher reads with its own tokenizer or image processor. Where that cuts rows into other windows, each word's
+    The teacher reads with its own tokenizer or processor. Where that cuts rows into other windows, each word's
     answer goes to the student's window that holds the word.
 
     Returns:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from compressit import data
+from compressit import data, tasks
 from compressit.model import Model
 from compressit.steps import StepContext
 
@@ -23,11 +23,10 @@ def batches(model: Model, size: int, context: StepContext, what: str) -> Iterato
             advance(len(places))
 
 
-def real(inputs: Mapping[str, torch.Tensor], name: str) -> torch.Tensor | None:
+def real(model: Model, inputs: Mapping[str, torch.Tensor], name: str) -> torch.Tensor | None:
     """Mark the positions of a batch that are no padding, as a block or matrix of that name sees them; None for images.
 
     A decoder that is given a text of its own has other positions than the encoder before it.
     """
     own = inputs.get("decoder_attention_mask") if ".decoder." in f".{name}" else None
-    mask = inputs.get("attention_mask") if own is None else own
-    return None if mask is None else mask.bool()
+    return tasks.positions(model.task, model.module, inputs) if own is None else own.bool()

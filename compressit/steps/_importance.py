@@ -229,14 +229,14 @@ def _squares(watched: _Inputs, batch_size: int, context: StepContext) -> list[to
 
     def watch(index: int) -> Callable[..., None]:
         def hook(module: Any, args: Any) -> None:
-            inputs, mask = args[0], real(given, parts[index].matrix)
+            inputs, mask = args[0], real(model, given, parts[index].matrix)
             same = mask is not None and inputs.shape[:-1] == mask.shape
             add(index, inputs[mask] if same else parts[index].by_input(inputs))
 
         return hook
 
     def see(index: int, inputs: torch.Tensor, tokens: torch.Tensor, whole: int) -> None:
-        mask = real(given, parts[index].matrix)
+        mask = real(model, given, parts[index].matrix)
         same = mask is not None and mask.numel() == whole
         add(index, inputs[mask.flatten()[tokens]] if mask is not None and same else inputs)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from compressit import anatomy
+from compressit import anatomy, tasks
 from compressit.algorithms import imitation
 from compressit.errors import RecipeError, StepError
 from compressit.steps._tapping import Layer, tapped
@@ -40,7 +40,7 @@ class InsideConfig(TrainingConfig):
 
 
 @contextlib.contextmanager
-def insides(student: Any, teacher: Any, config: InsideConfig) -> Iterator[Callable[..., list[torch.Tensor]]]:
+def insides(task: str, student: Any, teacher: Any, config: InsideConfig) -> Iterator[Callable[..., list[torch.Tensor]]]:
     """Give what tells the losses on the inside of two models, after each has run on the same inputs.
 
     Where widths differ, matrices between them hang on the student meanwhile.
@@ -72,7 +72,7 @@ def insides(student: Any, teacher: Any, config: InsideConfig) -> Iterator[Callab
         with tapped(student, relating=relating) as own, tapped(teacher, relating=relating) as shown:
 
             def inside(inputs: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
-                mask = inputs["attention_mask"].bool() if "attention_mask" in inputs else None
+                mask = tasks.positions(task, student, inputs)
                 parts = []
                 if config.hidden:
                     parts.append(config.hidden * _states(getattr(student, LEARNED, None), own, shown, pairs, mask))

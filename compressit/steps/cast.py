@@ -60,9 +60,9 @@ def foresee(before: Weights, config: Config) -> Weights:
 
 def check(model_type: str) -> None:
     """Raise RecipeError for an architecture that would not take its inputs any more."""
-    if anatomy.staged(model_type):
+    if anatomy.raw(model_type):
         raise RecipeError(
-            f"a {model_type} convolves pixels as they come, and they come as float32: weights in 16 bits would not fit",
+            f"a {model_type} convolves what it is given as it comes, in float32: weights in 16 bits would not fit",
             hint="export it with weights: int8",
         )
 

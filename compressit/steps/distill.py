@@ -11,7 +11,7 @@ weight:
 
 The teacher is the model as the recipe found it, or any other of the same labels or vocabulary; of several, the mean of
 their probabilities counts, and the first shows how it gets there. Logits of a classifier are computed once for each
-example, with the teacher's own tokenizer or image processor; those of a language model batch by batch, since a
+example, with the teacher's own tokenizer or processor; those of a language model batch by batch, since a
 vocabulary has too many to keep, and so are those that come with hidden states or relations anyhow. Rows without a
 label learn from the teacher alone.
 
@@ -152,7 +152,7 @@ def learn(model: Model, config: LearningConfig, context: StepContext, watchers: 
             parts.append(config.logits * (1 - config.alpha) * kind.imitated(picked, taught, config.temperature))
         return sum(parts[1:], parts[0])
 
-    with insides(model.module, teachers[0].module, config) as inside:
+    with insides(model.task, model.module, teachers[0].module, config) as inside:
         notes = train(model, config, context, objective, taught, watchers)
     return {**notes, "teacher": ", ".join(name or "the original" for name in named)}
 

@@ -275,7 +275,7 @@ def measure_influence(model: Model, config: Config, context: StepContext) -> lis
             # Pictures are (B, C, H, W).
             cosine = torch.cosine_similarity(before.float(), after.float(), dim=1 if before.dim() == 4 else -1)
             # A classifier's decoder reads the same tokens, one later: as many positions are real.
-            here = real(given, name)
+            here = real(model, given, name)
             cosine = cosine[here] if here is not None else cosine
             sums[index] += cosine.sum().item()
             seen[index] += cosine.numel()

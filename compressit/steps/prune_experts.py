@@ -158,7 +158,7 @@ def _measured(
         # Every experts module of transformers is called with the tokens, whom each goes to, and how much it counts.
         def hook(part: Any, args: Any) -> None:
             tokens_TH, index_TK, counts_TK = args
-            there = real(given, name)
+            there = real(model, given, name)
             live_T = torch.ones(len(index_TK), dtype=torch.bool) if there is None else there.flatten()
             chosen_TK = torch.where(live_T.to(index_TK.device)[:, None], index_TK, count)
             for expert in range(count):

@@ -30,7 +30,13 @@ class Config(distill.LearningConfig):
 
     makes: ClassVar[frozenset[Fact]] = frozenset({Fact.RANGES})
     tasks: ClassVar[frozenset[str]] = frozenset(
-        {"text-classification", "token-classification", "question-answering", "image-classification"}
+        {
+            "audio-classification",
+            "image-classification",
+            "question-answering",
+            "text-classification",
+            "token-classification",
+        }
     )
 
     epochs: float = Field(1, gt=0, le=10_000)

@@ -1,6 +1,7 @@
 """Put another model in the model's place, for `distill` to teach.
 
-Any transformers model of the task's kind: its weights and its tokenizer or image processor come along. A head for the
+Any transformers model of the task's kind: its weights and its tokenizer, image processor or feature extractor come
+along. A head for the
 same labels stays; otherwise one is made for the labels of the model it replaces, and has learned nothing, so train it
 next: `distill` with the original as teacher reads each text with the teacher's own tokenizer. Where in a text an answer
 stands, only a teacher of the same tokenizer can show.
@@ -32,7 +33,13 @@ class Config(StepConfig):
 
     makes: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES})
     tasks: ClassVar[frozenset[str]] = frozenset(
-        {"image-classification", "question-answering", "text-classification", "token-classification"}
+        {
+            "audio-classification",
+            "image-classification",
+            "question-answering",
+            "text-classification",
+            "token-classification",
+        }
     )
     refers_to: ClassVar[tuple[str, ...]] = ("model",)
 

@@ -38,6 +38,8 @@ These are optional:
 * `manner(processor, **fields)`: arrays of one element, by name, that go with each batch that is judged and say how the
   model is asked;
 * `asker(processor)`: what asks a module about a batch's tensors, where that is more than one pass;
+* `positions(module, inputs)`: which positions of what flows between blocks are no padding, where the model makes
+  others of what its inputs have;
 * `ELSEWHERE`: where a model of the task is put to use, where that is not `compressit predict`.
 
 Where a row gives several examples, or several rows one, `prepare` adds a column `example` that numbers them from 0.
@@ -130,6 +132,15 @@ def asker(name: str, processor: Any, folder: Path) -> Asker:
         return make(processor)
     read = reader(name, folder)
     return lambda module, inputs: read(module(**inputs), inputs).float().cpu().numpy()
+
+
+def positions(name: str, module: Any, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
+    """Mark which positions of what flows between blocks are no padding, (B, T); None where nothing is padded."""
+    own: Callable[..., torch.Tensor | None] | None = getattr(load(name), "positions", None)
+    if own is not None:
+        return own(module, inputs)
+    mask = inputs.get("attention_mask")
+    return None if mask is None else mask.bool()
 
 
 def judged_by(name: str) -> tuple[str | None, ...]:

@@ -93,7 +93,8 @@ def test_imports_point_down():
 HEAVY = {"torch", "transformers", "datasets", "evaluate", "accelerate", "sklearn", "scipy", "onnx", "onnxruntime",
          "openvino", "nncf", "compressed_tensors", "huggingface_hub", "safetensors", "PIL", "rich", "tokenizers",
          "onnx_ir", "optuna", "seqeval", "jinja2", "pyarrow", "tensorboard", "mlflow", "wandb", "trackio",
-         "ray", "rouge_score", "sacrebleu", "fsspec", "peft", "gguf", "llama_cpp"}  # fmt: skip
+         "ray", "rouge_score", "sacrebleu", "fsspec", "peft", "gguf", "llama_cpp", "soundfile",
+         "soxr"}  # fmt: skip
 
 
 def test_heavy_libraries_are_imported_late():

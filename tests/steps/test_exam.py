@@ -25,7 +25,7 @@ OTHER_TASKS = ["bert-tags", "bert-qa", "bert-pairs", "bert-mask", "t5-writes", "
 ROUGHLY = {"prune_structured": 0.06}
 # What these cut, or give up, a ConvNeXt doesn't have.
 NOT_IN_STAGES = {"prune_heads": "no heads", "prune_structured": "no heads", "prune_width": "a width of its own",
-                 "cast": "convolves pixels"}  # fmt: skip
+                 "cast": "convolves what it is given"}  # fmt: skip
 # All of a ResNet's blocks are convolutions.
 OF_LINEAR_LAYERS = [
     name for name in steps.names() if name.startswith("quantize_") and name not in ("quantize_cache", "quantize_aware")
