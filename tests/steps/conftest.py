@@ -10,7 +10,7 @@ from compressit import model as models
 from compressit.data import DatasetSpec, rows
 from compressit.progress import Silent
 from compressit.steps import StepContext
-from tests import paired, questions, tagged, tiny, written
+from tests import heard, paired, questions, tagged, tiny, written
 
 
 @pytest.fixture(scope="session")
@@ -64,6 +64,14 @@ def translations(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def noises(tmp_path_factory):
+    """Give a folder of sounds."""
+    folder = tmp_path_factory.mktemp("noises")
+    heard.write(folder / "train", 64, 1)
+    return folder
+
+
 @pytest.fixture
 def opened(family):
     """Open a tiny model of a family."""
@@ -71,7 +79,7 @@ def opened(family):
 
 
 @pytest.fixture
-def context(sentiment, tags, asked, likes, translations, family, tmp_path):
+def context(sentiment, tags, asked, likes, translations, noises, family, tmp_path):
     """Make a step's context for a model: 64 rows to train on, the same to calibrate with, seed 0."""
     numbers = itertools.count()
     folders = {"token-classification": tags, "question-answering": asked, "sentence-similarity": likes,
@@ -79,16 +87,21 @@ def context(sentiment, tags, asked, likes, translations, family, tmp_path):
 
     def made(model, *, count=64, teacher=None, seed=0):
         split = "train.jsonl"
-        if model.task == "image-classification":
+        if model.task == "audio-classification":
+            spec = DatasetSpec(path=str(noises), evaluation="train")
+            split = "train"
+        elif model.task == "image-classification":
             spec, split = DatasetSpec(path="demo:digits", evaluation="test"), "train"
         elif model.task in folders:
             spec = DatasetSpec(path=str(folders[model.task]), evaluation="train.jsonl")
         else:
             spec = DatasetSpec(path=str(sentiment), evaluation="test.jsonl", columns={"text": "sentence"})
         labels = {index: str(index) for index in model.module.config.id2label}
+        if model.task == "audio-classification":
+            labels = dict(enumerate(heard.CLASSES))
         some = rows(spec, f"{split}[:{count}]", model.task, labels, sentiment)
-        source, image = model.source, model.task == "image-classification"
-        pupil = Path(source) if image else family("distilbert")
+        source, own = model.source, model.task in ("image-classification", "audio-classification")
+        pupil = Path(source) if own else family("distilbert")
         return StepContext(
             train=some,
             calibration=some,
