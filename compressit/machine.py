@@ -1,4 +1,4 @@
-"""What this machine has: memory, and arithmetic that its processor is fast at."""
+"""What this machine has: memory, arithmetic that its processor is fast at, and packages that are optional."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ import ctypes
 import os
 import shutil
 import sys
+from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
+
+from compressit.errors import MissingExtra
+
+PROJECTS = {"PIL": "pillow", "llama_cpp": "llama-cpp-python"}
+"""What packages are installed by, where that isn't their name."""
 
 
 def memory() -> int:
@@ -62,3 +69,19 @@ def has_bfloat16() -> bool:
     table = Path("/proc/cpuinfo")
     flags = table.read_text(encoding="utf-8").split() if table.exists() else []
     return "avx512_bf16" in flags or "amx_bf16" in flags or "bf16" in flags
+
+
+def need(packages: Mapping[str, str]) -> None:
+    """Look for packages, and import none.
+
+    Args:
+        packages: The extra that brings each, by the name that it is imported by.
+
+    Raises:
+        MissingExtra: one is not installed.
+    """
+    for package, extra in packages.items():
+        spec = find_spec(package)
+        # A folder that its library left here, such as ./wandb, is found, too, but is no module.
+        if spec is None or spec.origin is None:
+            raise MissingExtra(PROJECTS.get(package, package.replace("_", "-")), extra)

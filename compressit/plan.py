@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from compressit import demo, estimates, exports, intake, machine, metrics, rules, steps, weights
+from compressit import data, demo, estimates, exports, intake, machine, metrics, rules, runtimes, steps, weights
 from compressit import model as models
-from compressit.errors import CompressitError, RecipeError
+from compressit.errors import CompressitError, MissingExtra, RecipeError
 from compressit.exports import ExportConfig
 from compressit.metrics import Kind, MetricConfig
 from compressit.recipe import Problem, RecipeProblems, Written, located
 from compressit.recipe.quantities import show
+from compressit.rules import TreePath
 from compressit.steps import StepConfig
 from compressit.weights import Weights
 
@@ -71,7 +73,7 @@ def plan(written: Written, *, elsewhere: bool = False) -> Plan:
 
     Args:
         written: The recipe.
-        elsewhere: It will run on another machine, so what this one's memory can't hold is no problem.
+        elsewhere: It will run on another machine, so what this one lacks is no problem: memory, and packages.
 
     Raises:
         RecipeProblems: steps that undo each other, missing splits, patterns that match nothing, targets that make no
@@ -88,6 +90,8 @@ def plan(written: Written, *, elsewhere: bool = False) -> Plan:
             refuse_quantized(before, model)
         except RecipeError as error:
             raise RecipeProblems([written.document.problem(("model",), error.message, error.hint)]) from None
+    if not elsewhere:
+        problems += _not_installed(written)
     planned = _foresee(written, before, problems)
     settled = () if problems else _foresee_exports(written, planned[-1].after if planned else before, problems)
     if problems:
@@ -112,6 +116,28 @@ def plan(written: Written, *, elsewhere: bool = False) -> Plan:
     return replace(found, memory=cost.memory, disk=cost.disk, seconds=cost.seconds, on_disk=cost.on_disk)
 
 
+def _not_installed(written: Written) -> list[Problem]:
+    """Find what this recipe needs and this machine lacks: packages that come with an extra."""
+    recipe, found = written.recipe, []
+    wanted: list[tuple[TreePath, Mapping[str, str]]] = [
+        *((("steps", index, "step"), step.packages()) for index, step in enumerate(recipe.steps)),
+        *((("exports", index, "export"), export.packages()) for index, export in enumerate(recipe.exports)),
+    ]
+    if recipe.dataset is not None:
+        wanted.append((("dataset",), data.packages(recipe.dataset, recipe.task)))
+    for path, packages in wanted:
+        try:
+            machine.need(packages)
+        except MissingExtra as error:
+            found.append(written.document.problem(path, error.message, error.hint))
+    told = {problem.message for problem in found}
+    for index, export in enumerate(recipe.exports):
+        lacks = runtimes.missing(type(export).runtime)
+        if lacks is not None and lacks.message not in told:
+            found.append(written.document.problem(("exports", index, "export"), lacks.message, lacks.hint))
+    return found
+
+
 def _in_memory(config: MetricConfig) -> bool:
     """Tell whether a metric is about weights that are in memory: reading them would be timed too."""
     module = metrics.load(config.metric)
@@ -129,6 +155,9 @@ def _foresee(written: Written, before: Weights | None, problems: list[Problem]) 
     current = before
     for index, config in enumerate(written.recipe.steps):
         foresee = getattr(steps.load(config.step), "foresee", None)
+        if current is not None and (said := config.unable(current)) is not None:
+            message = f"{config.step}: {said}"
+            problems.append(written.document.problem(("steps", index, "step"), message, "leave it out"))
         if current is not None and foresee is not None and current.blocks():
             try:
                 current = foresee(current, config)

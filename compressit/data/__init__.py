@@ -8,7 +8,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from compressit import tasks
-from compressit.data import answers, choices, labels, places, references, scores, sounds, source, tags
+from compressit.data import answers, choices, harness, labels, places, references, scores, sounds, source, tags
 from compressit.data.spec import DatasetSpec
 from compressit.errors import DataError
 from compressit.registry import suggest
@@ -31,11 +31,20 @@ __all__ = [
     "digest",
     "fingerprints",
     "identities",
+    "packages",
     "questions",
     "repeated",
     "rows",
     "singles",
 ]
+
+
+def packages(spec: DatasetSpec, task: str) -> dict[str, str]:
+    """Name optional packages that reading rows of a task needs, and the extra that brings each."""
+    roles = tasks.load(task).ROLES
+    found = {"lm_eval": "lm-eval"} if harness.name(spec.path) is not None else {}
+    found |= {"PIL": "vision"} if "image" in roles else {}
+    return found | ({"soundfile": "audio", "soxr": "audio"} if "audio" in roles else {})
 
 
 def rows(

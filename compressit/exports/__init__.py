@@ -50,6 +50,10 @@ class ExportConfig(Spec):
         """Say what the recipe must provide for these settings."""
         return frozenset()
 
+    def packages(self) -> Mapping[str, str]:
+        """Name optional packages that these settings need besides the runtime's, and the extra that brings each."""
+        return {}
+
     def settled(self, table: Weights | None) -> Self:
         """Give these settings with what they leave to the model decided.
 

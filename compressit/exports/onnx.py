@@ -18,13 +18,12 @@ Recipe::
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from compressit.errors import MissingExtra
+from compressit import machine
 from compressit.exports import Calibration, ExportConfig, check_calibrated
 from compressit.exports._checking import Reference, unlabelled
 from compressit.exports._rewriting import share, unfuse
@@ -82,6 +81,10 @@ class Config(ExportConfig):
         """Ask for calibration data where activations have ranges of their own beforehand."""
         return frozenset({Need.CALIBRATION}) if self.activations == "static" else frozenset()
 
+    def packages(self) -> dict[str, str]:
+        """Name what traces, writes and checks the file."""
+        return dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "onnx")
+
     def settled(self, table: Weights | None) -> Config:
         """Choose how activations are scaled, by what the model is made of."""
         if self.weights != "int8" or self.activations != "auto" or table is None:
@@ -108,9 +111,7 @@ def run(
     Raises:
         StepError: the graph can't be traced, or doesn't compute what the checkpoint computes.
     """
-    for package in ("onnx", "onnxruntime", "onnxscript"):
-        if find_spec(package) is None:
-            raise MissingExtra(package, "onnx")
+    machine.need(config.packages())
     written, config = config, config.settled(_table(model.module))
     check_calibrated(written, config, calibrated=calibration is not None)
     module, reference = Reference.begin(model, folder, examples)

@@ -15,13 +15,13 @@ Recipe::
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from compressit.errors import MissingExtra, StepError
+from compressit import machine
+from compressit.errors import StepError
 from compressit.exports import Calibration, ExportConfig
 from compressit.exports._checking import Reference, unlabelled
 from compressit.exports._tracing import quiet, traced
@@ -61,6 +61,10 @@ class Config(ExportConfig):
         """Ask for calibration data where activations are quantized."""
         return frozenset({Need.CALIBRATION}) if self.weights == "int8" else frozenset()
 
+    def packages(self) -> dict[str, str]:
+        """Name what traces and checks the file, and what rounds it."""
+        return dict.fromkeys(("openvino", *(["nncf"] if self.weights == "int8" else [])), "openvino")
+
 
 def run(
     model: Model,
@@ -81,9 +85,7 @@ def run(
     Raises:
         StepError: the graph can't be traced or quantized, or doesn't compute what the checkpoint computes.
     """
-    for package in ("openvino", *(["nncf"] if config.weights == "int8" else [])):
-        if find_spec(package) is None:
-            raise MissingExtra(package, "openvino")
+    machine.need(config.packages())
     runtime = load("openvino")
     module, reference = Reference.begin(model, folder, examples)
     with quiet():

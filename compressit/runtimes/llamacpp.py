@@ -6,12 +6,11 @@ import ctypes
 import weakref
 from collections import Counter
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compressit import tasks
-from compressit.errors import MissingExtra, StepError
+from compressit import machine, tasks
+from compressit.errors import StepError
 from compressit.runtimes import Batch, Facts, Session
 
 if TYPE_CHECKING:
@@ -132,9 +131,7 @@ def ready() -> None:
     Raises:
         MissingExtra: one of them is not.
     """
-    for package, project in (("gguf", "gguf"), ("llama_cpp", "llama-cpp-python")):
-        if find_spec(package) is None:
-            raise MissingExtra(project, "gguf")
+    machine.need(dict.fromkeys(("gguf", "llama_cpp"), "gguf"))
 
 
 def _given(lib: Any, ids: NDArray[Any], there: NDArray[Any], asked: NDArray[Any]) -> Any:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from compressit import tasks
-from compressit.errors import MissingExtra, StepError
+from compressit import machine, tasks
+from compressit.errors import StepError
 from compressit.runtimes import Batch, Facts, Session
 
 FILE = "model.onnx"
@@ -98,8 +97,7 @@ def ready() -> None:
     Raises:
         MissingExtra: one of them is not.
     """
-    if find_spec("onnxruntime") is None or find_spec("onnx") is None:
-        raise MissingExtra("onnxruntime", "onnx")
+    machine.need(dict.fromkeys(("onnxruntime", "onnx"), "onnx"))
 
 
 def _library() -> Any:

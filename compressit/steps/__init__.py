@@ -99,6 +99,10 @@ class StepConfig(Spec):
         """Say what the recipe must provide for these settings."""
         return frozenset()
 
+    def packages(self) -> Mapping[str, str]:
+        """Name optional packages that these settings need, and the extra that brings each."""
+        return {"compressed_tensors": "quantization"} if Fact.QUANTIZATION in self.made() else {}
+
     def looks_at(self) -> frozenset[Need]:
         """Say what of it these settings look at where it is there; a step is given nothing else."""
         return self.needs()
@@ -117,6 +121,14 @@ class StepConfig(Spec):
 
     def unfit(self, task: str) -> str | None:
         """Say which of these settings means nothing to a task's models; None where all do."""
+        return None
+
+    def unable(self, table: Weights) -> str | None:
+        """Say what these settings want of a model that it isn't; None where nothing is wrong.
+
+        Args:
+            table: The weights that the step will find, whether or not the anatomy of their model is known.
+        """
         return None
 
     def refuse_others(self, task: str) -> None:

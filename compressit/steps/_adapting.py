@@ -10,12 +10,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from functools import partial
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from compressit.errors import MissingExtra, RecipeError, StepError
+from compressit import machine
+from compressit.errors import RecipeError, StepError
 from compressit.model import Model, cast
 from compressit.model.matrices import Matrix
 from compressit.spec import Spec
@@ -24,6 +24,7 @@ from compressit.steps import StepConfig, StepContext, _sharding
 if TYPE_CHECKING:
     import torch
 
+LIBRARY = {"peft": "lora"}
 NAME = "default"
 """What peft calls the one adapter of a layer."""
 
@@ -47,6 +48,10 @@ class AdaptingConfig(StepConfig):
     less then, and rates are some ten times higher. `rank` (16) is their inner width; `alpha` (twice that), over it,
     what their product is multiplied by; `layers` are glob patterns (default: every linear layer in the blocks)."""
 
+    def packages(self) -> Mapping[str, str]:
+        """Name the library that thin matrices are trained with."""
+        return {**super().packages(), **(LIBRARY if self.lora else {})}
+
 
 @contextlib.contextmanager
 def adapted(model: Model, config: AdaptingConfig, context: StepContext) -> Iterator[None]:
@@ -62,8 +67,7 @@ def adapted(model: Model, config: AdaptingConfig, context: StepContext) -> Itera
         return
     import torch
 
-    if find_spec("peft") is None:
-        raise MissingExtra("peft", "lora")
+    machine.need(LIBRARY)
     if context.processes > 1 and _sharding.asked():
         raise StepError(f"{config.step}: lora does not go with FSDP", hint=_sharding.HINT)
     chosen, dtype = _chosen(model, config.lora), model.module.dtype

@@ -18,8 +18,11 @@ from compressit.steps._training import TrainingConfig
 if TYPE_CHECKING:
     import torch
 
+    from compressit.weights import Weights
+
 LEARNED = "compressit_learned"
 """Where the matrices between widths hang on the student while it is trained."""
+NOT_ONE_STACK = "hidden and relations are for models with one stack of different blocks, which a {} is not"
 KINDS = ("query", "key", "value")
 
 
@@ -37,6 +40,21 @@ class InsideConfig(TrainingConfig):
     """The teacher's block whose relations the student's last imitates, counted from 0 (default: the last)."""
     relation_heads: int | None = Field(None, ge=1)
     """Heads that relations are cut into (default: as many as divide all widths, at most the teacher's)."""
+
+    @property
+    def inner(self) -> bool:
+        """Say whether the student imitates more than what the teacher says."""
+        return self.hidden > 0 or self.relations > 0
+
+    def unable(self, table: Weights) -> str | None:
+        """Refuse what compares blocks of a model that has several stacks of them, or none that is known."""
+        if self.by_labels() or not self.inner:
+            return None
+        known = anatomy.known(table.model_type)
+        one = sum(count > 0 for count in table.stacks().values()) == 1
+        if one and not known.repeated and not anatomy.staged(table.model_type):
+            return None
+        return NOT_ONE_STACK.format(table.model_type)
 
 
 @contextlib.contextmanager
@@ -56,11 +74,7 @@ def insides(task: str, student: Any, teacher: Any, config: InsideConfig) -> Iter
         model_type = module.config.model_type
         several = anatomy.staged(model_type) or anatomy.family(model_type).repeated
         if several or len(anatomy.stacks(module)) != 1:
-            raise StepError(
-                f"distill: hidden and relations are for models with one stack of different blocks, which a "
-                f"{model_type} is not",
-                hint="leave them out",
-            )
+            raise StepError(f"distill: {NOT_ONE_STACK.format(model_type)}", hint="leave them out")
     few, many = (len(anatomy.blocks(module)) for module in (student, teacher))
     pairs = paired(few, many, config.layers) if config.hidden else []
     block = _relation_block(teacher, config) if config.relations else 0

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
-from compressit import anatomy, checkpoint, intake, model
+from compressit import anatomy, checkpoint, intake, machine, model
 from compressit.algorithms.gptq import Grid, Rounded
-from compressit.errors import MissingExtra, RecipeError
+from compressit.errors import RecipeError
 from compressit.model.matrices import Matrix
 from compressit.model.quantized import Quantized, Scheme
 from compressit.spec import Spec
@@ -162,8 +161,7 @@ def chosen(of: model.Model, config: StoringConfig) -> dict[str, Matrix]:
         RecipeError: the format can't hold one of them, or plain transformers could not open what is saved.
         MissingExtra: compressed-tensors is not installed.
     """
-    if find_spec("compressed_tensors") is None:
-        raise MissingExtra("compressed-tensors", "quantization")
+    machine.need(config.packages())
     found = of.matrices(config.include, config.exclude)
     schemes = _schemes(config, list(found))
     _check_opens(config, of.module.config.model_type, of.matrices(("*",)), schemes)

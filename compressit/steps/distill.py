@@ -87,11 +87,6 @@ class LearningConfig(InsideConfig):
         """Say whether the teacher is silent."""
         return self.control or (self.alpha == 1 and not self.inner)
 
-    @property
-    def inner(self) -> bool:
-        """Say whether the student imitates more than what the teacher says."""
-        return self.hidden > 0 or self.relations > 0
-
     @model_validator(mode="after")
     def _something(self) -> Self:
         if not self.control and not self.inner and not self.logits:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compressit.errors import DataError, MissingExtra
+from compressit import machine
+from compressit.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,9 +24,7 @@ def ready() -> None:
     Raises:
         MissingExtra: it is not.
     """
-    for package in ("soundfile", "soxr"):
-        if find_spec(package) is None:
-            raise MissingExtra(package, "audio")
+    machine.need(dict.fromkeys(("soundfile", "soxr"), "audio"))
 
 
 def read(sound: Mapping[str, Any], rate: int, most: float | None = None) -> NDArray[np.float32]:

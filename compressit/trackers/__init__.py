@@ -11,13 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Protocol
 
-from compressit import registry
-from compressit.errors import MissingExtra
+from compressit import machine, registry
 
 PROJECT = "compressit"
 """What runs are gathered under where the user's environment says nothing else."""
@@ -69,7 +67,4 @@ def load(name: str) -> ModuleType:
 
 def need(package: str, extra: str) -> None:
     """Raise MissingExtra where a package isn't installed."""
-    spec = find_spec(package)
-    # A folder that its library left here, such as ./wandb, is found, too, but is no module.
-    if spec is None or spec.origin is None:
-        raise MissingExtra(package, extra)
+    machine.need({package: extra})

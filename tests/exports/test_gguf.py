@@ -213,7 +213,7 @@ def planned(storyteller, folder, steps, model="model"):
         "exports: [{export: gguf}]\nmetrics: [perplexity, agreement, latency, size]\n"
         "targets: [{metric: perplexity, max_ratio: 1.2}]\n"
     )
-    return plan.plan(recipe.load(folder / "r.yaml"))
+    return plan.plan(recipe.load(folder / "r.yaml"), elsewhere=True)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ MAY = {
     ("exports", "steps"), ("estimates", "measure"),
     ("checkpoint", "anatomy"), ("checkpoint", "weights"), ("weights", "anatomy"), ("model", "anatomy"),
     ("model", "tasks"), ("model", "checkpoint"), ("model", "weights"), ("data", "tasks"),
-    ("data", "anatomy"), ("algorithms", "errors"), ("intake", "errors"), ("ranks", "errors"),
+    ("data", "anatomy"), ("algorithms", "errors"), ("intake", "errors"), ("ranks", "errors"), ("machine", "errors"),
     ("data", "model"), ("runtimes", "model"), ("runtimes", "checkpoint"), ("runtimes", "tasks"),
     ("metrics", "runtimes"),
 }  # fmt: skip

@@ -14,7 +14,8 @@ SHIPPED = [*sorted((ROOT / "recipes").glob("*.yaml")), ROOT / "compressit" / "cl
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.name)
 def test_it_is_valid_and_plans_offline(file):
     opened = recipe.load_open(file)
-    found = plan.plan(search.check(opened) if opened.ranges else recipe.load(file))
+    # Not all that they need is installed wherever the tests run.
+    found = plan.plan(search.check(opened) if opened.ranges else recipe.load(file), elsewhere=True)
     assert found.written.recipe.targets
     assert found.metrics
 
