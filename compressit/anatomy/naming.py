@@ -247,7 +247,7 @@ def refusal(model_type: str) -> str | None:
     if family(model_type).headless:
         return f"{model_type} has no heads"
     if why := family(model_type).gated:
-        return f"no head of {model_type} can go: {why}"
+        return why
     return f"where {model_type} keeps its heads is not described: add an Attention to {file(model_type)}"
 
 

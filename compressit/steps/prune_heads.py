@@ -48,7 +48,8 @@ def check(model_type: str) -> None:
     """Raise RecipeError for an architecture none of whose heads can be cut."""
     reason = anatomy.refusal(model_type)
     if reason:
-        hint = anatomy.cut_instead(model_type) if anatomy.known(model_type).headless else None
+        family = anatomy.known(model_type)
+        hint = anatomy.cut_instead(model_type) if family.headless or family.gated else None
         raise RecipeError(f"heads of {model_type} can't be cut: {reason}", hint=hint)
 
 

@@ -13,7 +13,7 @@ from compressit import data
 from compressit import model as models
 from compressit.data import DatasetSpec
 from compressit.runtimes import load
-from tests import paired, tagged, tiny
+from tests import heard, paired, tagged, tiny
 from tests.questions import questions
 
 TASK = "text-classification"
@@ -55,6 +55,7 @@ def exported_tiny(tmp_path, rows):
             "token-classification": tagged_rows,
             "question-answering": asked,
             "sentence-similarity": paired_rows,
+            "audio-classification": lambda: heard.rows(40, 1),
         }
         some = rows if task == TASK else kinds.get(task, lambda: digits(tmp_path))()
         examples = [batch for _, batch in data.batches(some.select(range(24)), model, 8)]

@@ -6,13 +6,14 @@ integers put in their place; and each head gates by its own share of the block's
 
 from __future__ import annotations
 
-from compressit.anatomy.describing import Family, Stack
+from compressit.anatomy.describing import Family, Norm, Stack
 from compressit.anatomy.families.wav2vec2 import DENSE, WIDTH
 
+NORMS = (Norm("final_layer_norm", DENSE.up, "do_stable_layer_norm"),)
 FIRST = ("attention.rel_attn_embed",)
 LEFT = ("*.attention.*",)
 FAMILY = Family(
-    (Stack("encoder.layers", (DENSE,), first=FIRST),),
+    (Stack("encoder.layers", (DENSE,), first=FIRST, norms=NORMS),),
     left=LEFT,
     width=WIDTH,
     raw=True,
