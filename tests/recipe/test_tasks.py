@@ -43,6 +43,15 @@ def test_and_others_are_not(task, fields, problems):
     assert problems(task, fields) == []
 
 
+def test_sounds_are_cut_at_seconds_and_texts_at_tokens(problems):
+    assert problems("audio-classification", more=", max_seconds: 2.5") == []
+    (problem,) = problems("audio-classification", more=", max_length: 128")
+    assert (problem.message, problem.hint) == (
+        "max_length counts tokens, and audio-classification has none", "say max_seconds")  # fmt: skip
+    (problem,) = problems("text-classification", more=", max_seconds: 2")
+    assert problem.message == "max_seconds is for audio-classification; text-classification has no use for it"
+
+
 def test_only_names_have_other_names(problems):
     assert problems("token-classification", more=", labels: {a: b}") == []
     for task in ("sentence-similarity", "fill-mask"):
