@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 def batches(model: Model, size: int, context: StepContext, what: str) -> Iterator[tuple[dict[str, Any], Any]]:
     """Give the inputs of a batch and its labels, where the model is; `what` is measured, for who watches."""
     assert context.calibration is not None, "the plan refuses to measure without calibration data"
-    with context.progress.bar(what, len(context.calibration)) as advance:
-        for places, batch in data.batches(context.calibration, model, size, context.max_length, **context.fields):
+    task = tasks.load(model.task)
+    # Of a long document one row is many windows.
+    prepared = task.prepare(context.calibration, model.processor, context.max_length, **context.fields)
+    with context.progress.bar(what, len(prepared)) as advance:
+        for places, batch in data.batched(prepared, task.collate(model.processor), data.by_length(prepared), size):
             on = {key: value.to(context.device) for key, value in batch.items()}
             yield {key: value for key, value in on.items() if key != "labels"}, on.get("labels")
             advance(len(places))

@@ -101,7 +101,8 @@ def train(
     dtype, use_cache = model.module.dtype, getattr(model.module.config, "use_cache", None)
     cast(model.module, torch.float32)
     batches = math.ceil(math.ceil(len(prepared) / config.batch_size) / context.processes)
-    updates = math.ceil(batches / config.accumulate * config.epochs)
+    # What is left of an epoch is an update of its own.
+    updates = math.ceil(math.ceil(batches / config.accumulate) * config.epochs)
     sharded = context.processes > 1 and _sharding.asked()
     whole = _sharding.plain(model, config.step) if sharded else model.module
     joined = contextlib.nullcontext() if context.processes > 1 else ranks.alone()
