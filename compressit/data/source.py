@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import itertools
 import json
 from collections.abc import Iterable, Iterator
@@ -81,6 +82,11 @@ def read(spec: DatasetSpec, split: str, base: Path) -> Dataset:
             )
         whole = _file(one)
     else:
+        if not place.is_dir() and Path(spec.path).is_dir():
+            raise DataError(
+                f"{spec.path} is a folder where this runs, and no folder where the recipe lies, {base}",
+                hint="name it from there or by its whole path; for the hub's, run from elsewhere",
+            )
         whole = _open(str(place) if place.is_dir() else spec.path, spec, name)
     whole = _flat(whole, spec)
     start, stop = (position(found[end], len(whole), default) for end, default in (("start", 0), ("stop", len(whole))))
@@ -218,13 +224,15 @@ def _line(file: Path) -> str:
 def _open(path: str, spec: DatasetSpec, split: str) -> Dataset:
     import datasets
 
-    local = Path(path).is_dir()
+    local, cache = Path(path).is_dir(), None
     if not local and ("://" in path or path.endswith(ARCHIVES)):
         raise DataError(f"{path}: not a hub id", hint="download and unpack it first, then name the local folder")
     if local:
-        _refuse_archives(file for file in Path(path).rglob("*") if file.is_file())
+        files = sorted(file for file in Path(path).rglob("*") if file.is_file())
+        _refuse_archives(files)
+        cache = str(_cache(Path(path), files))
     try:
-        whole = datasets.load_dataset(path, name=spec.name, revision=spec.revision)
+        whole = datasets.load_dataset(path, name=spec.name, revision=spec.revision, cache_dir=cache)
     except (OSError, ValueError, RuntimeError, StopIteration, datasets.exceptions.DatasetsError) as error:
         heard = _sounds(path, spec) if sounds.DECODER in first(error) else None
         if heard is None:
@@ -236,6 +244,21 @@ def _open(path: str, spec: DatasetSpec, split: str) -> Dataset:
             hint="a split is a name the data set knows, or a file inside its folder",
         )
     return whole[split]
+
+
+def _cache(folder: Path, files: Iterable[Path]) -> Path:
+    """Say where what is read of a folder is cached: elsewhere once a file is another.
+
+    By itself the library goes by the folder's last name where a README says which files are which split, and so gives
+    rows as they were before they were edited, or those of a folder of that name elsewhere.
+    """
+    import datasets
+
+    whole = hashlib.sha256(str(folder.resolve()).encode())
+    for file in files:
+        seen = file.stat()
+        whole.update(f"\0{file.relative_to(folder)}\0{seen.st_size}\0{seen.st_mtime_ns}".encode())
+    return Path(datasets.config.HF_DATASETS_CACHE) / f"local-{whole.hexdigest()[:32]}"
 
 
 def _sounds(path: str, spec: DatasetSpec) -> DatasetDict | None:

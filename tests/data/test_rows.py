@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,6 +44,27 @@ def test_every_kind_of_file_gives_the_same_rows(files, name):
     for path, split in ((name, "train"), (".", name)):
         found = read(files, split, path=path)
         assert list(found) == ROWS
+
+
+SPLITS = "---\nconfigs:\n- config_name: default\n  data_files: [{split: train, path: a.csv}]\n---\n"
+
+
+def test_edited_rows_of_a_folder_are_read_again(tmp_path, monkeypatch):
+    """One that a README describes, as of a clone from the hub, and that is called as another elsewhere."""
+    for name in ("one", "two"):
+        folder = tmp_path / name / "org" / "films"
+        folder.mkdir(parents=True)
+        (folder / "README.md").write_text(SPLITS)
+        write_csv(folder / "a.csv", [{**row, "text": f"{name} {row['text']}"} for row in ROWS])
+        assert read(tmp_path / name, path="org/films")["text"][0] == f"{name} film 0"
+    for text in ("edited", "again"):
+        write_csv(folder / "a.csv", [{**row, "text": text} for row in ROWS])
+        assert read(tmp_path / "two", path="org/films")["text"][0] == text
+        monkeypatch.chdir(tmp_path / "two")
+        assert read(Path(), path="org/films")["text"][0] == text
+    (tmp_path / "elsewhere").mkdir()
+    with pytest.raises(DataError, match=r"is a folder where this runs, and no folder where the recipe lies"):
+        read(tmp_path / "elsewhere", path="org/films")
 
 
 def test_groups_go_along_where_rows_are_judged(files):

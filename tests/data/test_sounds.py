@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from compressit import data
+from compressit import data, machine
 from compressit.data import DatasetSpec
 from compressit.errors import DataError, MissingExtra
 from compressit.tasks import _waveforms, audio_classification
@@ -110,7 +110,7 @@ def test_what_is_no_sound_is_refused(tmp_path):
 
 
 def test_without_the_extra_it_says_which(place, monkeypatch):
-    monkeypatch.setattr(_waveforms, "find_spec", lambda name: None)
+    monkeypatch.setattr(machine, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match="soundfile is not installed") as missing:
         read(place, "paths.jsonl", path=".")
     assert missing.value.hint == "pip install 'compressit[audio]'"
