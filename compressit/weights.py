@@ -92,7 +92,11 @@ class Weights:
 
     @property
     def convolutional(self) -> bool:
-        """Whether convolutions over pictures are a good part of what it multiplies by, not the first layer alone."""
+        """Whether convolutions over pictures or sounds are a good part of its work, not the first layer alone."""
+        # Few layers hear a wave, each at many more places than those behind them.
+        over_waves = sum(len(tensor.shape) == 3 and tensor.name.endswith(".weight") for tensor in self.tensors)
+        if anatomy.raw(self.model_type) and over_waves > 1:
+            return True
         over_pictures = sum(len(tensor.shape) == 4 and tensor.name.endswith(".weight") for tensor in self.tensors)
         return over_pictures >= CONVOLUTIONAL * (over_pictures + len(self.linears())) > 0
 

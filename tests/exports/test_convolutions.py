@@ -51,7 +51,15 @@ def test_a_file_says_what_the_checkpoint_says(name, export, fields, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [*dict.fromkeys(tiny.CONVOLUTIONS, "static").items(), ("vit", "dynamic"), ("beit", "dynamic"), ("bert", "dynamic")],
+    [
+        *dict.fromkeys(tiny.CONVOLUTIONS, "static").items(),
+        ("vit", "dynamic"),
+        ("beit", "dynamic"),
+        ("bert", "dynamic"),
+        ("wav2vec2", "static"),
+        ("wavlm", "static"),
+        ("ast", "dynamic"),
+    ],
 )
 def test_ranges_are_found_beforehand_where_a_model_convolves(name, kind, tmp_path):
     tiny.save(name, tmp_path)

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import compressit
+from compressit import plan, recipe
+from compressit.errors import CompressitError
 from compressit.progress import Silent
 from compressit.serving import bench, finished, predict
 from tests import heard, tiny
@@ -94,3 +96,40 @@ def test_it_is_timed_on_noise(run):
     found = bench.bench([done], bench.Wanted(batches=(2,), seconds=0.1), Silent())
     assert {timed.name for timed in found.timed} == {"original", "checkpoint", "onnx"}
     assert [cell.length for cell in found.cells] == [None]
+
+
+PLANNED = """\
+name: refused
+task: audio-classification
+model: {model}
+dataset: {{path: data, train: train, calibration: "train[:48]", evaluation: test}}
+steps:
+  - {step}
+{more}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "step", "more", "message", "hint"),
+    [
+        ("wav2vec2", "{step: cast}", "", "convolves what it is given as it comes", "weights: int8"),
+        ("wav2vec2", "{step: prune_width, sparsity: 0.2}", "", "computed for the width it has", "prune_structured"),
+        ("wavlm", "{step: prune_heads, sparsity: 0.5}", "", "each gates position biases", "prune_ffn"),
+        ("hubert", "{step: student_textcnn}", "", "does not work on models for audio-classification", None),
+        (
+            "ast",
+            "{step: drop_layers, keep: 2}",
+            "exports: [{export: gguf}]",
+            "gguf does not hold models for audio",
+            None,
+        ),
+    ],
+)
+def test_the_plan_says_what_can_not_be_done(name, step, more, message, hint, run, tmp_path):
+    tiny.save(name, tmp_path / "model")
+    file = run[0] / "refused.yaml"
+    file.write_text(PLANNED.format(model=tmp_path / "model", step=step, more=more))
+    with pytest.raises(CompressitError) as refused:
+        plan.plan(recipe.load(file))
+    assert message in str(refused.value)
+    assert hint is None or hint in str(refused.value)
