@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
 DEMOS = "compressit.data.demos"
-READERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json", ".parquet": "parquet"}
+READERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json", ".parquet": "parquet",
+           ".arrow": "arrow"}  # fmt: skip
 TEXT = ".txt"
 """A text file is one document, as it stands; a slice of it counts lines."""
 FILES = (*READERS, TEXT)

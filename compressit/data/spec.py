@@ -56,8 +56,8 @@ class DatasetSpec(Spec):
     """Where the examples are and which of them serve what."""
 
     path: Location
-    """Hub id, demo:NAME, a local csv, tsv, json lines, parquet or text file, or a folder of such files, of images
-    or of sounds; for multiple-choice a task of the LM Evaluation Harness, too, such as lm_eval:arc_easy."""
+    """Hub id, demo:NAME, a local csv, tsv, json lines, parquet, arrow or text file, or a folder of such files, of
+    images or of sounds; for multiple-choice a task of the LM Evaluation Harness, too, such as lm_eval:arc_easy."""
     name: str | None = None
     """Configuration of a hub data set, such as `sst2` of `glue`."""
     revision: str | None = None

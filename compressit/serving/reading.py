@@ -33,12 +33,13 @@ def rows(file: Path) -> Iterator[Row]:
     Raises:
         DataError: it can't be read; the message names the line.
     """
-    kind = READERS.get(file.suffix.lower())
-    if kind is None:
-        raise DataError(f"{file}: unknown kind of file; expected {', '.join(READERS)}")
+    readers = {"json": _json, "csv": _csv, "parquet": _parquet}
+    read = readers.get(READERS.get(file.suffix.lower(), ""))
+    if read is None:
+        known = [suffix for suffix, kind in READERS.items() if kind in readers]
+        raise DataError(f"{file}: unknown kind of file; expected {', '.join(known)}")
     if not file.is_file():
         raise DataError(f"there is no file {file}")
-    read = {"json": _json, "csv": _csv, "parquet": _parquet}[kind]
     try:
         yield from read(file)
     except UnicodeDecodeError as error:

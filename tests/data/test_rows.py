@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from compressit import data
@@ -36,10 +37,13 @@ def files(tmp_path):
     import datasets
 
     datasets.Dataset.from_list(ROWS).to_parquet(tmp_path / "a.parquet")
+    table = datasets.Dataset.from_list(ROWS).data.table
+    with pa.ipc.new_stream(str(tmp_path / "a.arrow"), table.schema) as stream:
+        stream.write_table(table)
     return tmp_path
 
 
-@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.json", "a.parquet"])
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.json", "a.parquet", "a.arrow"])
 def test_every_kind_of_file_gives_the_same_rows(files, name):
     for path, split in ((name, "train"), (".", name)):
         found = read(files, split, path=path)

@@ -4,6 +4,7 @@ import json
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import pytest
 import soundfile
 
@@ -40,13 +41,23 @@ def place(tmp_path_factory):
                          "sampling_rate": heard.RATE}, "label": row["label"]} for row in paths]  # fmt: skip
     (folder / "arrays.jsonl").write_text("\n".join(map(json.dumps, arrays)))
     whole = datasets.Dataset.from_list([{**row, "audio": str(folder / row["audio"])} for row in paths])
-    whole.cast_column("audio", datasets.Audio()).to_parquet(folder / "sounds.parquet")
+    whole = whole.cast_column("audio", datasets.Audio())
+    whole.to_parquet(folder / "sounds.parquet")
+    with pa.ipc.new_stream(str(folder / "sounds.arrow"), whole.features.arrow_schema) as stream:
+        stream.write_table(whole.data.table.cast(whole.features.arrow_schema))
     return folder
 
 
 @pytest.mark.parametrize(
     ("path", "split"),
-    [("flat", "train"), (".", "paths.jsonl"), (".", "paths.csv"), (".", "arrays.jsonl"), ("sounds.parquet", "train")],
+    [
+        ("flat", "train"),
+        (".", "paths.jsonl"),
+        (".", "paths.csv"),
+        (".", "arrays.jsonl"),
+        ("sounds.parquet", "train"),
+        ("sounds.arrow", "train"),
+    ],
 )
 def test_every_kind_of_place_gives_the_same_waves(place, path, split):
     found = read(place, split, path=path)
