@@ -6,7 +6,7 @@ libsndfile, which comes along with its Python package.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,8 +50,21 @@ def plain(rows: Dataset) -> Dataset:
     return _held(rows, Path(), lambda index: f"row {index + 1}")
 
 
-def folder(path: str, spec: DatasetSpec) -> DatasetDict | None:
-    """Open a folder of sounds, here or on the hub, as `datasets` would, but keep the files' paths; None for others."""
+def among(files: Iterable[Path]) -> bool:
+    """Tell whether some of a folder's files are sounds, by their names."""
+    from datasets.packaged_modules.audiofolder.audiofolder import AudioFolder
+
+    return any(file.suffix.lower() in AudioFolder.EXTENSIONS for file in files)
+
+
+def folder(path: str, spec: DatasetSpec, cache: str | None = None) -> DatasetDict | None:
+    """Open a folder of sounds, here or on the hub, as `datasets` would, but keep the files' paths; None for others.
+
+    Args:
+        path: Of the folder, or its hub id.
+        spec: The recipe's data set.
+        cache: Where to keep the list of its files (default: where the library does).
+    """
     import datasets
     from datasets.packaged_modules.audiofolder.audiofolder import AudioFolder
 
@@ -64,11 +77,13 @@ def folder(path: str, spec: DatasetSpec) -> DatasetDict | None:
         def _base_feature(self) -> Any:
             return Place("string")
 
-    found = datasets.load_dataset_builder(path, name=spec.name, revision=spec.revision)
+    found = datasets.load_dataset_builder(path, name=spec.name, revision=spec.revision, cache_dir=cache)
     if not isinstance(found, AudioFolder):
         return None
     own = {key: getattr(found.config, key) for key in ("drop_labels", "drop_metadata", "metadata_filenames")}
-    made = Places(dataset_name=f"places_of_{found.dataset_name}", data_files=found.config.data_files, **own)
+    made = Places(
+        dataset_name=f"places_of_{found.dataset_name}", data_files=found.config.data_files, cache_dir=cache, **own
+    )
     made.download_and_prepare()
     return made.as_dataset()
 

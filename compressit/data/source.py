@@ -225,20 +225,20 @@ def _line(file: Path) -> str:
 def _open(path: str, spec: DatasetSpec, split: str) -> Dataset:
     import datasets
 
-    local, cache = Path(path).is_dir(), None
+    local, cache, heard = Path(path).is_dir(), None, False
     if not local and ("://" in path or path.endswith(ARCHIVES)):
         raise DataError(f"{path}: not a hub id", hint="download and unpack it first, then name the local folder")
     if local:
         files = sorted(file for file in Path(path).rglob("*") if file.is_file())
         _refuse_archives(files)
-        cache = str(_cache(Path(path), files))
+        cache, heard = str(_cache(Path(path), files)), sounds.among(files)
     try:
-        whole = datasets.load_dataset(path, name=spec.name, revision=spec.revision, cache_dir=cache)
+        whole = sounds.folder(path, spec, cache) if heard else None
+        whole = whole or datasets.load_dataset(path, name=spec.name, revision=spec.revision, cache_dir=cache)
     except (OSError, ValueError, RuntimeError, StopIteration, datasets.exceptions.DatasetsError) as error:
-        heard = _sounds(path, spec) if sounds.DECODER in first(error) else None
-        if heard is None:
+        whole = _sounds(path, spec) if not local and sounds.DECODER in first(error) else None
+        if whole is None:
             raise refusal(path, error, local=local) from error
-        whole = heard
     if split not in whole:
         raise DataError(
             f"{path} has no split {split!r}{suggest(split, [str(name) for name in whole])}",
@@ -263,13 +263,13 @@ def _cache(folder: Path, files: Iterable[Path]) -> Path:
 
 
 def _sounds(path: str, spec: DatasetSpec) -> DatasetDict | None:
-    """Open what the library wants a decoder of sounds for, without one."""
+    """Open a folder of sounds on the hub, for which the library wants a decoder, without one."""
     import datasets
 
     try:
         return sounds.folder(path, spec)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        raise refusal(path, error, local=Path(path).is_dir()) from error
+        raise refusal(path, error) from error
 
 
 def position(text: str | None, total: int, default: int) -> int:
