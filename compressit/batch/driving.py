@@ -11,6 +11,7 @@ from pathlib import Path
 
 from compressit import engines, store
 from compressit.batch import CANCELLED, Standing, State, Task, job, standing, tries
+from compressit.batch.interrupting import heeding
 from compressit.batch.standing import Kind
 from compressit.engines import Engine, Phase
 from compressit.errors import CompressitError, ExitCode, IntegrityError, RecipeError, RetryableError
@@ -131,21 +132,23 @@ def drive(
     works = [_taken_up(folder, task, manner) for task in tasks]
     outage: float | None = None
     try:
-        while True:
-            try:
-                _look(folder, works, engine, manner, say)
-                _submit(works, engine, manner)
-                outage = None
-            except RetryableError as error:
-                if outage is None:
-                    say(f"warning: {error.message}; trying again")
-                    outage = time.monotonic()
-                if time.monotonic() - outage > OUTAGE:
-                    raise
-            show([work.standing for work in works])
-            if all(work.current is None for work in works):
-                return [work.standing for work in works]
-            time.sleep(engine.pause)
+        with heeding() as heed:
+            while True:
+                try:
+                    _look(folder, works, engine, manner, say)
+                    _submit(works, engine, manner)
+                    outage = None
+                except RetryableError as error:
+                    if outage is None:
+                        say(f"warning: {error.message}; trying again")
+                        outage = time.monotonic()
+                    if time.monotonic() - outage > OUTAGE:
+                        raise
+                show([work.standing for work in works])
+                if all(work.current is None for work in works):
+                    return [work.standing for work in works]
+                heed()
+                time.sleep(engine.pause)
     except BaseException:
         if not engine.outlives:
             _leave(works, engine)
@@ -320,11 +323,16 @@ def _over(work: _Work, stands: Standing) -> None:
 def _leave(works: Sequence[_Work], engine: Engine) -> None:
     """End what runs, for it would not be looked after any more."""
     names = {work.submission for work in works if work.current and work.submission}
-    end = time.monotonic() + LEAVING
+    end, begun = time.monotonic() + LEAVING, set[str]()
     with contextlib.suppress(CompressitError):
         for name in names:
             engine.cancel(name)
         while names and time.monotonic() < end:
-            if all(phase is Phase.GONE for phase in engine.poll(names).values()):
+            phases = engine.poll(names)
+            if all(phase is Phase.GONE for phase in phases.values()):
                 return
+            # One that had only just been started may not have been there to be told.
+            for name in (name for name, phase in phases.items() if phase is Phase.RUNNING and name not in begun):
+                engine.cancel(name)
+                begun.add(name)
             time.sleep(engine.pause)

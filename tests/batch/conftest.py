@@ -1,6 +1,8 @@
 """A folder with small recipes, and batches of them as a user runs them."""
 
+import functools
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -39,6 +41,8 @@ def place(sentiment, tmp_path_factory):
 def started():
     """Start the command line and don't wait for it; whatever is left at the end is killed."""
     running = []
+    # A shell that starts the tests in the background has them, and so their children, ignore Ctrl-C.
+    listen = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)
 
     def start(*arguments: object, cwd: Path, **environment: str) -> subprocess.Popen:
         running.append(
@@ -49,6 +53,7 @@ def started():
                 text=True,
                 cwd=cwd,
                 env={**os.environ, **environment},
+                preexec_fn=listen,
             )
         )
         return running[-1]
