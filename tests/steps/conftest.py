@@ -68,7 +68,7 @@ def translations(tmp_path_factory):
 def noises(tmp_path_factory):
     """Give a folder of sounds."""
     folder = tmp_path_factory.mktemp("noises")
-    heard.write(folder / "train", 64, 1)
+    heard.write(folder / "train", 24, 1)
     return folder
 
 
