@@ -1,8 +1,8 @@
 """Give each sound one label.
 
 Roles: `audio` (an audio column, paths of sound files, or samples with their rate) and `label`. Sounds are mixed down to
-one channel and brought to the rate that the model's feature extractor wants; `max_seconds` cuts long ones. Those of like
-lengths share a batch: where the extractor gives no mask, as that of wav2vec 2.0 of base size, padding is heard as
+one channel and brought to the rate that the model's feature extractor wants; `max_seconds` cuts long ones. Those of
+like lengths share a batch: where the extractor gives no mask, as that of wav2vec 2.0 of base size, padding is heard as
 silence.
 """
 
