@@ -1,7 +1,8 @@
-"""The product of two thin matrices that gives nearest to what a matrix gave, of the inputs that it really sees."""
+"""The matrix of a rank that gives nearest to what a matrix gave, of the inputs that it sees, as two thin ones."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -40,11 +41,47 @@ class Spectrum:
         left = energy_K.sum() - energy_K.cumsum(0)
         return 1 + int((left[:-1] > error**2 * energy_K.sum()).sum())
 
-    def factors(self, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Give the two matrices, (R, I) and (O, R) in float32; both have a like share of the size."""
-        root_R = self.values_K[:rank].sqrt()
-        reduce_RI = root_R[:, None] * self.right_KI[:rank]
-        return reduce_RI.float().contiguous(), (self.left_OK[:, :rank] * root_R).float().contiguous()
+    def factors(self, rank: int) -> Factors:
+        """Give the matrix of a rank as some of its own rows, and the others as sums of these.
+
+        A product of two thin matrices says R * R numbers twice, for any matrix between the two leaves it as it is. With
+        R of its rows in place of the one, the other need not say what these are (Zhao et al. 2025, arXiv:2501.19090).
+        The rows are those that elimination with partial pivoting comes to (as Pearce et al. 2023, arXiv:2310.09417).
+        """
+        import torch
+
+        scaled_OR = self.left_OK[:, :rank] * self.values_K[:rank]
+        # Singular values that are zero, or next to it, would leave rows without a pivot.
+        compact, pivots = torch.linalg.lu_factor(self.left_OK[:, :rank])
+        swaps_OO, lower_OR, _ = torch.lu_unpack(compact, pivots)
+        chosen_O = swaps_OO.argmax(0)
+        rest_PR = torch.linalg.solve_triangular(
+            lower_OR[:rank], lower_OR[rank:], upper=False, left=False, unitriangular=True
+        )
+        rows_RI = scaled_OR[chosen_O[:rank]] @ self.right_KI[:rank]
+        return Factors(rows_RI.float().contiguous(), rest_PR.float().contiguous(), chosen_O.argsort())
+
+
+@dataclass(frozen=True)
+class Factors:
+    """A matrix of low rank: some of its rows, and how the others are made of them.
+
+    Attributes:
+        reduce_RI: The rows, float32.
+        expand_PR: The other rows as sums of these, (O - R, R), float32.
+        order_O: Where each row is found among the ones and the others, one after the other.
+    """
+
+    reduce_RI: torch.Tensor
+    expand_PR: torch.Tensor
+    order_O: torch.Tensor
+
+    @property
+    def product_OI(self) -> torch.Tensor:
+        """The matrix."""
+        import torch
+
+        return torch.cat([self.reduce_RI, self.expand_PR @ self.reduce_RI])[self.order_O]
 
 
 def spectrum(weight_OI: torch.Tensor, gram_II: torch.Tensor | None, damping: float) -> Spectrum:
@@ -75,14 +112,17 @@ def spectrum(weight_OI: torch.Tensor, gram_II: torch.Tensor | None, damping: flo
     return Spectrum(left_OK, values_K, torch.linalg.solve_triangular(root_II, right_KI, upper=False, left=False))
 
 
-def pays(outputs: int, inputs: int, rank: int) -> bool:
-    """Tell whether two matrices of a rank are smaller than the one."""
-    return rank * (outputs + inputs) < outputs * inputs
+def size(outputs: int, inputs: int, rank: int) -> int:
+    """Count the numbers of a matrix of a rank."""
+    return rank * (outputs + inputs - rank)
 
 
 def rank_of_share(outputs: int, inputs: int, share: float) -> int:
-    """Give the rank at which two matrices have a share of the elements of the one, 1 at least."""
-    return max(1, int(share * outputs * inputs / (outputs + inputs)))
+    """Give the largest rank that takes no more than a share of the elements of the whole, 1 at least."""
+    both = outputs + inputs
+    rank = int((both - math.sqrt(both**2 - 4 * share * outputs * inputs)) / 2)
+    # Rounding of the root.
+    return max(1, rank - (size(outputs, inputs, rank) > share * outputs * inputs))
 
 
 def _root(gram_II: torch.Tensor, damping: float) -> torch.Tensor:

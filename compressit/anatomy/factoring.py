@@ -1,8 +1,7 @@
-"""A linear layer as the product of two: put in its place, found again in a checkpoint's tensors."""
+"""A linear layer of low rank as two: put in its place, found again in a checkpoint's tensors."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,21 +11,23 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-REDUCE, EXPAND = "reduce", "expand"
-"""What the two are called below the name of the one: (R, I), then (O, R) with the bias."""
+REDUCE, EXPAND, ORDER = "reduce", "expand", "order"
+"""What is found below its name: R of the outputs from the inputs, (R, I); the others from these, (O - R, R); and where
+each output lies among the ones and the others, (O,). The bias stays where it was."""
 
 
-def factor(module: Any, name: str, reduce_RI: torch.Tensor, expand_OR: torch.Tensor) -> None:
-    """Put two linear layers in the place of one, which gives its bias to the second; the config is marked."""
+def factor(module: Any, name: str, reduce_RI: torch.Tensor, expand_PR: torch.Tensor, order_O: torch.Tensor) -> None:
+    """Put two linear layers in the place of one; the config is marked."""
     import torch
 
     linear = module.get_submodule(name)
     made = _pair(linear, len(reduce_RI))
     with torch.no_grad():
         made.get_submodule(REDUCE).weight.copy_(reduce_RI)
-        made.get_submodule(EXPAND).weight.copy_(expand_OR)
+        made.get_submodule(EXPAND).weight.copy_(expand_PR)
+        made.get_buffer(ORDER).copy_(order_O)
         if linear.bias is not None:
-            made.get_submodule(EXPAND).bias.copy_(linear.bias)
+            made.get_parameter("bias").copy_(linear.bias)
     _replace(module, name, made)
     mark(module)
 
@@ -53,28 +54,43 @@ def ranks(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
 def whole(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
     """Give the shapes with those of the layers that two stand for."""
     made = {
-        f"{name}.weight": (shapes[f"{name}.{EXPAND}.weight"][0], shapes[f"{name}.{REDUCE}.weight"][1])
-        for name in ranks(shapes)
+        f"{name}.weight": (rank + shapes[f"{name}.{EXPAND}.weight"][0], shapes[f"{name}.{REDUCE}.weight"][1])
+        for name, rank in ranks(shapes).items()
     }
     return {**shapes, **made}
 
 
 def _pair(linear: nn.Linear, rank: int) -> nn.Module:
+    import torch
     from torch import nn
 
-    class Pair(nn.Sequential):  # type: ignore[misc]
-        """Two linear layers, one after the other."""
+    like = {"device": linear.weight.device, "dtype": linear.weight.dtype}
+
+    class Pair(nn.Module):  # type: ignore[misc]
+        """Two linear layers: the second makes of what the first gives the other outputs."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.add_module(REDUCE, nn.Linear(linear.in_features, rank, bias=False, **like))
+            self.add_module(EXPAND, nn.Linear(rank, linear.out_features - rank, bias=False, **like))
+            order_O = torch.arange(linear.out_features, dtype=torch.int32, device=linear.weight.device)
+            self.register_buffer(ORDER, order_O)
+            self.register_parameter(
+                "bias", None if linear.bias is None else nn.Parameter(torch.empty_like(linear.bias))
+            )
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            some = self.get_submodule(REDUCE)(inputs)
+            found = torch.cat([some, self.get_submodule(EXPAND)(some)], -1).index_select(-1, self.get_buffer(ORDER))
+            return found if self.bias is None else found + self.bias
 
         @property
         def weight(self) -> torch.Tensor:
             """The matrix that they stand for: some modules ask for its type."""
-            found: torch.Tensor = self.get_submodule(EXPAND).weight @ self.get_submodule(REDUCE).weight
-            return found
+            some = self.get_submodule(REDUCE).weight
+            return torch.cat([some, self.get_submodule(EXPAND).weight @ some])[self.get_buffer(ORDER)]
 
-    like = {"device": linear.weight.device, "dtype": linear.weight.dtype}
-    first = nn.Linear(linear.in_features, rank, bias=False, **like)
-    second = nn.Linear(rank, linear.out_features, bias=linear.bias is not None, **like)
-    return Pair(OrderedDict([(REDUCE, first), (EXPAND, second)])).train(linear.training)
+    return Pair().train(linear.training)
 
 
 def _replace(module: Any, name: str, made: nn.Module) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from compressit.algorithms.lowrank import pays, rank_of_share, spectrum
+from compressit.algorithms.lowrank import rank_of_share, size, spectrum
 from compressit.errors import StepError
 
 
@@ -17,8 +17,7 @@ def case():
 
 
 def moved(weight_OI, factors, inputs_IT):
-    reduce_RI, expand_OR = factors
-    return float(((expand_OR @ reduce_RI - weight_OI) @ inputs_IT).norm() / (weight_OI @ inputs_IT).norm())
+    return float(((factors.product_OI - weight_OI) @ inputs_IT).norm() / (weight_OI @ inputs_IT).norm())
 
 
 def test_no_product_of_the_rank_is_nearer_for_these_inputs(case):
@@ -36,7 +35,22 @@ def test_no_product_of_the_rank_is_nearer_for_these_inputs(case):
 def test_plain_is_the_best_for_the_weights(case):
     weight_OI, _, gram_II = case
     plain, white = (spectrum(weight_OI, gram, 1e-12).factors(2) for gram in (None, gram_II))
-    assert float((plain[1] @ plain[0] - weight_OI).norm()) < float((white[1] @ white[0] - weight_OI).norm())
+    assert float((plain.product_OI - weight_OI).norm()) < float((white.product_OI - weight_OI).norm())
+
+
+def test_rows_of_its_own_and_sums_of_them_are_the_product_of_the_rank():
+    torch.manual_seed(0)
+    for outputs, inputs in ((40, 24), (24, 40)):
+        weight_OI = torch.randn(outputs, inputs)
+        u, s, v = torch.linalg.svd(weight_OI.double(), full_matrices=False)
+        for rank in (1, 7, 23):
+            found = spectrum(weight_OI, None, 0).factors(rank)
+            best_OI = (u[:, :rank] * s[:rank]) @ v[:rank]
+            assert torch.allclose(found.product_OI.double(), best_OI, atol=1e-5)
+            kept = found.order_O < rank
+            assert torch.allclose(found.reduce_RI[found.order_O[kept]].double(), best_OI[kept], atol=1e-5)
+            assert found.reduce_RI.numel() + found.expand_PR.numel() == size(outputs, inputs, rank)
+            assert float(found.expand_PR.abs().max()) < 10, "what is made of others is not made of their differences"
 
 
 def test_at_full_rank_nothing_is_lost(case):
@@ -61,9 +75,9 @@ def test_inputs_that_are_always_zero_and_those_that_hang_together_are_taken(case
 
 
 def test_sizes():
-    assert rank_of_share(100, 50, 0.6) == 20
-    assert pays(100, 50, 33)
-    assert not pays(100, 50, 34)
+    for outputs, inputs, share in ((100, 50, 0.6), (64, 64, 0.8), (8, 300, 0.999), (30, 20, 0.3)):
+        rank = rank_of_share(outputs, inputs, share)
+        assert size(outputs, inputs, rank) <= share * outputs * inputs < size(outputs, inputs, rank + 1)
     assert rank_of_share(4, 4, 0.01) == 1
 
 

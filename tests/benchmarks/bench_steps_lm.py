@@ -75,6 +75,7 @@ def ways(group_size: int, rate: float) -> dict[str, list[tuple[str, dict]]]:
         }
     found |= {
         "svd 20%": [("factor_svd", {"sparsity": 0.2})],
+        "svd 20%, measured": [("factor_svd", {"sparsity": 0.2, "spread": "measured"})],
         "svd 20%, plain": [("factor_svd", {"sparsity": 0.2, "whiten": False})],
         "magnitude 50%": [("prune_magnitude", HALF)],
         "magnitude 50%, refit": [("prune_magnitude", HALF), ("refit", {})],
