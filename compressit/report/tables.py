@@ -31,6 +31,8 @@ ACTIVATIONS = {
     "dynamic": "by their own range, as they come (activations: dynamic)",
 }
 """How the settings of an export read."""
+PLACES = ("int16", "int32", "int64")
+"""Types of what says where something lies; no weight is stored so."""
 TIMES = ("seconds", "examples/s")
 """Units of what a search takes as a ratio to the original's, which ran right beside it."""
 LABELS = {"min": ">=", "max": "<=", "min_ratio": ">=", "max_ratio": "<=", "max_drop": "drop <="}
@@ -199,7 +201,7 @@ def caveats(artifact: Artifact) -> list[str]:
     found = []
     if ranges := ACTIVATIONS.get(str(artifact.notes.get("activations"))):
         found.append(f"{artifact.name}: int8 activations are scaled {ranges}")
-    packed = sorted(kind for kind in artifact.dtypes if kind.startswith("int"))
+    packed = sorted(kind for kind in artifact.dtypes if kind.startswith("int") and kind not in PLACES)
     if packed and artifact.runtime == "torch":
         found.append(
             f"{artifact.name}: {' and '.join(packed)} weights save disk, not time or memory, in PyTorch, which unpacks "

@@ -29,6 +29,13 @@ def test_what_holds_latency_back_is_said():
     assert "batch size 1" not in said
 
 
+def test_integers_that_are_weights_are_unpacked_and_places_are_not():
+    found = artifact(None, 1.0)
+    said = [tables.caveats(found.model_copy(update={"dtypes": {"float32": 9, kind: 9}})) for kind in ("int4", "int32")]
+    assert "int4 weights save disk" in said[0][0]
+    assert said[1] == []
+
+
 @pytest.mark.parametrize("left", [None, 1.0])
 def test_nothing_is_said_where_no_matrix_was_cut(left):
     assert tables.caveats(artifact(left, 0.7)) == []
