@@ -30,7 +30,7 @@ def first_batch(model, given):
 
 def told(student, teacher, config, inputs):
     """Sum the losses on the inside of two models."""
-    with insides(student.module, teacher.module, config) as inside, torch.no_grad():
+    with insides(student.task, student.module, teacher.module, config) as inside, torch.no_grad():
         student.module(**inputs)
         teacher.module(**inputs)
         return [float(each) for each in inside(inputs)]
