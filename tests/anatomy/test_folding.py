@@ -79,7 +79,7 @@ def test_tied_tensors_are_refused():
 def test_layers_that_are_two_are_refused():
     module = tiny.build("llama")
     name = "model.layers.0.mlp.up_proj"
-    anatomy.factoring.factor(module, name, torch.zeros(4, 32), torch.zeros(64, 4))
+    anatomy.factoring.factor(module, name, torch.zeros(4, 32), torch.zeros(60, 4), torch.arange(64))
     with pytest.raises(StepError, match="up_proj has no weights of its own"):
         anatomy.folds(module, "model.layers.0")
 

@@ -200,7 +200,7 @@ def test_what_can_not_be_done_is_said(opened, context):
         assert raised.value.hint == "prune_ffn cuts neurons"
     with pytest.raises(RecipeError, match="each stage of convnext has a width of its own"):
         load("prune_width").foresee(table, config("prune_width", sparsity=0.5))
-    with pytest.raises(RecipeError, match="pixels as they come"):
+    with pytest.raises(RecipeError, match="convolves what it is given as it comes"):
         load("cast").foresee(table, config("cast"))
     with pytest.raises(StepError, match="one stack of different blocks, which a convnext is not"):
         load("distill").run(model, config("distill", hidden=1, epochs=1), context(model))
