@@ -52,6 +52,7 @@ def load(
             module, info, lies = disk.opened(auto_class, opener, folder, scratch, **options)
         fitting.forget(module)
     _freeze_computed(module)
+    _fit_inputs(module)
     idle = tuple(getattr(tasks.load(task), "UNTRAINED", ()))
     if missing := sorted(name for name in info["missing_keys"] if not name.startswith(idle)):
         raise StepError(
@@ -104,6 +105,7 @@ def beginner(
         )
         inside = getattr(module, module.base_model_prefix)
         missing = inside.load_state_dict(base.state_dict(), strict=False).missing_keys
+    _fit_inputs(module)
     new = [f"{module.base_model_prefix}.{name}" for name in {*missing, *info["missing_keys"]}]
     new += [name for name in module.state_dict() if not name.startswith(f"{module.base_model_prefix}.")]
     opened = processor(folder, task, trust_remote_code=trust_remote_code)
@@ -117,6 +119,17 @@ def _freeze_computed(module: Any) -> None:
     for name, parameter in module.named_parameters():
         if name in unsaved:
             parameter.requires_grad_(False)
+
+
+def _fit_inputs(module: Any) -> None:
+    """Have pictures and sounds, which come in float32, take the type of the weights, as not all architectures do."""
+    if module.main_input_name != "input_ids":
+        module.register_forward_pre_hook(_fitted, with_kwargs=True)
+
+
+def _fitted(module: Any, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    name = module.main_input_name
+    return args, {**inputs, name: inputs[name].to(module.dtype)} if name in inputs else inputs
 
 
 def _spelled(labels: Mapping[int, str]) -> dict[int, str]:
