@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from compressit import tasks
-from compressit.errors import MissingExtra, StepError
+from compressit import machine, tasks
+from compressit.errors import StepError
 from compressit.model import architectures, caches, disk, fitting, ranges
 from compressit.model.fetching import check_safe, explained
 from compressit.model.whole import Model
@@ -142,8 +141,8 @@ def processor(folder: Path, task: str, *, trust_remote_code: bool = False) -> An
 
     architectures.introduce(folder)
     name = tasks.load(task).PROCESSOR_CLASS
-    if name == "AutoImageProcessor" and find_spec("PIL") is None:
-        raise MissingExtra("pillow", "vision")
+    if name == "AutoImageProcessor":
+        machine.need({"PIL": "vision"})
     if name == "AutoFeatureExtractor":
         _waveforms.ready()
     if name == "AutoTokenizer" and not any(next(folder.glob(pattern), None) for pattern in TOKENIZERS):
