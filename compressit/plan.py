@@ -123,6 +123,9 @@ def _not_installed(written: Written) -> list[Problem]:
         *((("steps", index, "step"), step.packages()) for index, step in enumerate(recipe.steps)),
         *((("exports", index, "export"), export.packages()) for index, export in enumerate(recipe.exports)),
     ]
+    for config in rules.measured(recipe):
+        place = (recipe.metrics.index(config),) if config in recipe.metrics else ()
+        wanted.append((("metrics", *place), config.packages()))
     if recipe.dataset is not None:
         wanted.append((("dataset",), data.packages(recipe.dataset, recipe.task)))
     for path, packages in wanted:

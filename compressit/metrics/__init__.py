@@ -92,6 +92,10 @@ class MetricConfig(Spec):
         """Name it goes by in targets and reports."""
         return self.name or self.metric
 
+    def packages(self) -> Mapping[str, str]:
+        """Name optional packages that compute it, and the extra that brings each."""
+        return {}
+
     def batch_sizes(self) -> tuple[int, ...]:
         """Batch sizes at which the artifact must be timed for this metric."""
         return ()

@@ -7,20 +7,21 @@ done here is to add up, again and again where examples are resampled.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from compressit.errors import MissingExtra
+from compressit import machine
 from compressit.metrics import Evidence, Texts
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+LIBRARY = {"sacrebleu": "tasks"}
+
 
 def scorer(name: str, settings: Mapping[str, Any]) -> Any:
     """Make a scorer of the library's, by the name of its class."""
-    ready()
+    machine.need(LIBRARY)
     from sacrebleu import metrics
 
     return getattr(metrics, name)(**settings)
@@ -43,13 +44,3 @@ def signature(by: Any) -> str:
     """Give the library's own description of what was computed, which makes figures comparable."""
     by.num_refs = 1
     return f"sacrebleu {by.get_signature().format()}"
-
-
-def ready() -> None:
-    """Make sure that the library is there.
-
-    Raises:
-        MissingExtra: it is not.
-    """
-    if find_spec("sacrebleu") is None:
-        raise MissingExtra("sacrebleu", "tasks")

@@ -32,6 +32,10 @@ class Config(MetricConfig):
     lowercase: bool = False
     """Take capitals for small letters."""
 
+    def packages(self) -> dict[str, str]:
+        """Name what computes it."""
+        return _sacrebleu.LIBRARY
+
 
 def sums(evidence: Evidence, config: Config) -> NDArray[np.float64]:
     """Count each example's n-grams, of the translation, of its reference and of both: (examples, 3 x orders)."""
@@ -51,11 +55,6 @@ def measure(evidence: Evidence, config: Config) -> float:
 def described(config: Config) -> str:
     """Give sacrebleu's signature."""
     return _sacrebleu.signature(_scorer(config))
-
-
-def ready(config: Config) -> None:
-    """Make sure that sacrebleu is there before any work is done."""
-    _sacrebleu.ready()
 
 
 def _scorer(config: Config) -> Any:

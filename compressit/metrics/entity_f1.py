@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 from compressit.algorithms.entities import MARKED, OUTSIDE, spelled
-from compressit.errors import MissingExtra, RecipeError
+from compressit.errors import RecipeError
 from compressit.metrics import Evidence, Kind, MetricConfig, Tags, _labels
 
 if TYPE_CHECKING:
@@ -35,6 +34,10 @@ class Config(MetricConfig):
     scheme, plain names of types included)."""
     average: Literal["micro", "macro", "weighted"] = "micro"
     """Whether all entities count alike, or the figures of types are averaged, alike or by how many there are."""
+
+    def packages(self) -> dict[str, str]:
+        """Name what computes it."""
+        return {"seqeval": "tasks"}
 
 
 def sums(evidence: Evidence, config: Config) -> NDArray[np.float64]:
@@ -65,12 +68,6 @@ def figure(total: NDArray[np.float64], config: Config) -> float:
 def measure(evidence: Evidence, config: Config) -> float:
     """Compute it over the evaluation split."""
     return figure(sums(evidence, config).sum(0), config)
-
-
-def ready(config: Config) -> None:
-    """Make sure that seqeval is there before any work is done."""
-    if find_spec("seqeval") is None:
-        raise MissingExtra("seqeval", "tasks")
 
 
 def fits(config: Config, labels: Mapping[int, str]) -> None:

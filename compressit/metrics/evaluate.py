@@ -39,6 +39,10 @@ class Config(MetricConfig):
         """Go by the metric's own name."""
         return self.name or self.load
 
+    def packages(self) -> dict[str, str]:
+        """Name what computes it."""
+        return {"evaluate": "evaluate"}
+
 
 def measure(evidence: Evidence, config: Config) -> float:
     """Compute it over the evaluation split."""

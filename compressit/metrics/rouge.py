@@ -9,10 +9,8 @@ from __future__ import annotations
 import functools
 import re
 from importlib.metadata import version as installed
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from compressit.errors import MissingExtra
 from compressit.metrics import Evidence, Kind, MetricConfig, Texts
 
 if TYPE_CHECKING:
@@ -47,6 +45,10 @@ class Config(MetricConfig):
     script's, unstemmed, and each Chinese character for one (default: `english` where most letters of a reference are
     of a to z)."""
 
+    def packages(self) -> dict[str, str]:
+        """Name what computes it."""
+        return {"rouge_score": "tasks"}
+
 
 def per_example(evidence: Evidence, config: Config) -> NDArray[np.float64]:
     """Give each example's F1: (examples,)."""
@@ -69,12 +71,6 @@ def described(config: Config) -> str:
     stems = "stemmed" if config.stemmer and config.words != "any" else "unstemmed"
     words = config.words or "english or any script's"
     return f"{config.variant}, {words} words, {stems}, rouge_score {installed('rouge_score')}"
-
-
-def ready(config: Config) -> None:
-    """Make sure that rouge_score is there before any work is done."""
-    if find_spec("rouge_score") is None:
-        raise MissingExtra("rouge_score", "tasks")
 
 
 def _all(evidence: Evidence, config: Config) -> NDArray[np.float64]:

@@ -6,12 +6,11 @@ import contextlib
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from compressit import tasks
-from compressit.errors import MissingExtra, StepError
+from compressit import machine, tasks
+from compressit.errors import StepError
 from compressit.runtimes import Batch, Facts, Session
 
 FILE = "openvino_model.xml"
@@ -127,8 +126,7 @@ def ready() -> None:
     Raises:
         MissingExtra: it is not.
     """
-    if find_spec("openvino") is None:
-        raise MissingExtra("openvino", "openvino")
+    machine.need({"openvino": "openvino"})
 
 
 def library() -> Any:

@@ -6,11 +6,10 @@ import datetime
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compressit.errors import MissingExtra
+from compressit import machine
 from compressit.recipe import Range
 from compressit.search.judging import Judged, Objective
 
@@ -55,8 +54,7 @@ class Study:
     def __init__(
         self, folder: Path, ranges: Sequence[Range], wanted: Sequence[Objective], sampler: str, seed: int
     ) -> None:
-        if find_spec("optuna") is None:
-            raise MissingExtra("compressit search", "search")
+        machine.need({"optuna": "search"})
         import optuna
         from optuna.storages.journal import JournalFileBackend
 

@@ -56,6 +56,28 @@ def test_what_these_settings_do_not_need_may_be_missing(sentiment, write, monkey
     plan.plan(recipe.load(write(text + "steps: [{step: distill, epochs: 1}]\nexports: [openvino]\n")))
 
 
+@pytest.mark.parametrize(
+    ("metrics", "package", "extra"),
+    [
+        ("metrics: [accuracy, {metric: evaluate, load: accuracy, name: theirs}]\n", "evaluate", "evaluate"),
+        ("metrics: [accuracy]\ntargets: [{metric: entity_f1, min: 0.5}]\n", "seqeval", "tasks"),
+        ("", "seqeval", "tasks"),
+    ],
+    ids=["named", "target", "default"],
+)
+def test_so_is_what_computes_a_metric(metrics, package, extra, sentiment, write, monkeypatch):
+    task = "text-classification" if "evaluate" in metrics else "token-classification"
+    columns = "{text: sentence}" if "evaluate" in metrics else "{tokens: sentence, tags: label}"
+    text = TEXTS.format(model=sentiment / "model", data=sentiment)
+    text = text.replace("text-classification", task).replace("{text: sentence}", columns)
+    file = write(text + metrics + "steps: [{step: drop_layers, keep: 2}]\n")
+    plan.plan(recipe.load(file))
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(RecipeProblems, match=rf"{package} is not installed[^$]*compressit\[{extra}\]"):
+        plan.plan(recipe.load(file))
+    plan.plan(recipe.load(file), elsewhere=True)
+
+
 def test_questions_of_a_harness_need_it(storyteller, write, monkeypatch):
     monkeypatch.setitem(sys.modules, "lm_eval", None)
     text = f"""\
