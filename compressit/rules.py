@@ -32,6 +32,7 @@ def check(written: Written) -> list[Problem]:
         *_rows(written),
         *_needs(written.recipe),
         *_order(written.recipe),
+        *_taken_apart(written.recipe),
         *_renumbered(written.recipe),
         *_names(written.recipe),
         *_targets(written.recipe),
@@ -260,6 +261,16 @@ def _order(recipe: Recipe) -> Found:
                 if fact is Fact.QUANTIZATION and "weights" in type(export).model_fields
                 else None,
             )
+
+
+def _taken_apart(recipe: Recipe) -> Found:
+    """Find what cuts inputs out of matrices that hold N:M zeros, which are counted among consecutive ones."""
+    first = next((index for index, step in enumerate(recipe.steps) if step.patterned()), len(recipe.steps))
+    for index, step in enumerate(recipe.steps):
+        if index > first and step.cuts_inputs:
+            name = recipe.steps[first].step
+            message = f"{step.step} would take apart the pattern that step {first + 1} ({name}) makes of the inputs"
+            yield ("steps", index, "step"), message, f"move {step.step} before {name}: cut first, then zero"
 
 
 def _renumbered(recipe: Recipe) -> Found:

@@ -80,6 +80,8 @@ class StepConfig(Spec):
     """Fields that name other models, by id, folder or demo."""
     renumbers: ClassVar[bool] = False
     """Whether the model reads and writes other tokens afterwards."""
+    cuts_inputs: ClassVar[bool] = False
+    """Whether single inputs of matrices go, so that M consecutive ones are others afterwards."""
 
     effort: ClassVar[str | None] = None
     """The field of which more costs time and can only help quality."""
@@ -150,6 +152,10 @@ class StepConfig(Spec):
 
     def waits(self) -> bool:
         """Say whether passes through a block wait where a matrix is about to change."""
+        return False
+
+    def patterned(self) -> bool:
+        """Say whether every matrix inside the blocks gets zeros among each M consecutive inputs, as N:M counts them."""
         return False
 
     def made(self) -> frozenset[Fact]:

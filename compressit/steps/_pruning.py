@@ -55,6 +55,10 @@ class ZeroingConfig(StepConfig):
         """Turn the share; a pattern has none."""
         return None if self.sparsity is None else Dial("sparsity", self.sparsity, sparsity)
 
+    def patterned(self) -> bool:
+        """Leave it open where globs say which matrices."""
+        return self.pattern is not None and not self.include and not self.exclude
+
     @property
     def even(self) -> bool:
         """Whether each layer loses the same share."""

@@ -18,7 +18,7 @@ Recipe::
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -34,6 +34,8 @@ from compressit.weights import Weights
 
 class Config(BlockConfig):
     """Fields of the step."""
+
+    cuts_inputs: ClassVar[bool] = True
 
     multiple: int = Field(8, ge=1)
     """Leave a multiple of so many neurons in each block: processors are faster at round numbers."""

@@ -17,7 +17,7 @@ Recipe::
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -39,6 +39,8 @@ TRIES = 4
 
 class Config(CuttingConfig):
     """Fields of the step."""
+
+    cuts_inputs: ClassVar[bool] = True
 
     sparsity: float = Field(gt=0, lt=1)
     """Share of the blocks' multiplications to cut, or of the time that the model takes."""

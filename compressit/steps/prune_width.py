@@ -18,7 +18,7 @@ import contextlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 class Config(CuttingConfig):
     """Fields of the step."""
+
+    cuts_inputs: ClassVar[bool] = True
 
     multiple: int = Field(8, ge=1)
     """Leave a multiple of so many channels, and of the number of heads, which many configs ask for."""

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 import compressit
-from compressit import steps
+from compressit import recipe, rules, steps
 from compressit.errors import StepError
 from tests.conftest import linears
 
@@ -64,6 +64,28 @@ def test_zeros_that_are_lost_in_the_cut_are_found(file, tmp_path, monkeypatch):
     monkeypatch.setattr(cut, "run", forgetful)
     with pytest.raises(StepError, match=r"step 1 \(prune_wanda\) did not keep its promise: .* has weights that were 0"):
         compressit.apply(file, tmp_path / "out", waterfall=False)
+
+
+ZERO = "{step: prune_wanda, pattern: '2:4'%s}"
+
+
+@pytest.mark.parametrize("cut", ["prune_ffn", "prune_structured", "prune_width"])
+def test_a_pattern_is_made_after_inputs_are_cut(cut, file):
+    head, given = file.read_text().partition("steps:")[0], f"{{step: {cut}, sparsity: 0.5}}"
+
+    def problems(*taken):
+        file.write_text(f"{head}steps: [{', '.join(taken)}]\n")
+        return rules.check(recipe.load(file))
+
+    (found,) = problems(ZERO % "", given)
+    assert f"{cut} would take apart the pattern that step 1 (prune_wanda) makes" in found.message
+    assert found.hint == f"move {cut} before prune_wanda: cut first, then zero"
+    assert problems(given, ZERO % "") == []
+    # These may leave every four inputs together, or which matrices have the pattern is not known yet.
+    for other in ("{step: prune_heads, sparsity: 0.5}", "{step: drop_layers, keep: 2}"):
+        assert problems(ZERO % "", other) == []
+    assert problems(ZERO % ", include: ['*.query']", given) == []
+    assert problems("{step: prune_wanda, sparsity: 0.5}", given) == []
 
 
 def saved(model, folder):
