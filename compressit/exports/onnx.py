@@ -6,8 +6,8 @@ quantizer. Activations become int8 where a matrix is multiplied: each by its own
 dynamic`), or by the range that calibration rows had (`static`). By default it is `static` for models of convolutions,
 which then want calibration data, and `dynamic` for all others: a ResNet-18 takes 3.3 times as long as in float32 with
 dynamic ranges, and 0.30 times with static ones; a ConvNeXt-T 1.45 and 0.39 times (one thread, 224 x 224 pixels;
-`tests/benchmarks/bench_channels.py latency`); a wav2vec 2.0 of base size 2.1 and 0.34 times (one thread, one second).
-The folder also holds config and processor: onnxruntime and a tokenizer, image processor or feature extractor serve it.
+`tests/benchmarks/bench_channels.py latency`). The folder also holds config and processor: onnxruntime and a tokenizer,
+image processor or feature extractor serve it.
 
 Recipe::
 

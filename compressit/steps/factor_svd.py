@@ -6,7 +6,7 @@ best for the weights, which nobody asks about. In one walk through the blocks, e
 become. R of the matrix's rows are kept, and the others made of what these give, so that rank R takes R * (O + I - R)
 weights and not R * (O + I) (pivoting factorization, Zhao et al. 2025, arXiv:2501.19090). What is of full rank stays.
 
-`spread: measured` saves more in matrices that the answers feel less, and less in the others.
+`spread: measured` saves more in matrices that the answers feel less.
 `compressit.load` opens the checkpoint, as plain transformers knows no such layers; exports open anywhere. Train with
 `distill` afterwards: what is lost comes back fast. Cut heads, neurons and blocks before.
 

@@ -1,10 +1,9 @@
 """Put another model in the model's place, for `distill` to teach.
 
 Any transformers model of the task's kind: its weights and its tokenizer, image processor or feature extractor come
-along. A head for the
-same labels stays; otherwise one is made for the labels of the model it replaces, and has learned nothing, so train it
-next: `distill` with the original as teacher reads each text with the teacher's own tokenizer. Where in a text an answer
-stands, only a teacher of the same tokenizer can show.
+along. A head for the same labels stays; otherwise one is made for the labels of the model it replaces, and has learned
+nothing, so train it next: `distill` with the original as teacher reads each text with the teacher's own tokenizer.
+Where in a text an answer stands, only a teacher of the same tokenizer can show.
 
 A smaller student of the same family, started from the teacher's own blocks, is what `drop_layers`, `prune_ffn`,
 `prune_heads` and `prune_width` make.
