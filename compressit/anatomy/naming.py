@@ -273,8 +273,8 @@ def cut_instead(model_type: str) -> str:
     """Say which step cuts what the blocks of an architecture hold, and what that is."""
     if any(stack.between for stack in known(model_type).stacks):
         return "prune_channels cuts between convolutions"
-    headless = known(model_type).headless or known(model_type).gated
-    return "prune_ffn cuts neurons" if headless else "prune_structured cuts heads and neurons"
+    whole = known(model_type).headless or known(model_type).gated
+    return "prune_ffn cuts neurons" if whole else "prune_structured cuts heads and neurons"
 
 
 def as_wide(model_type: str) -> str | None:

@@ -44,7 +44,7 @@ def packages(spec: DatasetSpec, task: str) -> dict[str, str]:
     roles = tasks.load(task).ROLES
     found = {"lm_eval": "lm-eval"} if harness.name(spec.path) is not None else {}
     found |= {"PIL": "vision"} if "image" in roles else {}
-    return found | ({"soundfile": "audio", "soxr": "audio"} if "audio" in roles else {})
+    return found | (_waveforms.LIBRARIES if "audio" in roles else {})
 
 
 def rows(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+LIBRARIES = {"soundfile": "audio", "soxr": "audio"}
 SHORTEST = 0.025
 """Seconds of which a model of speech makes its first frame; a shorter sound gives it nothing to hear."""
 
@@ -24,7 +25,7 @@ def ready() -> None:
     Raises:
         MissingExtra: it is not.
     """
-    machine.need(dict.fromkeys(("soundfile", "soxr"), "audio"))
+    machine.need(LIBRARIES)
 
 
 def read(sound: Mapping[str, Any], rate: int, most: float | None = None) -> NDArray[np.float32]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Protocol
 
-from compressit import machine, registry
+from compressit import registry
 
 PROJECT = "compressit"
 """What runs are gathered under where the user's environment says nothing else."""
@@ -63,8 +63,3 @@ def names() -> list[str]:
 def load(name: str) -> ModuleType:
     """Import a tracker by name; LookupError if there is none."""
     return registry.load(__name__, name)
-
-
-def need(package: str, extra: str) -> None:
-    """Raise MissingExtra where a package isn't installed."""
-    machine.need({package: extra})

@@ -12,7 +12,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from compressit.trackers import PROJECT, Opening, need
+from compressit import machine
+from compressit.trackers import PROJECT, Opening
 
 AT_ONCE = 100
 """Parameters that a server takes in one request."""
@@ -25,7 +26,7 @@ LIMITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT":
 def ready() -> None:
     """Raise MissingExtra where mlflow isn't installed, or what its own database needs where no other place is named."""
     for package in ("mlflow", *([] if os.environ.get("MLFLOW_TRACKING_URI") else ["sqlalchemy", "alembic"])):
-        need(package, "mlflow")
+        machine.need({package: "mlflow"})
 
 
 def open(run: Opening) -> _Sink:

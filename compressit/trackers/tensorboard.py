@@ -12,12 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from compressit.trackers import Opening, need
+from compressit import machine
+from compressit.trackers import Opening
 
 
 def ready() -> None:
     """Raise MissingExtra where tensorboard isn't installed."""
-    need("tensorboard", "tensorboard")
+    machine.need({"tensorboard": "tensorboard"})
 
 
 def open(run: Opening) -> _Sink:

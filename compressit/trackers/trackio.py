@@ -10,12 +10,13 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from compressit.trackers import PROJECT, Opening, need
+from compressit import machine
+from compressit.trackers import PROJECT, Opening
 
 
 def ready() -> None:
     """Raise MissingExtra where trackio isn't installed."""
-    need("trackio", "trackio")
+    machine.need({"trackio": "trackio"})
 
 
 def open(run: Opening) -> _Sink:

@@ -10,7 +10,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from compressit.trackers import PROJECT, Opening, need
+from compressit import machine
+from compressit.trackers import PROJECT, Opening
 
 SECONDS = 20
 """How long the service may take to begin a run."""
@@ -18,7 +19,7 @@ SECONDS = 20
 
 def ready() -> None:
     """Raise MissingExtra where wandb isn't installed."""
-    need("wandb", "wandb")
+    machine.need({"wandb": "wandb"})
 
 
 def open(run: Opening) -> _Sink:

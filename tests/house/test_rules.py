@@ -94,7 +94,7 @@ HEAVY = {"torch", "transformers", "datasets", "evaluate", "accelerate", "sklearn
          "openvino", "nncf", "compressed_tensors", "huggingface_hub", "safetensors", "PIL", "rich", "tokenizers",
          "onnx_ir", "optuna", "seqeval", "jinja2", "pyarrow", "tensorboard", "mlflow", "wandb", "trackio",
          "ray", "rouge_score", "sacrebleu", "fsspec", "peft", "gguf", "llama_cpp", "soundfile",
-         "soxr"}  # fmt: skip
+         "soxr", "lm_eval"}  # fmt: skip
 
 
 def test_heavy_libraries_are_imported_late():
