@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from compressit import anatomy
 from compressit.algorithms import floats
 from compressit.intake import BITS, described, header
-from compressit.weights import Weight, Weights
+from compressit.weights import Weights, of_shapes
 
 if TYPE_CHECKING:
     import torch
@@ -103,11 +103,15 @@ def shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     return found
 
 
+def table(folder: Path) -> Weights:
+    """Give the shapes as a table; what an element takes is not in it."""
+    return of_shapes(str(described(folder).get("model_type", "unknown")), shapes(folder))
+
+
 def multiplications(folder: Path) -> int:
     """Count those that the matrices of the blocks make of a token; 0 where the anatomy is not known."""
-    tensors = tuple(Weight(name, shape, 0) for name, shape in shapes(folder).items())
-    table = Weights(str(described(folder).get("model_type")), tensors)
-    return sum(found.elements for name, found in table.linears().items() if table.inside_blocks(name))
+    found = table(folder)
+    return sum(each.elements for name, each in found.linears().items() if found.inside_blocks(name))
 
 
 def _shapes(file: Path, model_type: str) -> dict[str, tuple[int, ...]]:

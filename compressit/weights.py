@@ -12,7 +12,7 @@ from compressit import anatomy
 from compressit.errors import StepError
 from compressit.intake import BITS, described, header
 
-__all__ = ["BITS", "Weight", "Weights", "header", "read", "table"]
+__all__ = ["BITS", "Weight", "Weights", "header", "of_shapes", "read", "table"]
 
 CONVOLUTIONAL = 0.25
 """Share of the matrices and convolutions that are convolutions, of a model that is called so: half a ConvNeXt's are."""
@@ -123,6 +123,11 @@ def read(folder: Path) -> Weights:
         return table(config, (header(file) for file in files))
     except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise StepError(f"{folder}/config.json says of the model what can't be: {error}") from error
+
+
+def of_shapes(model_type: str, shapes: Mapping[str, tuple[int, ...]], bits: float = 0) -> Weights:
+    """Build a table of shapes, by names as the module in memory spells them; all of so many bits an element."""
+    return Weights(model_type, tuple(Weight(name, shape, bits) for name, shape in shapes.items()))
 
 
 def table(config: Mapping[str, Any], headers: Iterable[Mapping[str, Any]]) -> Weights:

@@ -30,7 +30,7 @@ from compressit.exports._rewriting import share, unfuse
 from compressit.exports._tracing import quiet, traced
 from compressit.model import Model
 from compressit.steps import Fact, Need, Notes
-from compressit.weights import Weight, Weights
+from compressit.weights import Weights, of_shapes
 
 if TYPE_CHECKING:
     import torch
@@ -112,7 +112,8 @@ def run(
         StepError: the graph can't be traced, or doesn't compute what the checkpoint computes.
     """
     machine.need(config.packages())
-    written, config = config, config.settled(_table(model.module))
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.module.state_dict().items()}
+    written, config = config, config.settled(of_shapes(model.module.config.model_type, shapes))
     check_calibrated(written, config, calibrated=calibration is not None)
     module, reference = Reference.begin(model, folder, examples)
     file = folder / FILE
@@ -125,11 +126,6 @@ def run(
             _write(_quantized(program, config, calibration), file)
         notes = {**reference.compare(folder, config), "activations": config.activations}
     return notes
-
-
-def _table(module: Any) -> Weights:
-    tensors = (Weight(name, tuple(tensor.shape), 0) for name, tensor in module.state_dict().items())
-    return Weights(module.config.model_type, tuple(tensors))
 
 
 def _traced(module: Any, inputs: Sequence[Mapping[str, torch.Tensor]]) -> Any:

@@ -123,10 +123,11 @@ def _freeze_computed(module: Any) -> None:
 def _fit_inputs(module: Any) -> None:
     """Have pictures and sounds, which come in float32, take the type of the weights, as not all architectures do."""
     if module.main_input_name != "input_ids":
-        module.register_forward_pre_hook(_fitted, with_kwargs=True)
+        module.register_forward_pre_hook(fitted, with_kwargs=True)
 
 
-def _fitted(module: Any, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def fitted(module: Any, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Give inputs with what the model mainly reads in the type of its weights: a hook that models are opened with."""
     name = module.main_input_name
     return args, {**inputs, name: inputs[name].to(module.dtype)} if name in inputs else inputs
 

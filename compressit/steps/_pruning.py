@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from compressit import checkpoint, intake, model, weights
+from compressit import checkpoint, model, weights
 from compressit.algorithms import masks
 from compressit.errors import RecipeError
 from compressit.steps import Dial, Fact, Need, StepConfig, StepContext, sparsity
@@ -136,7 +136,7 @@ def claim(folder: Path, config: ZeroingConfig, *, overall: bool = False) -> str 
         config: What was promised.
         overall: Whether layers may differ, as long as the share holds over all of them.
     """
-    picked = _chosen(_table(folder), config)
+    picked = _chosen(checkpoint.table(folder), config)
     zeros = promised = total = 0
     for stored in checkpoint.tensors(folder):
         name = stored.name.removesuffix(".weight")
@@ -170,14 +170,14 @@ def remains(stages: Sequence[Path], config: ZeroingConfig, *, overall: bool = Fa
     """
     if broken := claim(stages[0], config, overall=overall):
         return broken
-    held = {*_chosen(_table(stages[0]), config)}
+    held = {*_chosen(checkpoint.table(stages[0]), config)}
     for earlier, later in pairwise(stages):
         with checkpoint.matrices(earlier) as before, checkpoint.matrices(later) as after:
-            came = dict(_came(before, after, _table(later).linears(), held))
+            came = dict(_came(before, after, checkpoint.table(later).linears(), held))
         if lost := next((name for name, origin in came.items() if origin is None), None):
             return f"{lost} has weights that were 0"
         held = {name for name, origin in came.items() if origin in held}
-    linears = _table(stages[-1]).linears()
+    linears = checkpoint.table(stages[-1]).linears()
     with checkpoint.matrices(stages[-1]) as after:
         for name in sorted(held):
             zero = after[name]().values == 0
@@ -228,12 +228,6 @@ def _patterned(zero_OI: torch.Tensor, config: ZeroingConfig) -> bool:
     if config.pattern is None:
         return True
     return zero_OI.shape[-1] % m == 0 and int(zero_OI.unflatten(-1, (-1, m)).sum(-1).min()) >= m - n
-
-
-def _table(folder: Path) -> Weights:
-    model_type = str(intake.described(folder).get("model_type", "unknown"))
-    shapes = checkpoint.shapes(folder)
-    return Weights(model_type, tuple(weights.Weight(name, shape, 0) for name, shape in shapes.items()))
 
 
 def _chosen(table: Weights, config: ZeroingConfig) -> dict[str, weights.Weight]:

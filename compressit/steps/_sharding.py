@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from compressit.errors import StepError
 from compressit.model import Model
+from compressit.model.opening import fitted
 
 if TYPE_CHECKING:
     import torch
@@ -55,7 +56,8 @@ def plain(model: Model, step: str) -> Any:
         StepError: somebody looks on while it computes, or has it compute in another way, which a copy would keep.
     """
     for part in model.module.modules():
-        if "forward" in vars(part) or part._forward_hooks or part._forward_pre_hooks:
+        looked_at = [*part._forward_hooks.values(), *part._forward_pre_hooks.values()]
+        if "forward" in vars(part) or any(hook is not fitted for hook in looked_at):
             raise StepError(
                 f"{step}: hidden states, relations and int8 can't be learned under FSDP",
                 hint=f"leave out hidden and relations; or {HINT}",

@@ -26,7 +26,7 @@ from pydantic import Field, model_validator
 
 from compressit import anatomy, checkpoint, ranks
 from compressit import model as models
-from compressit.algorithms.lowrank import rank_of_share, size, spectrum
+from compressit.algorithms.lowrank import Spectrum, rank_of_share, size, spectrum
 from compressit.anatomy import factoring
 from compressit.data.walking import Block, Group
 from compressit.data.walking.statistics import Gram
@@ -41,6 +41,8 @@ from compressit.weights import BITS, Weight, Weights
 if TYPE_CHECKING:
     import torch
 
+EXACT = 1e-9
+"""Share of a sum by which its rounding may be off."""
 LEAST, MOST = 0.3, 0.5
 """How far a matrix's share may lie from all of theirs: a part of it at least, and of what is left beyond it at most."""
 
@@ -118,8 +120,10 @@ def run(model: Model, config: Config, context: StepContext) -> Notes:
     each_group(model, chosen, config, context, Gram, change)
     anatomy.settle(model.module)
     before = sum(weight.numel() for weight in _weights(model, chosen))
-    # A walk that goes on after it was interrupted has not met the first of them.
-    found = {name: disk.contents(_file(kept, name)) for name in chosen if _file(kept, name).is_file()}
+    # A walk that goes on after it was interrupted has not met the first of them; and all take what the first has kept.
+    places = [(name, _file(kept, name)) for name in chosen] if ranks.leads() else []
+    found = {name: disk.contents(file) for name, file in places if file.is_file()}
+    found = ranks.agreed(found, context.processes)
     for name, (factors, _) in found.items():
         factoring.factor(model.module, name, **factors)
     saved = before - sum(_elements(model, name) for name in chosen)
@@ -154,18 +158,17 @@ def claim(folder: Path, config: Config) -> str | None:
     """Find the pairs in the saved file, and hold their size to the share."""
     shapes = checkpoint.shapes(folder)
     found, whole = factoring.ranks(shapes), factoring.whole(shapes)
-    if config.sparsity is None:
-        return None
-    if not found:
+    if not found and config.sparsity is not None:
         return "no layer of the checkpoint is two"
-    taken, held = 0, 0.0
+    taken = held = 0.0
     for name, rank in found.items():
         outputs, inputs = whole[f"{name}.weight"]
-        own, most = size(outputs, inputs, rank), (1 - config.sparsity) * outputs * inputs
-        taken, held = taken + own, held + most
+        own, most = size(outputs, inputs, rank), (1 - (config.sparsity or 0)) * outputs * inputs
         if config.spread == "even" and rank > 1 and own > most:
             return f"{name} has {own:,} weights, not {most:,.0f}"
-    return f"layers that are two have {taken:,} weights, not {held:,.0f}" if taken > held + len(found) else None
+        # Less than a rank of 1 there is not.
+        taken, held = taken + (own if rank > 1 else min(own, most)), held + most
+    return f"layers that are two have {taken:,.0f} weights, not {held:,.0f}" if taken > held * (1 + EXACT) else None
 
 
 def _shares(model: Model, chosen: dict[str, Matrix], config: Config, context: StepContext) -> dict[str, float]:
@@ -173,14 +176,17 @@ def _shares(model: Model, chosen: dict[str, Matrix], config: Config, context: St
     share = config.sparsity or 0.0
     if config.spread == "even":
         return dict.fromkeys(chosen, share)
-    return spread(model, chosen, share, [LEAST * share, share, share + MOST * (1 - share)], _trial, context)
+    last: dict[str, Spectrum] = {}
 
+    def trial(matrix: Matrix, weight_OI: torch.Tensor, share: float) -> torch.Tensor:
+        """Take from a matrix without a look at its inputs: which ones can do without is much the same."""
+        if matrix.name not in last:
+            last.clear()
+            last[matrix.name] = spectrum(weight_OI, None, 0)
+        outputs, inputs = weight_OI.shape
+        return last[matrix.name].factors(rank_of_share(outputs, inputs, 1 - share)).product_OI
 
-def _trial(matrix: Matrix, weight_OI: torch.Tensor, share: float) -> torch.Tensor:
-    """Take from a matrix without a look at its inputs: which ones can do without is much the same."""
-    outputs, inputs = weight_OI.shape
-    rank = rank_of_share(outputs, inputs, 1 - share)
-    return spectrum(weight_OI, None, 0).factors(rank).product_OI
+    return spread(model, chosen, share, [LEAST * share, share, share + MOST * (1 - share)], trial, context)
 
 
 def _file(folder: Path, name: str) -> Path:

@@ -29,6 +29,20 @@ HALF = {"sparsity": 0.5}
 INT8 = ("quantize_rtn", {"bits": 8, "activations": "int8"})
 
 
+def textbook_svd(found: model.Model, sparsity: float) -> None:
+    """Put in the place of each matrix the product of two thin ones that is nearest to its weights."""
+    for name in found.matrices():
+        weight_OI = found.module.get_submodule(name).weight.data
+        outputs, inputs = weight_OI.shape
+        rank = int((1 - sparsity) * outputs * inputs / (outputs + inputs))
+        left_OK, values_K, right_KI = torch.linalg.svd(weight_OI.double(), full_matrices=False)
+        weight_OI.copy_((left_OK[:, :rank] * values_K[:rank]) @ right_KI[:rank])
+
+
+RIVALS = {"textbook_svd": textbook_svd}
+"""What no step of ours does."""
+
+
 def ways(group_size: int, rate: float) -> dict[str, list[tuple[str, dict]]]:
     """Name the lists of steps that are compared."""
     found = {"W8A8": [INT8]}
@@ -74,6 +88,7 @@ def ways(group_size: int, rate: float) -> dict[str, list[tuple[str, dict]]]:
             f"3.25 bits, {step}, down 4": [(step, {**some, "rules": ({"layers": ("*down_proj",), "bits": 4},)})],
         }
     found |= {
+        "svd 20%, textbook": [("textbook_svd", {"sparsity": 0.2})],
         "svd 20%": [("factor_svd", {"sparsity": 0.2})],
         "svd 20%, measured": [("factor_svd", {"sparsity": 0.2, "spread": "measured"})],
         "svd 20%, plain": [("factor_svd", {"sparsity": 0.2, "whiten": False})],
@@ -121,7 +136,9 @@ def main() -> None:
     for name, steps in ways(given.group_size, given.rate).items():
         if not any(part == f"={name}" or part in name for part in given.only):
             continue
-        undrawn = not any(load(step).Config(step=step, **fields).needs() for step, fields in steps)
+        undrawn = not any(
+            step not in RIVALS and load(step).Config(step=step, **fields).needs() for step, fields in steps
+        )
         losses = []
         for seed in given.seeds[:1] if undrawn else given.seeds:
             rows, learned = (
@@ -131,6 +148,9 @@ def main() -> None:
             found = model.load(given.model, TASK)
             with tempfile.TemporaryDirectory() as folder:
                 for number, (step, fields) in enumerate(steps):
+                    if step in RIVALS:
+                        RIVALS[step](found, **fields)
+                        continue
                     scratch = Path(folder) / str(number)
                     context = StepContext(learned, rows, teacher, "cpu", seed, Silent(), scratch, given.length)
                     load(step).run(found, load(step).Config(step=step, **fields), context)

@@ -6,7 +6,8 @@ import torch
 from compressit import exports
 from compressit import model as models
 from compressit.data import batches, singles
-from compressit.steps import load
+from compressit.errors import StepError
+from compressit.steps import _sharding, load
 from tests import tiny
 
 
@@ -39,3 +40,14 @@ def test_they_run_and_train_and_are_walked_and_exported(name, dtype, context, lo
         again, form.Config(export="onnx"), tmp_path / "onnx", some, lambda n: singles(given.train, again, n)
     )
     assert notes["max_difference"] < 1e-3
+
+
+def test_they_can_be_spread_over_processes_and_not_while_somebody_looks_on(opened):
+    """FSDP wants a copy that computes as the model does, without hooks but the one that all are opened with."""
+    model = opened("resnet")
+    pixels = torch.rand(1, 3, 32, 32)
+    copy = _sharding.plain(model, "finetune")
+    assert torch.allclose(copy(pixel_values=pixels).logits, model.module(pixel_values=pixels).logits, atol=1e-6)
+    model.module.register_forward_hook(lambda *given: None)
+    with pytest.raises(StepError, match="under FSDP"):
+        _sharding.plain(model, "finetune")
