@@ -51,6 +51,18 @@ def one_process_forks():
         yield
 
 
+@pytest.fixture
+def measured_here(monkeypatch) -> None:
+    """Have artifacts measured in this process, for speed."""
+    from compressit.measure import child
+
+    @contextlib.contextmanager
+    def begun(job, scratch, what):
+        yield lambda: child.measure(job, Path(scratch))
+
+    monkeypatch.setattr("compressit.measure.begun", begun)
+
+
 @pytest.fixture(scope="session")
 def sentiment(tmp_path_factory) -> Path:
     """A folder with train.jsonl, test.jsonl and model/, a 4-layer BERT that gets most of them right."""

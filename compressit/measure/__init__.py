@@ -7,7 +7,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from compressit import tasks
-from compressit.measure.processes import in_process
+from compressit.measure.processes import begun
 from compressit.metrics import Output, Timings
 from compressit.runtimes import Facts
 
@@ -110,6 +110,19 @@ def measure(
     Raises:
         CompressitError: of the kind that the process met.
     """
+    with measuring(subject, setting, beside, batch_size, original) as outcome:
+        return outcome()
+
+
+@contextlib.contextmanager
+def measuring(
+    subject: Subject,
+    setting: Setting,
+    beside: Beside | None = None,
+    batch_size: int = BATCH,
+    original: Subject | None = None,
+) -> Iterator[Callable[[], Outcome]]:
+    """Begin to `measure`; gives what waits for the outcome. Leaving the block ends what still measures."""
     sizes = beside.batch_sizes if beside else ()
     job = {
         "do": "measure",
@@ -122,13 +135,19 @@ def measure(
     }
     if setting.on_disk:
         Path(setting.on_disk).mkdir(parents=True, exist_ok=True)
-    with _place(setting, job) as scratch:
-        said = _kept(scratch) or in_process(job, scratch, f"measuring {subject.folder} on {subject.runtime}")
-        with np.load(Path(scratch) / "arrays.npz") as arrays:
-            kind = tasks.load(setting.task).OUTPUT
-            predictions = kind(**{name: arrays[name] for name in said["output"]}) if setting.rows else kind.empty()
-            timings = {size: _timings(size, arrays) for size in sizes}
-    return Outcome(Facts(**said["facts"]), predictions, said["memory"], timings, said["protocol"])
+    with _place(setting, job) as scratch, contextlib.ExitStack() as stack:
+        kept, what = _kept(scratch), f"measuring {subject.folder} on {subject.runtime}"
+        wait = kept.copy if kept else stack.enter_context(begun(job, scratch, what))
+
+        def outcome() -> Outcome:
+            said = wait()
+            with np.load(Path(scratch) / "arrays.npz") as arrays:
+                kind = tasks.load(setting.task).OUTPUT
+                predictions = kind(**{name: arrays[name] for name in said["output"]}) if setting.rows else kind.empty()
+                timings = {size: _timings(size, arrays) for size in sizes}
+            return Outcome(Facts(**said["facts"]), predictions, said["memory"], timings, said["protocol"])
+
+        yield outcome
 
 
 @contextlib.contextmanager

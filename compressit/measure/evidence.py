@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-from compressit.measure import Beside, Outcome, Setting, Subject, measure
+from compressit.measure import Beside, Outcome, Setting, Subject, measure, measuring
 from compressit.metrics import Evidence, MetricConfig, load
 
 ORIGINAL_RUNTIME = "torch"
@@ -36,9 +36,9 @@ class Originals:
 
 def originals(subjects: dict[str, Subject], setting: Setting) -> Originals:
     """Run the original on every runtime, side by side: nothing is timed here."""
-    with ThreadPoolExecutor() as pool:
-        found = pool.map(lambda subject: measure(subject, setting), subjects.values())
-        outcomes = dict(zip(subjects, found, strict=True))
+    with ExitStack() as stack:
+        begun = {runtime: stack.enter_context(measuring(subject, setting)) for runtime, subject in subjects.items()}
+        outcomes = {runtime: outcome() for runtime, outcome in begun.items()}
     own = outcomes[ORIGINAL_RUNTIME]
     outcomes[ORIGINAL_RUNTIME] = replace(own, predictions=own.predictions.compared_with_itself())
     return Originals(subjects, outcomes)

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ QUIET = {
     "OMP_WAIT_POLICY": "PASSIVE",
 }
 STDERR = "stderr.txt"
-"""What a forked process complained of, in the folder of its job."""
+"""What a process complained of, in the folder of its job."""
 
 
 @contextlib.contextmanager
@@ -54,15 +54,30 @@ def forks() -> Iterator[str | None]:
         yield place
 
 
-def in_process(job: Mapping[str, Any], scratch: str, what: str) -> dict[str, Any]:
-    """Have a fresh process do a job; give what it answers, besides the arrays that it leaves in `scratch`.
+@contextlib.contextmanager
+def begun(job: Mapping[str, Any], scratch: str, what: str) -> Iterator[Callable[[], dict[str, Any]]]:
+    """Have a fresh process begin a job; leaving the block ends what still runs of it.
 
-    Raises:
-        CompressitError: of the kind that the process met; it says `what` was being done.
+    Gives what waits for its end and tells what it answers, besides the arrays that it leaves in `scratch`. That raises
+    CompressitError of the kind that the process met; it says `what` was being done.
     """
-    code, complaint = _forked(job, scratch) or _started(job, scratch)
-    answer = Path(scratch) / "answer.json"
+    with contextlib.ExitStack() as stack:
+        wait = _forked(job, scratch, stack) or _started(job, scratch, stack)
+        yield lambda: _answer(wait(), Path(scratch), what)
+
+
+def in_process(job: Mapping[str, Any], scratch: str, what: str) -> dict[str, Any]:
+    """Have a fresh process do a job, as `begun` begins it, to its end."""
+    with begun(job, scratch, what) as wait:
+        return wait()
+
+
+def _answer(code: int, scratch: Path, what: str) -> dict[str, Any]:
+    """Read what a process said that ended with such a code."""
+    answer, stderr = scratch / "answer.json", scratch / STDERR
     said: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8")) if answer.is_file() else {}
+    complaint = stderr.read_text(encoding="utf-8", errors="replace") if stderr.is_file() else ""
+    stderr.unlink(missing_ok=True)
     if code == 0 and "error" not in said:
         return said
     if "error" in said:
@@ -78,33 +93,44 @@ def in_process(job: Mapping[str, Any], scratch: str, what: str) -> dict[str, Any
     raise StepError(f"{what} failed (exit {code}):\n{tail}")
 
 
-def _forked(job: Mapping[str, Any], scratch: str) -> tuple[int, str] | None:
-    """Have a job done by a forked process; give its exit code and what it complained of, None where nobody forks."""
+def _forked(job: Mapping[str, Any], scratch: str, stack: contextlib.ExitStack) -> Callable[[], int] | None:
+    """Have a job begun by a forked process; give what waits for its exit code, None where nobody forks."""
     forks = job["setting"]["forks"]
     if forks is None:
         return None
-    with socket.socket(socket.AF_UNIX) as asked:
+    asked = stack.enter_context(socket.socket(socket.AF_UNIX))  # whose end is the end of the process, too
+    try:
+        asked.connect(forks)
+        asked.sendall(json.dumps({"job": job, "scratch": scratch}).encode() + b"\n")
+    except OSError:
+        return None
+
+    def wait() -> int:
+        # Whoever forks may be gone itself: of a signal that was for us as well, or as all else is killed.
         try:
-            asked.connect(forks)
-            asked.sendall(json.dumps({"job": job, "scratch": scratch}).encode() + b"\n")
             with asked.makefile(encoding="utf-8") as lines:
-                code = lines.readline()
+                return int(lines.readline() or -signal.SIGKILL)
         except OSError:
-            return None
-    file = Path(scratch) / STDERR
-    complaint = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
-    file.unlink(missing_ok=True)
-    return (int(code), complaint) if code else None
+            return -signal.SIGKILL
+
+    return wait
 
 
-def _started(job: Mapping[str, Any], scratch: str) -> tuple[int, str]:
-    """Have a job done by a process that is started for it; give its exit code and what it complained of."""
-    done = subprocess.run(
-        [sys.executable, "-m", CHILD, scratch],
-        input=json.dumps(job),
-        env={**os.environ, **QUIET},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.returncode, done.stderr
+def _started(job: Mapping[str, Any], scratch: str, stack: contextlib.ExitStack) -> Callable[[], int]:
+    """Have a job begun by a process that is started for it; give what waits for its exit code."""
+    with (Path(scratch) / STDERR).open("wb") as complaint:
+        process = stack.enter_context(
+            subprocess.Popen(
+                [sys.executable, "-m", CHILD, scratch],
+                env={**os.environ, **QUIET},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=complaint,
+                text=True,
+            )
+        )
+    stack.callback(process.kill)
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError), process.stdin as lines:
+        json.dump(job, lines)
+    return process.wait

@@ -2,7 +2,6 @@
 
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ import transformers
 
 from compressit import data, metrics
 from compressit.data import DatasetSpec
-from compressit.measure import Setting, Subject, child, measure
+from compressit.measure import Setting, Subject, measure
 from compressit.metrics import Evidence
 from compressit.runtimes import Facts
 from tests.conftest import story, story_tokenizer
@@ -49,9 +48,8 @@ def folder(storyteller, tmp_path_factory):
 
 
 @pytest.fixture
-def run(folder, tmp_path, monkeypatch):
+def run(folder, tmp_path, measured_here):
     """Measure a model of the folder on one of its files; in this process, for speed."""
-    monkeypatch.setattr("compressit.measure.in_process", lambda job, scratch, _: child.measure(job, Path(scratch)))
 
     def measured(model, file, max_length=32, original=None, batch_size=32, **fields):
         spec = DatasetSpec(path=str(folder), evaluation=file)

@@ -5,6 +5,7 @@ import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import psutil
@@ -14,8 +15,9 @@ from compressit import data
 from compressit import model as models
 from compressit.data import DatasetSpec
 from compressit.errors import CompressitError, ExitCode, StepError
-from compressit.measure import Beside, Setting, Subject, measure, processes
+from compressit.measure import Beside, Setting, Subject, measure, measuring, processes
 from compressit.measure.memory import Peak
+from compressit.measure.processes import forks as forks_of_its_own  # before all runs of a session share one
 
 TASK = "text-classification"
 
@@ -80,6 +82,24 @@ def test_a_kill_is_told_apart_and_harms_nobody_else(setting, sentiment):
         with pytest.raises(StepError, match="killed, most likely for want of memory"):
             first.result(60)
         assert second.result(60).facts.parameters > 0
+
+
+def test_what_still_measures_ends_where_nobody_waits_for_it(setting, sentiment):
+    with measuring(Subject(str(sentiment / "model"), "torch"), setting):
+        at_work = psutil.Process(at_work_on(setting))
+    at_work.wait(60)
+
+
+def test_where_who_forks_is_ended_nobody_measures_instead(setting, sentiment):
+    """A signal that ends a run and all that belongs to it comes to them at once."""
+    before = {*psutil.Process().children()}
+    with forks_of_its_own() as forks:
+        (who,) = {*psutil.Process().children()} - before
+        with measuring(Subject(str(sentiment / "model"), "torch"), replace(setting, forks=forks)) as outcome:
+            who.terminate()
+            with pytest.raises(StepError, match="killed"):
+                outcome()
+            assert not [each for each in psutil.Process().children(recursive=True) if processes.CHILD in command(each)]
 
 
 def command(process):

@@ -3,7 +3,6 @@
 import json
 import math
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ import transformers
 
 import compressit
 from compressit.errors import ExitCode, RecipeError
-from compressit.measure import child
 from compressit.progress import Silent
 from compressit.serving import drift
 from compressit.serving.finished import opened
@@ -98,8 +96,7 @@ def test_last_words_need_a_continuation(storyteller, write):
         compressit.apply(write(text))
 
 
-def test_fresh_texts_are_held_against_the_report(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("compressit.measure.in_process", lambda job, scratch, _: child.measure(job, Path(scratch)))
+def test_fresh_texts_are_held_against_the_report(run, tmp_path, measured_here):
     finished, file = opened(run[0]), tmp_path / "fresh.txt"
 
     def checked(text):

@@ -1,7 +1,6 @@
 """Questions through the whole line: from the file to answers of the checkpoint and of its int8 export."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +9,6 @@ import transformers
 
 import compressit
 from compressit.errors import DataError, ExitCode
-from compressit.measure import child
 from compressit.progress import Silent
 from compressit.serving import drift
 from compressit.serving.finished import opened
@@ -98,9 +96,8 @@ def test_the_checkpoint_answers_with_plain_transformers(run):
     assert same > 30, "whole contexts and windows of them mostly give the same answer"
 
 
-def test_fresh_questions_are_held_against_the_report(run, tmp_path, monkeypatch):
+def test_fresh_questions_are_held_against_the_report(run, tmp_path, measured_here):
     """Where all of them can be answered nobody may say that there is no answer, and that is said."""
-    monkeypatch.setattr("compressit.measure.in_process", lambda job, scratch, _: child.measure(job, Path(scratch)))
     finished = opened(run[0] / "out")
 
     def checked(rows):

@@ -4,7 +4,6 @@ import json
 import signal
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +11,6 @@ import torch
 import compressit
 from compressit import estimates, plan, recipe
 from compressit.errors import RecipeError
-from compressit.measure import child
 from compressit.model import mapped
 from tests.model.test_mapped import in_memory
 from tests.runner.test_interrupted import start
@@ -123,7 +121,7 @@ def little(file, monkeypatch):
     return cost.whole - 1
 
 
-def test_measured_from_disk_where_memory_is_too_small(file, tmp_path, monkeypatch, little):
+def test_measured_from_disk_where_memory_is_too_small(file, tmp_path, monkeypatch, little, measured_here):
     monkeypatch.setenv("COMPRESSIT_CACHE", str(tmp_path / "cache"))
     seen = []
 
@@ -134,7 +132,6 @@ def test_measured_from_disk_where_memory_is_too_small(file, tmp_path, monkeypatc
 
     load_mapped = mapped.load
     monkeypatch.setattr("compressit.model.mapped.load", load)
-    monkeypatch.setattr("compressit.measure.in_process", lambda job, scratch, _: child.measure(job, Path(scratch)))
     found = compressit.apply(file, output=tmp_path / "little", waterfall=False)
     assert len(seen) == 3, "the original alone, then the checkpoint, and the original beside it"
     assert not any(place.exists() for _, place in seen)

@@ -132,12 +132,7 @@ def test_new_texts_are_translated(run, tmp_path):
     ]
 
 
-def test_fresh_texts_are_held_against_the_report(run, tmp_path, monkeypatch):
-    from pathlib import Path
-
-    from compressit.measure import child
-
-    monkeypatch.setattr("compressit.measure.in_process", lambda job, scratch, _: child.measure(job, Path(scratch)))
+def test_fresh_texts_are_held_against_the_report(run, tmp_path, measured_here):
     finished = opened(run[0] / "out")
 
     def checked(rows):

@@ -4,12 +4,10 @@ import json
 import random
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from compressit.errors import DataError, ExitCode, RecipeError
-from compressit.measure import child
 from compressit.progress import Silent
 from compressit.report import Outcome
 from compressit.serving import drift, finished
@@ -23,9 +21,8 @@ def put(file, rows):
 
 
 @pytest.fixture
-def checked(done, tmp_path, monkeypatch):
+def checked(done, tmp_path, measured_here):
     """Check the run's checkpoint on rows; in this process, for speed."""
-    monkeypatch.setattr("compressit.measure.in_process", lambda job, scratch, _: child.measure(job, Path(scratch)))
 
     def run(rows, **wanted):
         file = put(tmp_path / "fresh.jsonl", rows)
