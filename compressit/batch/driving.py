@@ -11,7 +11,6 @@ from pathlib import Path
 
 from compressit import engines, store
 from compressit.batch import CANCELLED, Standing, State, Task, job, standing, tries
-from compressit.batch.interrupting import heeding
 from compressit.batch.standing import Kind
 from compressit.engines import Engine, Phase
 from compressit.errors import CompressitError, ExitCode, IntegrityError, RecipeError, RetryableError
@@ -132,23 +131,21 @@ def drive(
     works = [_taken_up(folder, task, manner) for task in tasks]
     outage: float | None = None
     try:
-        with heeding() as heed:
-            while True:
-                try:
-                    _look(folder, works, engine, manner, say)
-                    _submit(works, engine, manner)
-                    outage = None
-                except RetryableError as error:
-                    if outage is None:
-                        say(f"warning: {error.message}; trying again")
-                        outage = time.monotonic()
-                    if time.monotonic() - outage > OUTAGE:
-                        raise
-                show([work.standing for work in works])
-                if all(work.current is None for work in works):
-                    return [work.standing for work in works]
-                heed()
-                time.sleep(engine.pause)
+        while True:
+            try:
+                _look(folder, works, engine, manner, say)
+                _submit(works, engine, manner)
+                outage = None
+            except RetryableError as error:
+                if outage is None:
+                    say(f"warning: {error.message}; trying again")
+                    outage = time.monotonic()
+                if time.monotonic() - outage > OUTAGE:
+                    raise
+            show([work.standing for work in works])
+            if all(work.current is None for work in works):
+                return [work.standing for work in works]
+            time.sleep(engine.pause)
     except BaseException:
         if not engine.outlives:
             _leave(works, engine)

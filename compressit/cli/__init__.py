@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -27,6 +25,7 @@ from compressit.cli import (
     schema,
     search,
     several,
+    signals,
     validate,
     verify,
 )
@@ -79,9 +78,7 @@ def _root(
 
 def main() -> None:
     """Run a command; every way to end has its exit code."""
-    signal.signal(signal.SIGTERM, _terminate)
-    if hasattr(signal, "SIGUSR1"):
-        signal.signal(signal.SIGUSR1, _warn)
+    signals.heed()
     _stand_in()
     sys.exit(_command() if ranks.count() == 1 else several.run(_command))
 
@@ -114,18 +111,3 @@ def _stand_in() -> None:
             os.dup2(os.open(os.devnull, os.O_RDWR), number)
             os.set_inheritable(number, True)
             setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    # Whoever ends a whole tree of processes may say so twice; tidying up is not to be interrupted.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if ranks.leads():
-        sys.stderr.write("terminated; nothing was published half done. Run the same command again to go on\n")
-    sys.exit(int(ExitCode.TERMINATED))
-
-
-def _warn(number: int, frame: FrameType | None) -> None:
-    """Stop before a scheduler takes the machine away, in time to say so."""
-    if ranks.leads():
-        sys.stderr.write("stopped by SIGUSR1; nothing was published half done. Run the same command again to go on\n")
-    sys.exit(int(ExitCode.RETRY))
