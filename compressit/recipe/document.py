@@ -82,7 +82,10 @@ def read(file: Path) -> Document:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise RecipeError(f"{file}: not UTF-8 text (byte {error.start})") from None
-    return parse(text, str(file))
+    document = parse(text, str(file))
+    if document.tree is None:
+        raise RecipeProblems([document.problem((), "the file is empty")])
+    return document
 
 
 def parse(text: str, name: str) -> Document:
@@ -113,9 +116,9 @@ def is_value(text: str) -> bool:
 def override(document: Document, assignments: tuple[str, ...], option: str = "--set") -> Document:
     """Apply `path.to.value=YAML` assignments, in order; later problems point at them, as given by an option."""
     for assignment in assignments:
-        dotted, found, text = assignment.partition("=")
+        dotted, _, text = assignment.partition("=")
         origin = f"{option} {assignment}"
-        if not found or not dotted:
+        if not dotted or not text.strip():
             raise RecipeError(f"{origin}: expected path=value", hint=f"for example {option} steps.0.keep=3")
         value = parse(text, origin)
         path: TreePath = tuple(int(part) if INDEX.fullmatch(part) else part for part in dotted.split("."))
@@ -165,7 +168,7 @@ class _Builder:
                 if documents > 1:
                     raise self.refuse(event, "a second document; a recipe is one YAML document")
                 tree = self.value(next(events), events, (), 0)
-        if documents == 0 or tree is None:
+        if documents == 0:
             raise RecipeProblems([Problem("the file is empty", Place(self.at.name, 1, 1), None, "")])
         return tree
 

@@ -91,6 +91,7 @@ def test_overrides_are_typed_like_yaml_and_keep_their_origin():
     assert document.tree == {"steps": [{"step": "x", "keep": [0, 3]}], "seed": 7}
     assert document.place(("steps", 0, "keep", 1)).file == "--set steps.0.keep=[0, 3]"
     assert document.overrides == ("steps.0.keep=[0, 3]", "seed=7")
+    assert override(document, ("seed=null",)).tree["seed"] is None
 
 
 @pytest.mark.parametrize(
@@ -99,6 +100,7 @@ def test_overrides_are_typed_like_yaml_and_keep_their_origin():
         ("steps.4.keep=1", "the list has 1 entries"),
         ("nothing.here=1", "there is no nothing"),
         ("seed", "expected path=value"),
+        ("seed=", "expected path=value"),
         ("steps.0.step.x=1", "single value"),
         ("seed=.nan", "not a number"),
         ("seed=!!python/none x", "tag"),
