@@ -12,7 +12,7 @@ from pathlib import Path
 
 from compressit.errors import MissingExtra
 
-PROJECTS = {"PIL": "pillow", "llama_cpp": "llama-cpp-python"}
+PROJECTS = {"PIL": "pillow", "llama_cpp": "llama-cpp-python", "executorch.runtime": "executorch"}
 """What packages are installed by, where that isn't their name."""
 
 
@@ -81,7 +81,7 @@ def need(packages: Mapping[str, str]) -> None:
         MissingExtra: one is not installed.
     """
     for package, extra in packages.items():
-        spec = find_spec(package)
+        spec = find_spec(package) if find_spec(package.partition(".")[0]) else None
         # A folder that its library left here, such as ./wandb, is found, too, but is no module.
         if spec is None or spec.origin is None:
             raise MissingExtra(PROJECTS.get(package, package.replace("_", "-")), extra)

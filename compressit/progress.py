@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from logging import ERROR, getLogger
 from typing import Protocol
 
 Advance = Callable[[int], None]
@@ -48,6 +49,8 @@ def quiet() -> Iterator[None]:
     before = logging.get_verbosity()
     bars = datasets.is_progress_bar_enabled()
     logging.set_verbosity_error()
+    for name in ("torchao", "torch.utils._pytree"):  # transformers imports it wherever it is installed
+        getLogger(name).setLevel(ERROR)
     huggingface_hub.utils.logging.set_verbosity_error()
     logging.disable_progress_bar()
     datasets.disable_progress_bars()

@@ -14,7 +14,7 @@ from compressit.errors import RecipeError
 LIBRARIES = (
     "compressit", "torch", "transformers", "datasets", "accelerate", "safetensors", "tokenizers", "numpy",
     "scikit-learn", "onnx", "onnxruntime", "onnxscript", "openvino", "nncf", "compressed-tensors", "evaluate",
-    "peft", "gguf", "llama-cpp-python",
+    "peft", "gguf", "llama-cpp-python", "executorch", "torchao",
 )  # fmt: skip
 
 

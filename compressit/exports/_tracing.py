@@ -26,7 +26,13 @@ def plain(module: Any) -> Any:
 
 
 def traced(
-    exporter: Any, config: Any, module: Any, inputs: Sequence[Mapping[str, torch.Tensor]], name: str, **fields: Any
+    exporter: Any,
+    config: Any,
+    module: Any,
+    inputs: Sequence[Mapping[str, torch.Tensor]],
+    name: str,
+    longest: int | None = None,
+    **fields: Any,
 ) -> Any:
     """Trace the module with one of transformers' exporters.
 
@@ -36,6 +42,7 @@ def traced(
         module: What `plain` gave.
         inputs: Collated batches; the largest is traced.
         name: The export's, for the error.
+        longest: Most tokens of an example, for a format that takes one at a time; batch and length are free otherwise.
         fields: Of its settings.
 
     Raises:
@@ -44,12 +51,16 @@ def traced(
     import torch
 
     largest = max(inputs, key=lambda batch: next(iter(batch.values())).numel())
-    # A dimension of size one would be taken for a constant.
-    sample = {key: torch.cat([value, value]) if len(value) == 1 else value for key, value in largest.items()}
-    free = torch.export.Dim.DYNAMIC
-    shapes = {key: {0: free, 1: free} if value.dim() == 2 else {0: free} for key, value in sample.items()}
+    examples = tokens = torch.export.Dim.DYNAMIC
+    if longest is None:
+        # A dimension of size one would be taken for a constant.
+        sample = {key: torch.cat([value, value]) if len(value) == 1 else value for key, value in largest.items()}
+    else:
+        sample = {key: value[:1] for key, value in largest.items()}
+        examples, tokens = None, torch.export.Dim("tokens", min=2, max=longest)
+    shapes = {key: {0: examples, 1: tokens} if value.dim() == 2 else {0: examples} for key, value in sample.items()}
     try:
-        return exporter().export(module, sample, config(dynamic_shapes=shapes, **fields)).program
+        return exporter().export(module, sample, config(dynamic_shapes=shapes, **fields))
     except Exception as error:  # torch.export and the formats' own converters raise many kinds
         raise StepError(f"{name}: the model can't be traced: {' '.join(str(error).split())[:400]}") from error
 

@@ -132,7 +132,7 @@ def _traced(module: Any, inputs: Sequence[Mapping[str, torch.Tensor]]) -> Any:
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass
     from transformers.exporters.exporter_onnx import OnnxConfig, OnnxExporter
 
-    program = traced(OnnxExporter, OnnxConfig, module, inputs, "onnx", ort_fusions="cpu")
+    program = traced(OnnxExporter, OnnxConfig, module, inputs, "onnx", ort_fusions="cpu").program
     # Where in the source each operator comes from fills a quarter of a megabyte.
     ClearMetadataAndDocStringPass()(program)
     unfuse(program)

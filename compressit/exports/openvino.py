@@ -106,7 +106,7 @@ def run(
 def _traced(module: Any, inputs: Sequence[Mapping[str, torch.Tensor]]) -> Any:
     from transformers.exporters.exporter_openvino import OpenVINOConfig, OpenVINOExporter
 
-    return traced(OpenVINOExporter, OpenVINOConfig, module, inputs, "openvino")
+    return traced(OpenVINOExporter, OpenVINOConfig, module, inputs, "openvino").program
 
 
 def _quantized(graph: Any, config: Config, calibration: Calibration) -> Any:
