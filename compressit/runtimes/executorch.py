@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,7 +55,6 @@ def open(folder: Path, task: str, device: str, trust_remote_code: bool = False, 
 @contextlib.contextmanager
 def _muted() -> Iterator[None]:
     """Keep what ExecuTorch prints of the processor off the terminal."""
-    sys.stderr.flush()
     before, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nothing, 2)
