@@ -22,13 +22,18 @@ def share(source: Path, target: Path) -> None:
     """
     if source.is_dir():
         target.mkdir()
-        for inner in sorted(source.iterdir()):
-            share(inner, target / inner.name)
+        share_into(source, target)
     elif not _cloned(source, target):
         try:
             os.link(source, target)
         except OSError:
             shutil.copyfile(source, target)
+
+
+def share_into(source: Path, target: Path) -> None:
+    """Give the files of a folder a second place in a folder that is there."""
+    for inner in sorted(source.iterdir()):
+        share(inner, target / inner.name)
 
 
 def _cloned(source: Path, target: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Which version a step's code is: the SHA-256 of the files that can change what it makes."""
+"""Which version the code of a step or an export is: the SHA-256 of the files that can change what it makes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import compressit
 
 ROOT = Path(compressit.__file__).parent
 BELOW = ("algorithms", "anatomy", "data", "model", "tasks")
-"""Rooms that every step may stand on."""
+"""Rooms that every step and export may stand on."""
 
 
 def version(module: ModuleType) -> str:
-    """Hash a step's own files, those of other steps that it imports, and the rooms that all steps stand on.
+    """Hash its own files, those of its room that it imports, and the rooms that all of them stand on.
 
-    A step of another package is hashed with all that lies in its folder.
+    One of another package is hashed with all that lies in its folder.
     """
     own = Path(str(module.__file__))
     files = _imported(own) if own.is_relative_to(ROOT) else set(own.parent.rglob("*.py"))
@@ -31,14 +31,15 @@ def version(module: ModuleType) -> str:
 
 
 def _imported(file: Path) -> set[Path]:
-    """Follow the imports among steps from one of them."""
+    """Follow the imports within a room from one of its files."""
+    room = ".".join(("compressit", *file.parent.relative_to(ROOT).parts))
     found: set[Path] = set()
     ahead = [file]
     while ahead:
         one = ahead.pop()
         found.add(one)
         for node in ast.walk(ast.parse(one.read_text(encoding="utf-8"))):
-            if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("compressit.steps"):
+            if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith(room):
                 continue
             stems = [str(node.module).rpartition(".")[2], *(alias.name for alias in node.names)]
             named = (file.parent / f"{stem}.py" for stem in stems)

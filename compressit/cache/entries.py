@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from compressit import store
 from compressit.cache.keys import Made, key
 from compressit.errors import CompressitError, IntegrityError, RetryableError
+from compressit.sharing import share
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,20 @@ def find(made: Made, say: Callable[[str], None]) -> Path | None:
         remove(folder)
         return None
     return folder
+
+
+def take(made: Made, target: Path, say: Callable[[str], None]) -> bool:
+    """Give a kept checkpoint, as `find` finds it, a second name that nobody else removes; tell whether there is one."""
+    found = find(made, say)
+    if found is None:
+        return False
+    try:
+        share(found, target)
+    except FileNotFoundError:
+        # Somebody let it go this very moment.
+        shutil.rmtree(target, ignore_errors=True)
+        return False
+    return True
 
 
 def collect(most: int) -> list[Entry | store.Left]:

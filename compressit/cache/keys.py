@@ -1,10 +1,11 @@
-"""What makes a step's checkpoint what it is."""
+"""What makes a step's checkpoint, or an export that is kept, what it is."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 from compressit import provenance, ranks
@@ -18,6 +19,8 @@ LIBRARIES = (
     "torch", "transformers", "tokenizers", "accelerate", "datasets", "numpy", "scipy", "compressed-tensors", "peft",
 )  # fmt: skip
 """Those whose arithmetic or reading a checkpoint may depend on."""
+EXPORTING = ("onnx", "onnxruntime", "onnxscript", "openvino", "nncf", "gguf", "executorch", "torchao")
+"""Those that an export may depend on besides."""
 SPLITS = {"calibration": Need.CALIBRATION, "train": Need.TRAINING}
 
 Made = Mapping[str, Any]
@@ -68,6 +71,32 @@ def chain(
     return made
 
 
+def exported(name: str, module: ModuleType, source: str, task: str) -> Made:
+    """Say what makes the uncompressed export of a model, as of a step without settings.
+
+    Args:
+        name: Of the format.
+        module: That writes it.
+        source: SHA-256 of the model.
+        task: The model's.
+    """
+    return {
+        "model": source,
+        "format": FORMAT,
+        "step": f"export {name}",
+        "code": code.version(module),
+        "config": {},
+        "models": [],
+        "data": {},
+        "task": task,
+        "fields": {},
+        "max_length": None,
+        "seed": None,
+        "device": None,
+        "versions": _versions((*LIBRARIES, *EXPORTING)),
+    }
+
+
 def key(made: Made) -> str:
     """Give the name that a checkpoint is kept under."""
     return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
@@ -78,7 +107,7 @@ def _fields(spec: DatasetSpec) -> dict[str, Any]:
     return {name: value for name, value in spec.task_fields().items() if name != "generation"}
 
 
-def _versions() -> dict[str, str]:
+def _versions(libraries: Sequence[str] = LIBRARIES) -> dict[str, str]:
     """Give those that may matter; of Python the patch doesn't."""
-    found = provenance.versions(LIBRARIES)
+    found = provenance.versions(libraries)
     return found | {"python": found["python"].rpartition(".")[0]}

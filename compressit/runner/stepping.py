@@ -16,7 +16,7 @@ from compressit.recipe import quantities
 from compressit.report import StepRecord
 from compressit.runner.joining import joined
 from compressit.runner.work import CALIBRATION, TRAINING, Reached, Work
-from compressit.sharing import share
+from compressit.sharing import share_into
 from compressit.steps import Fact, Need
 
 RECORDS = "steps.json"
@@ -119,12 +119,7 @@ def _keep(work: Work, number: int, records: list[StepRecord], model: Model) -> P
     said = [record.model_dump(mode="json") for record in records]
     (own / RECORDS).write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
     snapshot.moved(model, own)
-
-    def write(folder: Path) -> None:
-        for file in sorted(own.iterdir()):
-            share(file, folder / file.name)
-
-    cache.put(work.made[number - 1], write)
+    cache.put(work.made[number - 1], functools.partial(share_into, own))
     return own
 
 
@@ -143,17 +138,8 @@ def _last_kept(work: Work) -> tuple[list[StepRecord], Path | None]:
 
 def _fetch(work: Work, number: int) -> Path | None:
     """Give a step's checkpoint, if it is kept, a second name that nobody else removes."""
-    found = cache.find(work.made[number - 1], work.progress.say)
     own = _emptied(work.kept(number))
-    if found is None:
-        return None
-    try:
-        share(found, own)
-    except FileNotFoundError:
-        # Somebody let it go this very moment.
-        _emptied(own)
-        return None
-    return own
+    return own if cache.take(work.made[number - 1], own, work.progress.say) else None
 
 
 def _reached(work: Work, number: int, record: StepRecord, folder: Path | None) -> Reached:

@@ -23,7 +23,7 @@ from compressit.progress import Progress
 from compressit.report import StepRecord
 from compressit.report.waterfall import Stage
 from compressit.rules import CHECKPOINT
-from compressit.sharing import share
+from compressit.sharing import share, share_into
 from compressit.steps import Fact
 
 if TYPE_CHECKING:
@@ -147,13 +147,20 @@ class Work:
         return evidence.originals(subjects, self.setting)
 
     def plain_export(self, name: str) -> Path:
-        """Give the original's uncompressed export, made now or by a run that was killed later on."""
+        """Give the original's uncompressed export: this run's, one that is kept, or made now."""
         place, half = self.unfinished / f"original-{name}", self.unfinished / f"half-{name}"
-        if not place.exists():
+        if place.exists():
+            return place
+        shutil.rmtree(half, ignore_errors=True)
+        module = exports.load(name)
+        made = cache.exported(name, module, self.content, self.recipe.task)
+        if not self.fresh and cache.take(made, half, self.progress.say):
+            self.progress.say(f"export the original to {name}: kept from before")
+        else:
             self.progress.say(f"export the original to {name}, uncompressed, to compare with")
-            shutil.rmtree(half, ignore_errors=True)
-            self.export(self.load(), exports.load(name).Config(export=name), half)
-            half.rename(place)
+            self.export(self.load(), module.Config(export=name), half)
+            cache.put(made, functools.partial(share_into, half))
+        half.rename(place)
         return place
 
     def label(self, number: int) -> str:

@@ -89,6 +89,18 @@ def test_a_fresh_start_uses_nothing_and_comes_to_the_same(applied):
     assert same == weights
 
 
+def test_the_originals_export_is_kept_and_used_by_whoever_compares_with_it(applied):
+    exports = "exports=[{export: onnx}]"
+    first, said, _ = applied(exports)
+    assert "export the original to onnx, uncompressed, to compare with" in said.lines
+    again, said, _ = applied("exports=[{export: onnx, weights: int8}]", "steps.0.keep=3")
+    assert "export the original to onnx: kept from before" in said.lines
+    assert [each.runtime for each in again.artifacts] == ["torch", "onnxruntime"]
+    assert first.original == again.original
+    _, said, _ = applied(exports, fresh=True)
+    assert "export the original to onnx, uncompressed, to compare with" in said.lines
+
+
 def test_a_checkpoint_that_changed_is_thrown_away_and_made_again(applied, place):
     _, _, weights = applied()
     last = next(entry for entry in cache.entries() if entry.made["step"] == "finetune")
