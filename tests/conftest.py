@@ -4,11 +4,11 @@ import contextlib
 import json
 import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests import commands
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -236,18 +236,11 @@ def write(tmp_path):
 @pytest.fixture
 def cli():
     """Run the command line in a process of its own."""
+    from compressit.measure import processes
 
     def run(*arguments: object, cwd: Path | None = None, env: dict[str, str] | None = None, stdin: str = ""):
-        return subprocess.run(
-            [sys.executable, "-m", "compressit", *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            input=stdin,
-            cwd=cwd,
-            env={**os.environ, **(env or {})},
-            timeout=300,
-            check=False,
-        )
+        with processes.forks() as forks:
+            return commands.run([*map(str, arguments)], cwd, stdin, {**os.environ, **(env or {})}, forks)
 
     return run
 

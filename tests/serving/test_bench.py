@@ -122,6 +122,7 @@ def test_differences_below_the_noise_are_said():
 
 def test_every_runtime_here_says_whether_it_is_ready():
     found = {name: runtimes.missing(name) for name in runtimes.names()}
-    # The one that is compiled where it is installed.
+    # What is too much for CI: one is compiled where it is installed, the other brings half of a phone.
     assert (found.pop("llamacpp") is None) == (find_spec("llama_cpp") is not None)
+    assert (found.pop("executorch") is None) == (find_spec("executorch") is not None)
     assert found == dict.fromkeys(found)
