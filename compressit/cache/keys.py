@@ -19,7 +19,7 @@ LIBRARIES = (
     "torch", "transformers", "tokenizers", "accelerate", "datasets", "numpy", "scipy", "compressed-tensors", "peft",
 )  # fmt: skip
 """Those whose arithmetic or reading a checkpoint may depend on."""
-EXPORTING = ("onnx", "onnxruntime", "onnxscript", "openvino", "nncf", "gguf", "executorch", "torchao")
+EXPORTING = ("onnx", "onnx-ir", "onnxruntime", "onnxscript", "openvino", "nncf", "gguf", "executorch", "torchao")
 """Those that an export may depend on besides."""
 SPLITS = {"calibration": Need.CALIBRATION, "train": Need.TRAINING}
 

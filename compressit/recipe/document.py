@@ -116,10 +116,12 @@ def is_value(text: str) -> bool:
 def override(document: Document, assignments: tuple[str, ...], option: str = "--set") -> Document:
     """Apply `path.to.value=YAML` assignments, in order; later problems point at them, as given by an option."""
     for assignment in assignments:
-        dotted, _, text = assignment.partition("=")
+        dotted, found, text = assignment.partition("=")
         origin = f"{option} {assignment}"
-        if not dotted or not text.strip():
+        if not dotted or not found:
             raise RecipeError(f"{origin}: expected path=value", hint=f"for example {option} steps.0.keep=3")
+        if not text.strip():
+            raise RecipeError(f"{origin}: there is no value", hint=f"null is none at all: {option} {dotted}=null")
         value = parse(text, origin)
         path: TreePath = tuple(int(part) if INDEX.fullmatch(part) else part for part in dotted.split("."))
         _assign(document.tree, path, value.tree, origin)

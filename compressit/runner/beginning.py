@@ -61,7 +61,7 @@ def begin(
         getattr(metrics.load(config.metric), "ready", lambda config: None)(config)
     if names := broken(source):
         raise IntegrityError(f"{plan.model} holds NaN or infinity, in {', '.join(names[:3])}", hint="it can't be used")
-    content = store.content_key(source)
+    stamps, content = store.stamps(source), store.content_key(source)
     digests = {use: data.digest(part) for use, part in rows.items()}
     others = {
         path: fetched(recipe.located(path, plan.written.base), None, trust, progress)
@@ -82,6 +82,7 @@ def begin(
         folder=folder,
         source=source,
         content=content,
+        stamps=stamps,
         device=chosen,
         trust=trust,
         fresh=fresh,

@@ -59,6 +59,7 @@ class Work:
         folder: Where the result is put together.
         source: Folder of the model that the recipe names.
         content: SHA-256 of its files.
+        stamps: Their sizes and times of change, from before that was found.
         rows: By use: those of the evaluation, training and calibration splits.
         digests: SHA-256 of the rows, by use.
         others: Folders of other models that steps name, by id, folder or demo name.
@@ -72,6 +73,7 @@ class Work:
     folder: Path
     source: Path
     content: str
+    stamps: frozenset[tuple[str, int, int]]
     device: str
     trust: bool
     fresh: bool
@@ -124,9 +126,13 @@ class Work:
         """Open the model; its weights stay on disk where no step and no export needs all of them in memory."""
         self.progress.say(f"load {self.plan.model}")
         scratch = self.unfinished / "weights" if self.plan.streams else None
-        return models.load(
+        opened = models.load(
             self.source, self.recipe.task, device=self.device, trust_remote_code=self.trust, scratch=scratch
         )
+        # What comes of it may be kept as what comes of the model that was looked at.
+        if store.stamps(self.source) != self.stamps:
+            raise self.changed()
+        return opened
 
     def take_up(self, kept: Path) -> Model:
         """Open the model as a step has left it."""
@@ -254,9 +260,12 @@ class Work:
                 hint="a training that came apart leaves such: try a smaller learning_rate",
             )
         if store.content_key(self.source) != self.content:
-            raise IntegrityError(
-                f"{self.source} was changed while it was compressed: nothing is published", hint="run it again"
-            )
+            raise self.changed()
+
+    def changed(self) -> IntegrityError:
+        """Say that the model is another by now."""
+        said = f"{self.source} was changed while it was compressed: nothing is published"
+        return IntegrityError(said, hint="run it again")
 
     def _unkept(self, number: int) -> str | None:
         step, saved = self.plan.steps[number - 1], self.folder / CHECKPOINT

@@ -54,7 +54,7 @@ def open(folder: Path, task: str, device: str, trust_remote_code: bool = False, 
 
 @contextlib.contextmanager
 def _muted() -> Iterator[None]:
-    """Keep what ExecuTorch prints of the processor off the terminal."""
+    """Keep what ExecuTorch and torchao print of themselves and of the processor off the terminal."""
     before, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nothing, 2)
@@ -73,7 +73,9 @@ def inspect(folder: Path) -> Facts:
     file = folder / FILE
     dtypes: Counter[str] = Counter()
     nonzero = 0
-    for dtype, array in _pte.constants(file):
+    with _muted():
+        constants = [*_pte.constants(file)]
+    for dtype, array in constants:
         if array.size > 1:
             dtypes[dtype] += array.size
             nonzero += int(np.count_nonzero(array))

@@ -9,7 +9,7 @@ can't be taken for a result, and the next run on the same host removes it. Behin
 from __future__ import annotations
 
 from compressit.store.claims import Left, forget, left, unfinished, wait
-from compressit.store.files import nearest
+from compressit.store.files import nearest, stamps
 from compressit.store.manifests import MANIFEST, amend, check, content_key, manifest, verify
 from compressit.store.places import home
 from compressit.store.publishing import check_file, check_target, discard, drafted, held, staged, sweep_all, written
@@ -19,5 +19,5 @@ from compressit.store.uploading import empty, fetched, glimpsed
 __all__ = [
     "MANIFEST", "Left", "Remote", "address", "amend", "check", "check_file", "check_target", "child", "content_key",
     "discard", "drafted", "empty", "fetched", "forget", "glimpsed", "held", "home", "left", "manifest", "nearest",
-    "place", "staged", "sweep_all", "unfinished", "verify", "wait", "written",
+    "place", "staged", "stamps", "sweep_all", "unfinished", "verify", "wait", "written",
 ]  # fmt: skip

@@ -265,6 +265,16 @@ def test_a_model_that_changes_during_the_run_is_noticed(file, sentiment, here, t
     assert not (tmp_path / "out").exists()
 
 
+def test_a_model_that_changes_before_it_is_opened_leaves_nothing_in_the_cache(file, sentiment, tmp_path, monkeypatch):
+    shutil.copytree(sentiment / "model", tmp_path / "model")
+    monkeypatch.setenv("COMPRESSIT_CACHE", str(tmp_path / "cache"))
+    # This comes right after its files were read for their SHA-256.
+    monkeypatch.setattr("compressit.runner.room.check", lambda *_: (tmp_path / "model" / "config.json").touch())
+    with pytest.raises(IntegrityError, match="was changed while it was compressed"):
+        compressit.apply(file, tmp_path / "out", overrides=(f"model={tmp_path / 'model'}", "exports=[{export: onnx}]"))
+    assert cache.entries() == []
+
+
 def test_a_result_does_not_replace_what_it_is_made_of(file, here, tmp_path):
     compressit.apply(file, tmp_path / "out")
     own = (f"model={tmp_path / 'out' / 'checkpoint'}", "steps.0.keep=1")

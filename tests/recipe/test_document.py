@@ -100,7 +100,7 @@ def test_overrides_are_typed_like_yaml_and_keep_their_origin():
         ("steps.4.keep=1", "the list has 1 entries"),
         ("nothing.here=1", "there is no nothing"),
         ("seed", "expected path=value"),
-        ("seed=", "expected path=value"),
+        ("seed=", "there is no value"),
         ("steps.0.step.x=1", "single value"),
         ("seed=.nan", "not a number"),
         ("seed=!!python/none x", "tag"),
