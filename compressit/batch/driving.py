@@ -19,6 +19,8 @@ from compressit.store import owners
 
 AGAIN = 5.0
 """Seconds before a second try at what may be over then; twice as long before each further one."""
+GLANCES, GLANCE = 5, 0.02
+"""How often a batch's lock is tried, and seconds between: who only looks whether it is held has it for a moment."""
 LATE = 3.0
 """Seconds after which another machine's files are here, as a network file system shows them late."""
 SILENT = 3.0 * attempt.BEAT
@@ -63,15 +65,17 @@ def alone(folder: Path) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RetryableError(
-                f"another process is at the batch {folder.name}",
-                hint=f"`compressit batch status {folder.name}` shows how far it is; --name begins another batch",
-            ) from None
-        except OSError:
-            lock.flush()  # there are no locks here
+        for left in reversed(range(GLANCES)):
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not left:
+                    hint = f"`compressit batch status {folder.name}` shows how far it is; --name begins another batch"
+                    raise RetryableError(f"another process is at the batch {folder.name}", hint=hint) from None
+                time.sleep(GLANCE)
+            except OSError:
+                break  # there are no locks here
         yield
 
 

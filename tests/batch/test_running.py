@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from compressit import store
+from compressit.batch import driving
 from compressit.jobs import attempt
 from compressit.store import owners
 
@@ -97,7 +98,7 @@ def test_killed_at_any_moment_it_goes_on_and_does_nothing_twice(place, started, 
     driver.send_signal(signal.SIGKILL)
     driver.communicate()
     second = started(*arguments, cwd=place)
-    until(lambda: standing(cli, place, "storm")["fine-seed6"]["state"] in ("running", "done"))
+    until(lambda: driving.busy(place / "runs" / ".batches" / "storm"))
     third = cli(*arguments, cwd=place)
     assert (third.returncode, "another process is at the batch storm" in third.stderr) == (75, True)
     said = second.communicate(timeout=300)[0]
