@@ -49,8 +49,10 @@ def quiet() -> Iterator[None]:
     before = logging.get_verbosity()
     bars = datasets.is_progress_bar_enabled()
     logging.set_verbosity_error()
-    for name in ("torchao", "torch.utils._pytree"):  # transformers imports it wherever it is installed
-        getLogger(name).setLevel(ERROR)
+    # torchao, which transformers imports wherever it is installed.
+    chatty = {logger: logger.level for logger in map(getLogger, ("torchao", "torch.utils._pytree"))}
+    for logger in chatty:
+        logger.setLevel(ERROR)
     huggingface_hub.utils.logging.set_verbosity_error()
     logging.disable_progress_bar()
     datasets.disable_progress_bars()
@@ -59,6 +61,8 @@ def quiet() -> Iterator[None]:
     try:
         yield
     finally:
+        for logger, level in chatty.items():
+            logger.setLevel(level)
         datasets.utils.logging.set_verbosity(told)
         transformers.logging.set_verbosity(before)
         logging.enable_progress_bar()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, NoReturn
@@ -46,7 +47,8 @@ def _warn(number: int, frame: FrameType | None) -> NoReturn:
 
 def _dropped(otherwise: Callable[[Any], Any], what: Any) -> None:
     """Raise it again where it ends the command."""
-    if not isinstance(what.exc_value, SystemExit | KeyboardInterrupt):
+    ours = isinstance(what.exc_value, SystemExit | KeyboardInterrupt)
+    if not ours or threading.current_thread() is not threading.main_thread():
         otherwise(what)
         return
 

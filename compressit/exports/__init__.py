@@ -30,6 +30,20 @@ Calibration = Callable[[int], Iterator[Mapping[str, Any]]]
 """Gives the collated inputs of so many rows, each by itself."""
 
 
+ONE_PASS = frozenset(
+    {
+        "audio-classification",
+        "fill-mask",
+        "image-classification",
+        "question-answering",
+        "sentence-similarity",
+        "text-classification",
+        "token-classification",
+    }
+)
+"""Tasks whose models answer in one pass over their inputs, which a traced graph can hold."""
+
+
 class ExportConfig(Spec):
     """The fields of one export of a recipe."""
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from compressit.errors import StepError
+from compressit.weights import Weights, of_shapes
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +24,12 @@ def plain(module: Any) -> Any:
     if module.dtype == torch.float32 and module.device.type == "cpu":
         return module
     return copy.deepcopy(module).to("cpu", torch.float32)
+
+
+def made_of(module: Any) -> Weights:
+    """Tell of what kinds of weights a module is made."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    return of_shapes(module.config.model_type, shapes)
 
 
 def traced(

@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from compressit import machine
 from compressit.errors import StepError
-from compressit.exports import Calibration, ExportConfig
+from compressit.exports import ONE_PASS, Calibration, ExportConfig
 from compressit.exports._checking import Reference
-from compressit.exports._tracing import quiet, traced
+from compressit.exports._tracing import made_of, quiet, traced
 from compressit.model import Model
 from compressit.steps import Fact, Notes, StepConfig
-from compressit.weights import Weights, of_shapes
+from compressit.weights import Weights
 
 if TYPE_CHECKING:
     import torch
@@ -38,16 +38,7 @@ class Config(ExportConfig):
     runtime: ClassVar[str] = "executorch"
     carries: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY, Fact.DTYPE, Fact.FACTORS})
 
-    tasks: ClassVar[frozenset[str]] = frozenset(
-        {
-            "fill-mask",
-            "image-classification",
-            "question-answering",
-            "sentence-similarity",
-            "text-classification",
-            "token-classification",
-        }
-    )
+    tasks: ClassVar[frozenset[str]] = ONE_PASS - {"audio-classification"}
 
     weights: Literal["float32", "int8"] = "float32"
     """How weights of linear layers are stored; int8 quantizes what is multiplied with them too."""
@@ -90,8 +81,7 @@ def run(
         StepError: the model can't be traced, lowered or rounded, or the program doesn't compute what it computes.
     """
     machine.need(config.packages())
-    shapes = {name: tuple(tensor.shape) for name, tensor in model.module.state_dict().items()}
-    foresee(config, (), of_shapes(model.module.config.model_type, shapes))
+    foresee(config, (), made_of(model.module))  # the plan may not have known the model
     module, reference = Reference.begin(model, folder, examples)
     longest = _longest(model)
     with quiet():
@@ -133,8 +123,8 @@ def _quantizer(sample: Mapping[str, torch.Tensor]) -> Any:
     linear = Linear().set_module_type(
         torch.nn.Linear, get_symmetric_quantization_config(is_per_channel=True, is_dynamic=True)
     )
-    # Dynamic ranges want no data, but what watches has to be run once.
-    return PT2EQuantizer(linear, [dict(sample)])
+    # Dynamic ranges want no data, but what watches has to be run once, on an example as it was traced.
+    return PT2EQuantizer(linear, [{name: value[:1] for name, value in sample.items()}])
 
 
 def _longest(model: Model) -> int:

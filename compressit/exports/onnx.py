@@ -24,13 +24,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from compressit import machine
-from compressit.exports import Calibration, ExportConfig, check_calibrated
+from compressit.exports import ONE_PASS, Calibration, ExportConfig, check_calibrated
 from compressit.exports._checking import Reference, unlabelled
 from compressit.exports._rewriting import share, unfuse
-from compressit.exports._tracing import quiet, traced
+from compressit.exports._tracing import made_of, quiet, traced
 from compressit.model import Model
 from compressit.steps import Fact, Need, Notes
-from compressit.weights import Weights, of_shapes
+from compressit.weights import Weights
 
 if TYPE_CHECKING:
     import torch
@@ -45,17 +45,7 @@ class Config(ExportConfig):
     runtime: ClassVar[str] = "onnxruntime"
     carries: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY, Fact.DTYPE, Fact.FACTORS})
 
-    tasks: ClassVar[frozenset[str]] = frozenset(
-        {
-            "audio-classification",
-            "fill-mask",
-            "image-classification",
-            "question-answering",
-            "sentence-similarity",
-            "text-classification",
-            "token-classification",
-        }
-    )
+    tasks: ClassVar[frozenset[str]] = ONE_PASS
 
     weights: Literal["float32", "int8"] = "float32"
     """How weights are stored; int8 quantizes activations too."""
@@ -112,8 +102,7 @@ def run(
         StepError: the graph can't be traced, or doesn't compute what the checkpoint computes.
     """
     machine.need(config.packages())
-    shapes = {name: tuple(tensor.shape) for name, tensor in model.module.state_dict().items()}
-    written, config = config, config.settled(of_shapes(model.module.config.model_type, shapes))
+    written, config = config, config.settled(made_of(model.module))
     check_calibrated(written, config, calibrated=calibration is not None)
     module, reference = Reference.begin(model, folder, examples)
     file = folder / FILE

@@ -22,7 +22,7 @@ from pydantic import Field
 
 from compressit import machine
 from compressit.errors import StepError
-from compressit.exports import Calibration, ExportConfig
+from compressit.exports import ONE_PASS, Calibration, ExportConfig
 from compressit.exports._checking import Reference, unlabelled
 from compressit.exports._tracing import quiet, traced
 from compressit.model import Model, ranges
@@ -38,17 +38,7 @@ class Config(ExportConfig):
 
     runtime: ClassVar[str] = "openvino"
     carries: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY, Fact.DTYPE, Fact.RANGES, Fact.FACTORS})
-    tasks: ClassVar[frozenset[str]] = frozenset(
-        {
-            "audio-classification",
-            "fill-mask",
-            "image-classification",
-            "question-answering",
-            "sentence-similarity",
-            "text-classification",
-            "token-classification",
-        }
-    )
+    tasks: ClassVar[frozenset[str]] = ONE_PASS
 
     weights: Literal["float32", "int8"] = "float32"
     """How weights are stored; int8 quantizes activations too, with ranges found on calibration data."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -56,6 +57,16 @@ def names() -> list[str]:
 def load(name: str) -> ModuleType:
     """Import a runtime by name; LookupError if there is none."""
     return registry.load(__name__, name)
+
+
+def in_memory(name: str, scratch: Path | None) -> None:
+    """Refuse to leave weights on disk, for a runtime that can't.
+
+    Raises:
+        StepError: they shall stay there.
+    """
+    if scratch is not None:
+        raise StepError(f"{name} holds all weights in memory", hint="use a larger machine or a smaller model")
 
 
 def missing(name: str) -> StepError | None:

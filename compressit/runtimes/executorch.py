@@ -11,7 +11,7 @@ from typing import Any
 
 from compressit import machine, tasks
 from compressit.errors import StepError
-from compressit.runtimes import Batch, Facts, Session, _pte
+from compressit.runtimes import Batch, Facts, Session, _pte, in_memory
 
 FILE = "model.pte"
 
@@ -27,8 +27,7 @@ def open(folder: Path, task: str, device: str, trust_remote_code: bool = False, 
     Raises:
         StepError: weights shall stay on disk, which this runtime can't.
     """
-    if scratch is not None:
-        raise StepError("executorch holds all weights in memory", hint="use a larger machine or a smaller model")
+    in_memory("executorch", scratch)
     ready()
     import torch
 

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from compressit import machine, tasks
-from compressit.errors import StepError
-from compressit.runtimes import Batch, Facts, Session
+from compressit.runtimes import Batch, Facts, Session, in_memory
 
 FILE = "model.onnx"
 STORED = ("float", "float16", "bfloat16", "int8", "uint8")
@@ -27,8 +26,7 @@ def open(folder: Path, task: str, device: str, trust_remote_code: bool = False, 
     Raises:
         StepError: weights shall stay on disk, which this runtime can't.
     """
-    if scratch is not None:
-        raise StepError("onnxruntime holds all weights in memory", hint="use a larger machine or a smaller model")
+    in_memory("onnxruntime", scratch)
     import torch
 
     ort = _library()

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from compressit import machine, tasks
-from compressit.errors import StepError
-from compressit.runtimes import Batch, Facts, Session
+from compressit.runtimes import Batch, Facts, Session, in_memory
 
 FILE = "openvino_model.xml"
 PRECISION = ["runtime_options", "INFERENCE_PRECISION_HINT"]
@@ -31,8 +30,7 @@ def open(folder: Path, task: str, device: str, trust_remote_code: bool = False, 
     Raises:
         StepError: weights shall stay on disk, which this runtime can't.
     """
-    if scratch is not None:
-        raise StepError("openvino holds all weights in memory", hint="use a larger machine or a smaller model")
+    in_memory("openvino", scratch)
     import numpy as np
     import torch
 

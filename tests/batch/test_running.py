@@ -1,5 +1,6 @@
 """Batches on this machine, as a user meets them: to the end, again, killed, cancelled."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -112,6 +113,14 @@ def test_killed_at_any_moment_it_goes_on_and_does_nothing_twice(place, started, 
         logs = "".join((each / "log.txt").read_text() for each in tries(place, "storm", name))
         assert logs.count("saved in") == 1
     assert list((place / "runs").glob(".fine*")) == []
+
+
+def test_who_only_looks_at_a_batch_keeps_nobody_from_it(tmp_path, monkeypatch):
+    with (tmp_path / ".lock").open("a") as looking:
+        fcntl.flock(looking, fcntl.LOCK_EX)
+        monkeypatch.setattr(driving.time, "sleep", lambda seconds: fcntl.flock(looking, fcntl.LOCK_UN))
+        with driving.alone(tmp_path):
+            assert driving.busy(tmp_path)
 
 
 def began(place, job):

@@ -1,7 +1,15 @@
-"""Make what the Chinese benchmarks' teachers are trained from: MiniLM, with the characters that it lacks.
+r"""Make what the Chinese benchmarks' teachers are trained from: MiniLM, with the characters that it lacks.
 
     python tests/benchmarks/make_base.py {tnews,ner} DATA FOLDER
     compressit apply FOLDER/teacher.yaml -o FOLDER/teacher
+    python tests/benchmarks/bench_recipes.py recipes/minilm-sst2-double.yaml \
+        --set model=FOLDER/teacher/checkpoint --set steps.2.batch_size=32 --set "dataset={path: DATA, \
+        train: 'train.jsonl[:51000]', calibration: 'train.jsonl[:512]', evaluation: validation.jsonl, \
+        columns: {text: sentence, label: label}, max_length: 64}"
+
+The last is for tnews, with absolute paths; for ner it is recipes/distilbert-ner-double.yaml and, of resume-ner,
+"dataset={path: DATA, train: train.jsonl, calibration: 'train.jsonl[:512]', evaluation: test.jsonl, columns: {tokens:
+tokens, tags: tags}, max_length: 256}".
 
 DATA holds train.jsonl and validation.jsonl: sentences with a class name each (tnews), or lists of tokens with a tag
 each (ner). Every character that stands in train.jsonl twice and that the vocabulary lacks becomes a token of its own;
@@ -24,7 +32,7 @@ TASKS = {
         "columns": {"text": "sentence", "label": "label"},
         "max_length": 64,
         "rows": {"train": "train.jsonl[:51000]", "evaluation": "train.jsonl[51000:]"},  # validation is for the end
-        "training": {"epochs": 3, "learning_rate": 3e-4, "batch_size": 32},
+        "training": {"epochs": 3, "learning_rate": 3e-4, "batch_size": 32, "precision": "bfloat16"},
         "metric": "accuracy",
     },
     "ner": {
@@ -32,7 +40,7 @@ TASKS = {
         "columns": {"tokens": "tokens", "tags": "tags"},
         "max_length": 256,
         "rows": {"train": "train.jsonl", "evaluation": "validation.jsonl"},
-        "training": {"epochs": 10, "learning_rate": 3e-4, "batch_size": 16},
+        "training": {"epochs": 10, "learning_rate": 3e-4, "batch_size": 16, "precision": "bfloat16"},
         "metric": "entity_f1",
     },
 }

@@ -51,8 +51,8 @@ def test_its_export_says_what_it_says(export, name, opened, cut, context, logits
     given, form = context(model, count=16), exports.load(export)
     batches = [batch for _, batch in data.batches(given.train, model, 16)]
     config = form.Config(export=export)
-    if runtimes.missing(config.runtime):
-        pytest.skip(f"{config.runtime} is not installed")
+    if export == "executorch":  # which CI has not
+        pytest.importorskip("executorch.runtime")
     form.run(model, config, tmp_path, batches)
     session = runtimes.load(config.runtime).open(tmp_path, model.task, "cpu")
     said = [session({key: value.numpy() for key, value in batch.items() if key != "labels"}) for batch in batches]
