@@ -1,6 +1,7 @@
 """What every test may use: a small trained text classifier with its data, made once in a few seconds, and no hub."""
 
 import contextlib
+import gc
 import json
 import os
 import random
@@ -49,6 +50,12 @@ def one_process_forks():
 
         patch.setattr(processes, "forks", forks)
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def imported_once() -> None:
+    """Leave out of garbage collections what is there by now: walks and trainings make some, half a second each."""
+    gc.freeze()
 
 
 @pytest.fixture
