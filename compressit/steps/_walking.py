@@ -83,6 +83,29 @@ def each_group(
                 advance(len(group.matrices))
 
 
+def each_whole(model: Model, chosen: Mapping[str, Matrix], config: Any, context: StepContext) -> Iterator[Block]:
+    """Walk through the blocks in float32, measuring nothing: for who runs them with tensors of its own.
+
+    Args:
+        model: Changed in place.
+        chosen: Matrices of the blocks to stop at.
+        config: A step's fields, with those of a walking step.
+        context: Calibration rows, device, scratch.
+
+    Raises:
+        RecipeError: a chosen matrix lies outside the blocks.
+    """
+    import torch
+
+    from compressit.data.walking.statistics import Norms
+
+    how = replace(_how(Norms, config, context, model, sequential=False, feed=config.feed), dtype=torch.float32)
+    with context.progress.bar(config.step, len(chosen)) as advance:
+        for block in each_block(model, chosen, config, context, how):
+            yield block
+            advance(sum(name.startswith(f"{block.part.name}.") for name in chosen))
+
+
 def each_fold(
     model: Model,
     chosen: Mapping[str, Matrix],

@@ -1,11 +1,17 @@
-"""Let the weights that are left make up for those that are zero, block by block, with no training.
+"""Let the weights that are left make up for those that are zero, or scales and norms for what was rounded.
 
 After `prune_magnitude` or `prune_wanda`: which weights are zero stays, and all others move at once to where each layer
 gives most nearly what the original's weights would give of what it is given now, by least squares on calibration data
 (`prune_sparsegpt` does so by itself). That brings more back than a cleverer choice of what goes (Boza 2024,
 arXiv:2401.02938).
 
-Layers that aren't of the original's shape any more stay as they are.
+After a step that rounds weights: integers stay, and the scales, norms and biases of each block learn to give what the
+original's block gives of the same input, in some passes over the calibration data (as OmniQuant learns its ranges, Shao
+et al. 2024, arXiv:2308.13137, and Norm Tweaking its norms, Li et al. 2023, arXiv:2309.02784). It is for 2 and 3 bits:
+at 4 there is little to bring back. Where inputs are rounded too, it can't see through them and refuses.
+
+Blocks and layers that aren't of the original's shape any more stay as they are. The original is the model as the recipe
+found it, so that nothing may train or rotate it in between.
 
 Recipe::
 
@@ -28,7 +34,8 @@ from compressit.data.walking.statistics import Gram
 from compressit.errors import StepError
 from compressit.model import Model
 from compressit.steps import Fact, Need, Notes, StepContext
-from compressit.steps._walking import WalkingConfig, each_group
+from compressit.steps._reconstructing import reconstruct
+from compressit.steps._walking import WalkingConfig, each_group, each_whole
 
 if TYPE_CHECKING:
     import torch
@@ -40,14 +47,21 @@ FEW = 0.1
 class Config(WalkingConfig):
     """Fields of the step."""
 
-    keeps: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY, Fact.DTYPE, Fact.FACTORS})
+    keeps: ClassVar[frozenset[Fact]] = frozenset(
+        {Fact.SHAPES, Fact.SPARSITY, Fact.DTYPE, Fact.FACTORS, Fact.QUANTIZATION}
+    )
 
     rounds: int = Field(20, ge=1, le=1000)
-    """Rounds of conjugate gradients."""
+    """Rounds of conjugate gradients, around zeros."""
     damping: float = Field(0.01, gt=0, le=1)
-    """Share of the Hessian's mean diagonal that is added to it."""
+    """Share of the Hessian's mean diagonal that is added to it, around zeros."""
+    epochs: int = Field(3, ge=1, le=100)
+    """Passes over the calibration data, after rounding."""
+    learning_rate: float = Field(5e-3, gt=0, lt=1)
+    """How far the first update moves a scale, as a share of it, and an element of a norm or a bias; it falls to 0."""
     include: tuple[str, ...] = ()
-    """Glob patterns of layers to refit (default: every linear layer inside the blocks that holds zeros)."""
+    """Glob patterns of layers to refit (default: every linear layer inside the blocks that holds zeros, or
+    was rounded)."""
     exclude: tuple[str, ...] = ()
     """Glob patterns of layers to leave alone."""
 
@@ -58,6 +72,8 @@ class Config(WalkingConfig):
 
 def run(model: Model, config: Config, context: StepContext) -> Notes:
     """Refit block by block."""
+    if model.quantized:
+        return _after_rounding(model, config, context)
     whole = _originals(model, context.teacher(None))
     state = model.module.state_dict(keep_vars=True)
     chosen = {
@@ -82,6 +98,42 @@ def run(model: Model, config: Config, context: StepContext) -> Notes:
 
     each_group(model, chosen, config, context, Gram, change)
     return {"layers": len(chosen) - starved, **({"starved": starved} if starved else {})}
+
+
+def _after_rounding(model: Model, config: Config, context: StepContext) -> Notes:
+    chosen = {
+        name: matrix
+        for name, matrix in model.matrices(config.include, config.exclude).items()
+        if name in model.quantized
+    }
+    for name in chosen:
+        scheme = model.quantized[name].scheme
+        if scheme.activations or scheme.rows or scheme.number not in ("int", "fp8"):
+            what = "the inputs are rounded too" if scheme.activations else f"scales of {scheme.number} are rounded too"
+            raise StepError(f"{name} can't be refitted: {what}", hint="leave refit out, or name other layers: include")
+    if not chosen:
+        raise StepError("none of the layers was rounded", hint="name others: include")
+    original = context.teacher(None)
+    state = {name: tensor.detach() for name, tensor in original.module.state_dict().items()}
+    held = {name: matrix.of(state) for name, matrix in original.matrices(("*",)).items()}
+    origins = _blocks(model, held, original)
+    errors: list[tuple[float, float]] = []
+    layers = 0
+    for block in each_whole(model, chosen, config, context):
+        origin = f"{origins[block.part.name]}."
+        tensors = block.within()
+        whole = {
+            name.removeprefix(origin): each.to(tensors[name.removeprefix(origin)])
+            for name, each in state.items()
+            if name.startswith(origin) and name.removeprefix(origin) in tensors
+        }
+        if {name: each.shape for name, each in tensors.items()} != {name: each.shape for name, each in whole.items()}:
+            continue
+        own = [matrix for matrix in chosen.values() if matrix.name.startswith(f"{block.part.name}.")]
+        errors.append(reconstruct(block, own, whole, config.epochs, config.learning_rate, context.processes))
+        layers += len(own)
+    before, after = (sum(each) / max(1, len(errors)) for each in zip(*errors, strict=True)) if errors else (0.0, 0.0)
+    return {"layers": layers, "error_before": float(f"{before:.3g}"), "error_after": float(f"{after:.3g}")}
 
 
 def _originals(model: Model, original: Model) -> dict[str, torch.Tensor]:

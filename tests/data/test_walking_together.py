@@ -4,17 +4,20 @@ import multiprocessing
 import os
 import random
 import socket
+from dataclasses import replace
 
 import pytest
 import torch
 from datasets import Dataset
 
 from compressit import model as models
-from compressit import ranks
+from compressit import ranks, steps
 from compressit.data import walking
 from compressit.data.walking import How
 from compressit.data.walking.statistics import Gram, Norms, Peaks
 from compressit.errors import StepError
+from compressit.progress import Silent
+from compressit.steps import StepContext
 from tests import tiny
 
 TASK = "text-classification"
@@ -22,9 +25,13 @@ PROCESSES = 2
 
 
 def texts(model, processes=1):
-    draw = random.Random(0)
-    rows = [{"text": " ".join(draw.choices(WORDS, k=count)), "label": 0} for count in LONG]
+    rows = [{"text": each, "label": 0} for each in worded()]
     return walking.samples(Dataset.from_list(rows), model, None, processes=processes)
+
+
+def worded():
+    draw = random.Random(0)
+    return [" ".join(draw.choices(WORDS, k=count)) for count in LONG]
 
 
 WORDS = ["good", "bad", "film", "plot", "of", "the"]
@@ -54,6 +61,19 @@ def _tensors(model):
     return {n: t for name, names in model.parts().items() for n, t in model.read(name, names).tensors.items()}
 
 
+def refitted(folder, scratch, processes=1, rank=0):
+    """Round all matrices to 2 bits and refit them; give what is noted, and the model's tensors afterwards."""
+    model = models.load(folder, TASK)
+    rows = Dataset.from_list([{"text": each, "label": 0} for each in worded()])
+    context = StepContext(None, rows, lambda path: models.load(folder, TASK), "cpu", 0, Silent(), scratch)
+    for step, fields in (("quantize_rtn", {"bits": 2}), ("refit", {"learning_rate": 1e-2})):
+        module, together = steps.load(step), step == "refit"
+        place = scratch / step if together else scratch / f"{step}-{rank}"
+        own = replace(context, scratch=place, processes=processes if together else 1)
+        notes = module.run(model, module.Config(step=step, **fields), own)
+    return notes, {name: tensor.clone() for name, tensor in _tensors(model).items()}
+
+
 def one_of_them(rank, port, place):
     """Walk through all models in one group, for a process takes longer to start than to walk."""
     own = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": PROCESSES, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
@@ -71,6 +91,7 @@ def each_walk(place, rank):
         "on disk": walked(folder, place / "on disk", PROCESSES, on_disk=place / f"laid-{rank}"),
         "begun": walked(folder, place / "stopped", PROCESSES, stop=1),
         "gone on": walked(folder, place / "stopped", PROCESSES),
+        "refitted": refitted(folder, place / "refitted", PROCESSES, rank),
         **{each.__name__: walked(folder, place / each.__name__, PROCESSES, statistic=each) for each in OTHERS},
     }
 
@@ -142,6 +163,15 @@ def test_a_walk_that_was_stopped_goes_on(walks, tmp_path):
         assert not {*before} & {*after}
         alike({**before, **after}, wanted)
         assert all(torch.equal(state[name], made[name]) for name in made)
+
+
+def test_all_learn_from_what_all_see(walks, tmp_path):
+    folder, _, ((notes, tensors), *others) = walks[0], walks[1], [each["refitted"] for each in walks[2]]
+    wanted, _ = refitted(folder, tmp_path)
+    assert notes["error_before"] == pytest.approx(wanted["error_before"], rel=0.2)
+    assert notes["error_after"] < 0.9 * notes["error_before"]
+    for _, theirs in others:
+        assert all(torch.equal(theirs[name], tensor) for name, tensor in tensors.items())
 
 
 def test_too_few_samples_are_an_error(walks):

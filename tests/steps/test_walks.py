@@ -15,15 +15,19 @@ TASK = "text-generation"
 
 @pytest.fixture
 def loss_after(storyteller, tmp_path):
-    """Run a step, and give the model's loss on the test text."""
+    """Run a step, and a refit after it if asked, and give the model's loss on the test text."""
     spec = DatasetSpec(path=str(storyteller), evaluation="test.txt", max_length=32)
     calibration, unseen = (rows(spec, name, TASK, {}, storyteller) for name in ("train.txt[:60]", "test.txt[:60]"))
 
-    def run(name, **fields):
-        step = load(name)
-        model = models.load(storyteller / "model", TASK)
-        context = StepContext(None, calibration, None, "cpu", 0, Silent(), tmp_path / str(fields), 32)
-        step.run(model, step.Config(step=name, **fields), context)
+    def opened(path=None):
+        return models.load(storyteller / "model", TASK)
+
+    def run(name, then=None, **fields):
+        model = opened()
+        for step, own in ((name, fields), *([] if then is None else [("refit", then)])):
+            scratch = tmp_path / f"{step}-{fields}"
+            context = StepContext(None, calibration, opened, "cpu", 0, Silent(), scratch, 32)
+            load(step).run(model, load(step).Config(step=step, **own), context)
         with torch.no_grad():
             found = [model.module(**batch, labels=batch["input_ids"]).loss for batch in samples(unseen, model, 32)]
         return float(torch.stack(found).mean())
@@ -35,6 +39,13 @@ def test_refitted_weights_lose_less_than_those_of_the_sweep(loss_after):
     swept, refitted = (loss_after("prune_sparsegpt", sparsity=0.7, refit=rounds) for rounds in (0, 6))
     assert refitted < 0.9 * swept
     assert loss_after("prune_sparsegpt", sparsity=0.7) == refitted
+
+
+@pytest.mark.parametrize("step", ["quantize_rtn", "quantize_gptq", "quantize_awq"])
+def test_a_refit_brings_back_some_of_what_rounding_costs(step, loss_after):
+    whole, rounded = (loss_after("quantize_rtn", bits=8), loss_after(step, bits=2, group_size=16))
+    refitted = loss_after(step, then={}, bits=2, group_size=16)
+    assert refitted - whole < 0.9 * (rounded - whole)
 
 
 def test_a_refit_does_not_go_with_bits():

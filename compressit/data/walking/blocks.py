@@ -68,6 +68,7 @@ class Block:
 
     part: Part
     groups: Callable[[], Iterator[Group]]
+    runs: Runs = field(repr=False)
     computing: dict[str, torch.Tensor] = field(repr=False)
     """Its tensors as the forward pass uses them."""
 
@@ -89,6 +90,15 @@ class Block:
         """Change a matrix to integers."""
         self.part.quantize(matrix, found)
         self._follow(matrix)
+
+    def within(self) -> dict[str, torch.Tensor]:
+        """Give its tensors as the forward pass uses them, by their names within the block."""
+        return {name.removeprefix(f"{self.part.name}."): tensor for name, tensor in self.computing.items()}
+
+    def set(self, name: str, tensor: torch.Tensor) -> None:
+        """Change a tensor that is no matrix."""
+        self.part.tensors[name].copy_(tensor)
+        self.computing[name].copy_(self.part.tensors[name])
 
     def add(self, name: str, change: torch.Tensor) -> None:
         """Add to a tensor that is no matrix."""
@@ -200,7 +210,7 @@ def _visit(
                 collected = None
                 if how.feed == "original":
                     collected = _all_at_once(runs, computing, inside, how, runs_on)
-                yield Block(part, lambda: _groups(runs, computing, inside, how, collected), computing)
+                yield Block(part, lambda: _groups(runs, computing, inside, how, collected), runs, computing)
             if runs_on and how.feed == "compressed":
                 runs.finish()
                 machine.give_back()

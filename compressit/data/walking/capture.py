@@ -32,7 +32,7 @@ class Call:
     kwargs: Mapping[str, Any]
     named: bool
 
-    def run(self, block: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
+    def run(self, block: Callable[..., Any], hidden: torch.Tensor) -> torch.Tensor:
         """Call a block; give the hidden states that come out."""
         if self.named:
             return first(block(*self.args, **{HIDDEN: hidden}, **self.kwargs))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +101,23 @@ class Runs:
                     "a block computes some samples otherwise than the first", hint="set `sequential: false`"
                 ) from None
             return self._go(batch, tell_once, stop)
+
+    def given(self, batch: int, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Run a batch, which no waiting pass has let go of, through the block with other tensors in place of its own.
+
+        Args:
+            batch: Which.
+            tensors: By their names within the block; gradients reach those that ask for them.
+
+        Returns:
+            The hidden states that come out.
+        """
+        from torch.func import functional_call
+
+        def block(*args: Any, **kwargs: Any) -> Any:
+            return functional_call(self.block, dict(tensors), args, kwargs)
+
+        return self.calls[batch].run(block, self.flow.get(batch).to(self.device))
 
     def finish(self) -> None:
         """Run every batch to its end; what comes out flows on."""
