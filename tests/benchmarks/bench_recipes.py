@@ -8,33 +8,19 @@ already is taken as it is. Its last artifact is then opened beside the original 
 original quantized to int8 by OpenVINO's own nncf, with the recipe's calibration rows. In each round every one of them
 runs the same batch of tokens drawn at random, of full length, in an order drawn anew; speed is the geometric mean, over
 batches of 1 and of 32, of the medians of the rounds' ratios. Size is against the original checkpoint's.
-`make bench` runs it where the environment variable BENCH_RECIPES holds its arguments.
 """
 
 import argparse
 import json
 import os
-import shlex
 import statistics
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import bench_runtimes
 import numpy as np
-import pytest
 
 TORCH, INT8 = "torch float32", "openvino int8 alone"
-
-
-def test_recipes():
-    arguments = os.environ.get("BENCH_RECIPES")
-    if not arguments:
-        pytest.skip("BENCH_RECIPES holds no arguments")
-    # Tests have one thread; here every runtime shall have what it takes by itself.
-    env = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
-    subprocess.run([sys.executable, __file__, *shlex.split(arguments)], env=env, check=True)
 
 
 def asked() -> argparse.Namespace:

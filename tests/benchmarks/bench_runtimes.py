@@ -7,22 +7,16 @@ All files are made from the one checkpoint and opened side by side. In each roun
 of full length, in an order drawn anew; figures are medians, and what is compared is the median of the rounds' ratios,
 as a geometric mean over the batch sizes: against torch in float32, and against OpenVINO's int8 by nncf. Beside latency
 stands the processor time of all threads, which a neighbour on the machine leaves nearly as it is.
-`make bench` runs it where the environment variable BENCH_RUNTIMES holds its arguments.
 """
 
 import argparse
 import json
 import os
 import random
-import shlex
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
-
-import pytest
 
 SIZES = (1, 32)
 CLOCKS = {"latency": time.perf_counter, "processor": time.process_time}
@@ -40,15 +34,6 @@ KINDS = [
     ("openvino int8, bfloat16", "openvino", {"weights": "int8", "compute": "bfloat16"}),
 ]
 BASE, RIVAL = "torch float32", "openvino int8"
-
-
-def test_runtimes():
-    arguments = os.environ.get("BENCH_RUNTIMES")
-    if not arguments:
-        pytest.skip("BENCH_RUNTIMES holds no arguments")
-    # Tests have one thread; here every runtime shall have what it takes by itself.
-    env = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
-    subprocess.run([sys.executable, __file__, *shlex.split(arguments)], env=env, check=True)
 
 
 def asked() -> argparse.Namespace:

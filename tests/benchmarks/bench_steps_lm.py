@@ -64,6 +64,10 @@ def ways(group_size: int, rate: float) -> dict[str, list[tuple[str, dict]]]:
             f"{bits} bits, awq": [("quantize_awq", some)],
             f"{bits} bits, gptq": [("quantize_gptq", some)],
             f"{bits} bits, trained": [("quantize_qat", {**some, **learned})],
+            **{
+                f"{bits} bits, {name}, refit": [(step, some), ("refit", {})]
+                for name, step in (("nearest", "quantize_rtn"), ("gptq", "quantize_gptq"), ("awq", "quantize_awq"))
+            },
             f"{bits} bits, awq and gptq": [("quantize_awq", {**some, "rounding": "gptq"})],
         }
     for inputs in ("none", "int8", "int4"):
