@@ -4,16 +4,20 @@ Targets on what a model costs (size, time, memory) are met by compressing more, 
 So all steps hang on one dial: 0 is the recipe as it is written, 1 as much as each step can do, -1 as little. Where a
 cost is too high the dial goes up, where only quality is too low it goes down, and between a place of each kind the
 interval is halved. Where no place between them meets both, trainings are made longer where the costs are just met.
+
+A trial that died says of its place only that no model comes of it: what lies between it and the nearest one that lived
+is halved as well. One that was ended from outside, as by a machine without memory, says nothing of its place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from compressit import metrics
-from compressit.errors import RecipeError
+from compressit.errors import RecipeError, RetryableError
 from compressit.metrics import Kind, MetricConfig
 from compressit.plan import Plan
 from compressit.report import Outcome
@@ -36,14 +40,14 @@ class Turned:
 
     Attributes:
         settings: What is set there, by its place in the recipe.
-        costs: Whether every target on what the model costs is met.
+        costs: Whether every target on what the model costs is met; None where the trial died.
     """
 
     at: float
     effort: int
     settings: Mapping[str, Any]
     judged: Judged
-    costs: bool
+    costs: bool | None
 
 
 Try = Callable[[Mapping[str, Any]], Judged]
@@ -68,6 +72,9 @@ def meet(plan: Plan, attempt: Try, most: int) -> list[Turned]:
 
     Returns:
         The trials in order; where a place was found that meets every target, it is the last.
+
+    Raises:
+        RetryableError: a trial was ended from outside.
     """
     walk = _Walk(plan, attempt, most)
     for effort in EFFORTS if _efforts(plan) else EFFORTS[:1]:
@@ -93,32 +100,46 @@ class _Walk:
 
     def __init__(self, plan: Plan, attempt: Try, most: int) -> None:
         self.turned: list[Turned] = []
+        self._dead: set[float] = set()
         self._plan, self._attempt, self._most = plan, attempt, most
         self._costs = {config.key for config in plan.metrics if _is_cost(config)}
 
     def turn(self, effort: int) -> bool:
-        """Look for a place that meets everything with trainings of one length; tell whether there is one."""
+        """Turn with trainings of one length; tell whether it ends there: targets are met, or no time would help."""
         # However long trainings are, costs stay what they are: begin where they were just met.
-        too_little = max((each.at for each in self.turned if not each.costs), default=None)
+        too_little = max((each.at for each in self.turned if each.costs is False), default=None)
         too_much: float | None = None
-        at = min((each.at for each in self.turned if each.costs), default=0.0)
-        while len(self.turned) < self._most:
+        at: float | None = min((each.at for each in self.turned if each.costs), default=0.0)
+        while at is not None and len(self.turned) < self._most:
             found = self._look(at, effort)
             if found.judged.holds:
                 return True
-            if found.costs:
+            if found.costs is None and any(each.at == at and each.costs is not None for each in self.turned):
+                return True
+            if found.costs is None:
+                self._dead.add(at)
+            elif found.costs:
                 too_much = at
             else:
                 too_little = at
-            if too_little is not None and too_much is not None:
-                if too_much - too_little < CLOSE:
-                    return False
-                at = (too_little + too_much) / 2
-            elif at in (DOWN, UP):
-                return False
-            else:
-                at = max(DOWN, at - STRIDE) if too_little is None else min(UP, at + STRIDE)
-        return False
+            at = self._next(too_little, too_much)
+        return too_much is None
+
+    def _next(self, too_little: float | None, too_much: float | None) -> float | None:
+        """Say where to turn, of living places the last and the first of their kind; None where nothing is left."""
+        least = DOWN if too_little is None else too_little
+        most = UP if too_much is None else too_much
+        dead = {each for each in self._dead if least <= each <= most}
+        if too_little is None and too_much is None:
+            return _down(min(dead))
+        if too_little is None and not dead:
+            return _down(most)
+        if too_much is None and not dead:
+            return min(UP, least + STRIDE) if least < UP else None
+        living = {each for each in (too_little, too_much) if each is not None}
+        gaps = [gap for gap in pairwise(sorted(dead | living)) if living & {*gap}]
+        low, high = max(gaps, key=lambda gap: gap[1] - gap[0], default=(most, most))
+        return (low + high) / 2 if high - low >= CLOSE else None
 
     def _look(self, at: float, effort: int) -> Turned:
         """Try a place, unless it is set as one that was tried."""
@@ -127,9 +148,20 @@ class _Walk:
             if each.settings == wanted:
                 return each
         judged = self._attempt(wanted)
-        met = all(v.outcome is Outcome.PASS for v in judged.verdicts if v.metric in self._costs) and not judged.why
-        self.turned.append(Turned(at, effort, wanted, judged, met))
+        if judged.passing:
+            tried = ", ".join(f"{name}={value}" for name, value in wanted.items())
+            raise RetryableError(
+                f"the trial of {tried} was ended from outside: {judged.why}",
+                hint="that says nothing of what it would have found; the same command goes on from there",
+            )
+        met = all(v.outcome is Outcome.PASS for v in judged.verdicts if v.metric in self._costs)
+        self.turned.append(Turned(at, effort, wanted, judged, None if judged.why else met))
         return self.turned[-1]
+
+
+def _down(at: float) -> float | None:
+    """Turn down as far as is turned while only one end is known; None where that is the end."""
+    return max(DOWN, at - STRIDE) if at > DOWN else None
 
 
 def _dials(plan: Plan) -> dict[int, Dial]:

@@ -110,7 +110,7 @@ def meet(found: Open, folder: Path, most: int, flags: tuple[str, ...], progress:
 
     Raises:
         RecipeError: as `search` does; or there are no targets, or no step that can be turned.
-        RetryableError: another process is at this very search.
+        RetryableError: another process is at this very search, or a trial was ended from outside, twice.
         StepError: the first trials all died.
     """
     if found.ranges:
@@ -124,7 +124,7 @@ def meet(found: Open, folder: Path, most: int, flags: tuple[str, ...], progress:
     with ExitStack() as stack:
         claim(folder, found, stack, kind="auto")
         tried = _Tried(found, Place(folder, flags), (), progress, None)
-        turned = auto.meet(planned, tried.attempt, most)
+        turned = auto.meet(planned, tried.insist, most)
     done = tuple(each.judged for each in turned)
     chosen = next((place for place, each in enumerate(done) if each.holds), None)
     front = () if chosen is None else (chosen,)
@@ -165,6 +165,15 @@ class _Tried:
         self.add(found)
         return found
 
+    def insist(self, values: Mapping[str, Any]) -> Judged:
+        """Do as `attempt` does, and once more where that was ended from outside."""
+        found = self._tried(values)
+        if found.passing:
+            self._say(f"{_shown(values)}: ended from outside, and tried once more: {found.why}")
+            found = self._tried(values)
+        self.add(found)
+        return found
+
     def take_up(self, values: Mapping[str, Any], why: str | None) -> None:
         """Note again what an earlier process has tried; should its files be gone, it is tried anew."""
         self.judged.append(self._tried(values) if why is None else Judged(values, "", why=why))
@@ -185,7 +194,7 @@ class _Tried:
 
     def _read(self, tried: trials.Tried, values: Mapping[str, Any]) -> Judged:
         if tried.report is None:
-            return Judged(values, tried.digest, why=tried.why)
+            return Judged(values, tried.digest, why=tried.why, passing=tried.passing)
         return judging.judged(tried.report, self._wanted, values, tried.digest)
 
 

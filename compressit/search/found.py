@@ -42,11 +42,13 @@ class Found:
 
 
 def missed(found: Found) -> list[str]:
-    """Say how near each target came to being met, in the trial that is nearest to all of them, and at best."""
+    """Say how near each target came to being met, in the trial that is nearest to all of them, and at best.
+
+    What died might have met them: that is said, too.
+    """
     assert found.nearest is not None, "asked where a trial has lived"
     near = found.tried[found.nearest]
-    settings = ", ".join(f"{name}={value}" for name, value in near.settings.items())
-    lines = [f"nearest, trial {found.nearest + 1}: {settings}"]
+    lines = [f"nearest, trial {found.nearest + 1}: {_set(near)}"]
     for name, off in near.off.items():
         if off <= 0:
             lines.append(f"  {name}: met")
@@ -54,4 +56,11 @@ def missed(found: Found) -> list[str]:
         least, place = min((each.off[name], place) for place, each in enumerate(found.tried) if name in each.off)
         best = f"no trial is nearer than {least:.1%}" if least > 0 else f"met in trial {place + 1}, where others aren't"
         lines.append(f"  {name}: off by {off:.1%} of it; {best}")
+    for place, each in enumerate(found.tried):
+        if each.why:
+            lines.append(f"nobody knows about trial {place + 1}, which died: {_set(each)}: {each.why}")
     return lines
+
+
+def _set(found: Judged) -> str:
+    return ", ".join(f"{name}={value}" for name, value in found.settings.items())

@@ -37,6 +37,7 @@ class Judged:
         off: How far each target is from being met, as a share of its limit; 0 or less where it is met. By its words.
         figures: Every metric of its last artifact: values, and of timings ratios to the original's.
         why: What it died of.
+        passing: It was ended from outside, by what may be over the next time.
     """
 
     settings: Mapping[str, object]
@@ -46,6 +47,7 @@ class Judged:
     figures: Mapping[str, float] = field(default_factory=dict)
     verdicts: tuple[Verdict, ...] = ()
     why: str = ""
+    passing: bool = False
 
     @property
     def holds(self) -> bool:

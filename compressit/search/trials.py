@@ -34,10 +34,12 @@ class Place:
     Attributes:
         folder: Of the search.
         flags: Arguments of `compressit apply` that every trial gets.
+        timeout: Seconds until a trial is ended; None for no limit.
     """
 
     folder: Path
     flags: tuple[str, ...] = ()
+    timeout: float | None = None
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,13 @@ class Tried:
         digest: Of its recipe.
         report: None where it died.
         why: What it said last, then.
+        passing: It died of something that may be over the next time.
     """
 
     digest: str
     report: Report | None
     why: str = ""
+    passing: bool = False
 
 
 def set_to(found: Open, values: Mapping[str, Any]) -> Written:
@@ -101,7 +105,7 @@ def begun(place: Place, written: Written, share: Share | None = None) -> Iterato
         return
     text = recipe.text(recipe.anchored(written.recipe, written.base)).encode()
     flags = ("--no-waterfall", "--overwrite", *place.flags)
-    job = jobs.Job(text, hashlib.sha256(text).hexdigest(), own / RESULT, flags)
+    job = jobs.Job(text, hashlib.sha256(text).hexdigest(), own / RESULT, flags, place.timeout)
     with suppress(OSError):
         (own / jobs.LOG).unlink()
     with jobs.start(job, own, share) as running:
@@ -111,12 +115,22 @@ def begun(place: Place, written: Written, share: Share | None = None) -> Iterato
 def _read(own: Path, digest: str, ended: jobs.Ended) -> Tried:
     """Take the report out of a result, and let go of the rest."""
     if not ended.finished:
-        return Tried(digest, None, _said(own / jobs.LOG) or f"it ended with exit code {ended.code}")
+        return Tried(digest, None, _why(own / jobs.LOG, ended), ended.passing)
     found = reports.read(own / RESULT)
     with store.written(own / reports.FILE, overwrite=True) as stream:
         stream.write((own / RESULT / reports.FILE).read_text(encoding="utf-8"))
     store.discard(own / RESULT)
     return Tried(digest, found)
+
+
+def _why(log: Path, ended: jobs.Ended) -> str:
+    """Say what a trial died of."""
+    if ended.timed_out:
+        return f"its time was over after {ended.seconds:,.0f} s"
+    said = _said(log)
+    if ended.signal is not None:
+        return f"signal {ended.signal} ended it" + (f"; the last it said: {said}" if said else "")
+    return said or f"it ended with exit code {ended.code}"
 
 
 def _said(log: Path) -> str:

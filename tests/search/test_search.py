@@ -140,6 +140,15 @@ def test_another_search_in_the_same_folder_is_refused(searched, cli, monkeypatch
     assert "--fresh" in done.stderr
 
 
+def trials_under(folder):
+    """Find the processes of trials that run now."""
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            said = (place / "cmdline").read_text().split("\0")
+            if "compressit.jobs.child" in said and any(str(folder) in word for word in said):
+                yield place
+
+
 def test_trials_at_the_same_time_have_a_gpu_each(sentiment, tmp_path):
     """Of a machine that says it has two; a trial sees its own alone."""
     (tmp_path / "open.yaml").write_text(RECIPE.format(model=sentiment / "model", data=sentiment))
@@ -149,12 +158,10 @@ def test_trials_at_the_same_time_have_a_gpu_each(sentiment, tmp_path):
         warning = next(line for line in process.stderr if "warning: " in line)
         seen: dict[str, str] = {}
         while len(seen) < 2 and process.poll() is None:
-            for place in Path("/proc").glob("[0-9]*"):
+            for place in trials_under(tmp_path):
                 with contextlib.suppress(OSError):
-                    said = (place / "cmdline").read_text().split("\0")
-                    if "compressit.jobs.child" in said and any(str(tmp_path) in word for word in said):
-                        about = (place / "environ").read_text().split("\0")
-                        seen[place.name] = next(each for each in about if each.startswith("CUDA_VISIBLE_DEVICES="))
+                    about = (place / "environ").read_text().split("\0")
+                    seen[place.name] = next(each for each in about if each.startswith("CUDA_VISIBLE_DEVICES="))
             time.sleep(0.05)
         process.terminate()
         process.communicate(timeout=60)
@@ -181,3 +188,25 @@ def test_auto_takes_no_limits_that_it_would_not_keep(cli, write):
         done = cli("search", "--auto", write("name: r"), *more)
         assert done.returncode == 2
         assert "one trial after the other" in done.stderr
+
+
+def test_auto_tries_again_what_was_killed_and_then_says_that_nothing_follows_from_it(sentiment, tmp_path):
+    text = RECIPE.format(model=sentiment / "model", data=sentiment)
+    text = text.replace("{choose: [2, 9]}", "3").replace("{search: [0.1, 0.4]}\n    optional: true", "0.2")
+    (tmp_path / "recipe.yaml").write_text(text)
+    environment = {**os.environ, "COMPRESSIT_CACHE": str(tmp_path / "cache")}
+    command = [sys.executable, "-m", "compressit", "search", "--auto", "recipe.yaml"]
+    killed: set[str] = set()
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None:
+            for place in trials_under(tmp_path):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(place.name), signal.SIGKILL)
+                killed.add(place.name)
+            time.sleep(0.05)
+        said = process.communicate()[1]
+    assert process.returncode == 75, said
+    assert len(killed) == 2
+    assert "ended from outside, and tried once more: signal 9 ended it" in said
+    assert "was ended from outside: signal 9 ended it" in said
+    assert "the same command goes on from there" in said
