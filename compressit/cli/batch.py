@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from compressit.cli.options import Device, Json, Quiet, Set, Track, Trust, Waterfall, here
+from compressit.cli.options import Device, Json, Quiet, Set, Track, Trust, Waterfall, here, seconds
 from compressit.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def run(
     from compressit.engines import Needs
 
     files = expanding.files(patterns)
-    limit = _seconds(timeout)
+    limit = seconds(timeout)
     needs = Needs(cpus, gpus, limit)
     kind = engines.split(on)[0]
     _check_flags(device, track or ())
@@ -219,21 +219,6 @@ def _results(output: str) -> Path | Remote:
         hint = "let the store's own settings hold them"
         raise RecipeError(f"{place}: a batch would write names and passwords of a URL down", hint=hint)
     return place
-
-
-def _seconds(text: str | None) -> float | None:
-    """Read a time limit."""
-    import re
-
-    from compressit.errors import RecipeError
-
-    if text is None:
-        return None
-    found = re.fullmatch(r"(\d{1,7}(?:\.\d+)?)\s*(s|m|h|d)?", text.strip())
-    seconds = float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2] or "s"] if found else 0.0
-    if not seconds:
-        raise RecipeError(f"--timeout {text}: expected seconds, or a number with s, m, h or d, such as 90m")
-    return seconds
 
 
 def _batch_name(given: str | None, files: Sequence[Path]) -> str:

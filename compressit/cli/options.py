@@ -64,3 +64,20 @@ def named(given: list[str] | None, option: str = "--columns", example: str = "te
             raise RecipeError(f"{option} {part!r}: expected NAME=NAME, such as {example}")
         found[name] = value
     return found
+
+
+def seconds(text: str | None) -> float | None:
+    """Read a time limit, `--timeout`; None where there is none.
+
+    Raises:
+        RecipeError: it is not written as one.
+    """
+    from compressit.errors import RecipeError
+
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d{1,7}(?:\.\d+)?)\s*(s|m|h|d)?", text.strip())
+    seconds = float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2] or "s"] if found else 0.0
+    if not seconds:
+        raise RecipeError(f"--timeout {text}: expected seconds, or a number with s, m, h or d, such as 90m")
+    return seconds

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compressit.cli.options import Device, Json, Overwrite, Quiet, RecipeFile, Set, Trust, here
+from compressit.cli.options import Device, Json, Overwrite, Quiet, RecipeFile, Set, Trust, here, seconds
 from compressit.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ def search(
         int | None, typer.Option(min=1, help=f"Trials in all (default: {TRIALS}, or no limit with --hours).")
     ] = None,
     hours: Annotated[float | None, typer.Option(min=0, help="Begin no trial after so long.")] = None,
+    timeout: Annotated[
+        str | None, typer.Option(help="Limit for each trial, which has failed then: 90 (seconds), 30m or 2h.")
+    ] = None,
     jobs: Annotated[
         int,
         typer.Option(min=1, help="Trials at the same time, each with its own GPU; timings then disturb each other."),
@@ -59,6 +62,7 @@ def search(
     if auto and (hours is not None or jobs > 1):
         hint = "bound it by --trials"
         raise RecipeError("--auto makes one trial after the other, each by what the last has shown", hint=hint)
+    most = seconds(timeout)
     found = recipes.load_open(recipe, tuple(set_ or ()))
     base = searching.check(found)
     target = output or Path("runs") / base.recipe.name
@@ -69,15 +73,16 @@ def search(
         searching.forget(folder)
     searching.tell_overlap(base, progress, trust=trust_remote_code)
     flags = ("--device", device, *(("--trust-remote-code",) if trust_remote_code else ()))
+    place = searching.Place(folder, flags, most)
     limit = trials if trials is not None or hours is not None else TRIALS
     if auto:
-        done = searching.meet(found, folder, limit or TRIALS, flags, progress)
+        done = searching.meet(found, place, limit or TRIALS, progress)
     else:
         # One at a time has the whole machine, as the run of what is chosen.
         own = shares.share(jobs, progress.say, gpus=0 if device == "cpu" else None) if jobs > 1 else [{}]
-        done = searching.search(found, folder, searching.Budget(limit, hours, tuple(own)), flags, progress)
-    place = done.nearest if done.chosen is None else done.chosen
-    if place is None:
+        done = searching.search(found, place, searching.Budget(limit, hours, tuple(own)), progress)
+    taken = done.nearest if done.chosen is None else done.chosen
+    if taken is None:
         console.say(f"every trial died; their logs lie in {folder}")
         return ExitCode.FAILED
     if done.chosen is None:
@@ -88,8 +93,8 @@ def search(
         return ExitCode.TARGET_MISSED
     for each in done.front:
         _write(found, done, each, folder / f"front-{each + 1:04d}.yaml")
-    chosen = _write(found, done, place, folder / CHOSEN)
-    progress.say(f"trial {place + 1} is taken, {folder / CHOSEN}: judged on the evaluation split, once")
+    chosen = _write(found, done, taken, folder / CHOSEN)
+    progress.say(f"trial {taken + 1} is taken, {folder / CHOSEN}: judged on the evaluation split, once")
     report = _applied(chosen, target, device, overwrite=overwrite, trust=trust_remote_code, progress=progress)
     report = _amended(target, report, done)
     if json:

@@ -10,6 +10,6 @@ from compressit.search.checking import check, tell_overlap
 from compressit.search.finding import Budget, meet, search
 from compressit.search.found import Found, missed
 from compressit.search.state import forget
-from compressit.search.trials import set_to
+from compressit.search.trials import Place, set_to
 
-__all__ = ["Budget", "Found", "check", "forget", "meet", "missed", "search", "set_to", "tell_overlap"]
+__all__ = ["Budget", "Found", "Place", "check", "forget", "meet", "missed", "search", "set_to", "tell_overlap"]

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from compressit import jobs, plan, rules
@@ -50,14 +49,13 @@ class Budget:
         return self.hours is not None and time.monotonic() - since > 3600 * self.hours
 
 
-def search(found: Open, folder: Path, budget: Budget, flags: tuple[str, ...], progress: Progress) -> Found:
+def search(found: Open, place: Place, budget: Budget, progress: Progress) -> Found:
     """Try until the budget is spent.
 
     Args:
         found: A checked recipe.
-        folder: Where the search keeps what it knows; one that was killed goes on from there.
+        place: Where the search keeps what it knows, and how trials run; one that was killed goes on from there.
         budget: How long.
-        flags: Arguments of `compressit apply` for every trial.
         progress: Told how far it is.
 
     Raises:
@@ -80,9 +78,9 @@ def search(found: Open, folder: Path, budget: Budget, flags: tuple[str, ...], pr
     configs = {config.key: config for config in rules.measured(base.recipe)}
     wanted = judging.objectives(asked.objectives, configs)
     with ExitStack() as stack:
-        claim(folder, found, stack)
-        study = Study(folder, found.ranges, wanted, asked.sampler, base.recipe.seed)
-        tried = _Tried(found, Place(folder, flags), wanted, progress, budget.trials)
+        claim(place.folder, found, stack)
+        study = Study(place.folder, found.ranges, wanted, asked.sampler, base.recipe.seed)
+        tried = _Tried(found, place, wanted, progress, budget.trials)
         for past in study.ended():
             tried.take_up(past.values, past.why)
         _go_on(study, tried, budget, found.ranges)
@@ -98,14 +96,13 @@ def search(found: Open, folder: Path, budget: Budget, flags: tuple[str, ...], pr
     )
 
 
-def meet(found: Open, folder: Path, most: int, flags: tuple[str, ...], progress: Progress) -> Found:
+def meet(found: Open, place: Place, most: int, progress: Progress) -> Found:
     """Turn the steps of a recipe that leaves nothing open until every target holds, or nothing helps.
 
     Args:
         found: The recipe.
-        folder: Where the search keeps what it knows; one that was killed goes on from there.
+        place: Where the search keeps what it knows, and how trials run; one that was killed goes on from there.
         most: Trials.
-        flags: Arguments of `compressit apply` for every trial.
         progress: Told how far it is.
 
     Raises:
@@ -122,11 +119,11 @@ def meet(found: Open, folder: Path, most: int, flags: tuple[str, ...], progress:
     planned = plan.plan(trials.on_tuning(base))
     auto.check(planned)
     with ExitStack() as stack:
-        claim(folder, found, stack, kind="auto")
-        tried = _Tried(found, Place(folder, flags), (), progress, None)
+        claim(place.folder, found, stack, kind="auto")
+        tried = _Tried(found, place, (), progress, None)
         turned = auto.meet(planned, tried.insist, most)
     done = tuple(each.judged for each in turned)
-    chosen = next((place for place, each in enumerate(done) if each.holds), None)
+    chosen = next((number for number, each in enumerate(done) if each.holds), None)
     front = () if chosen is None else (chosen,)
     assert base.recipe.search is not None, "checked"
     return Found(done, (), front, chosen, choosing.nearest(done), base.recipe.search.tuning, "auto")

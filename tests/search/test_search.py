@@ -210,3 +210,23 @@ def test_auto_tries_again_what_was_killed_and_then_says_that_nothing_follows_fro
     assert "ended from outside, and tried once more: signal 9 ended it" in said
     assert "was ended from outside: signal 9 ended it" in said
     assert "the same command goes on from there" in said
+
+
+@pytest.mark.parametrize("how", [["--trials", "2"], ["--trials", "2", "--auto", "--set", "steps.0.keep=2"]])
+def test_a_trial_that_takes_too_long_has_failed_and_the_search_goes_on(sentiment, tmp_path, cli, monkeypatch, how):
+    text = RECIPE.format(model=sentiment / "model", data=sentiment)
+    if "--auto" in how:
+        text = text.replace("{search: [0.1, 0.4]}\n    optional: true", "0.2")
+    (tmp_path / "recipe.yaml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    done = cli("search", "recipe.yaml", *how, "--timeout", "0.01")
+    assert done.returncode == 5, done.stderr
+    assert "trial 2" in done.stderr
+    assert done.stderr.count("died: its time was over after") == 2
+    assert "every trial died" in done.stdout
+
+
+def test_a_time_limit_is_spelled_as_a_batch_does(cli, write):
+    done = cli("search", write("name: r"), "--timeout", "soon")
+    assert done.returncode == 2
+    assert "--timeout soon: expected seconds, or a number with s, m, h or d" in done.stderr
