@@ -9,6 +9,7 @@
         learning_rate: {search: [1e-5, 1e-3], scale: log}
         temperature: {choose: [1.0, 2.0, 4.0]}         # one of these
         optional: true                                 # or no such step at all
+        lora: {rank: {search: [4, 32], scale: log}}    # what a field holds, too
 """
 
 from __future__ import annotations
@@ -139,14 +140,22 @@ def _open(document: Document, problems: list[Problem]) -> Iterator[Range]:
                 if entry[OPTIONAL] is not True:
                     problems.append(document.problem(path, "optional: expected true", "leave it out otherwise"))
                 yield Range(path, (True, False))
-            for field, value in entry.items():
-                if isinstance(value, dict) and {RANGE, CHOICES} & value.keys():
-                    path = (room, index, field)
-                    read = _read(path, value)
-                    if isinstance(read, str):
-                        problems.append(document.problem(path, f"{field}: {read}"))
-                    else:
-                        yield read
+            yield from _inside(document, (room, index), entry, problems)
+
+
+def _inside(document: Document, path: TreePath, value: Any, problems: list[Problem]) -> Iterator[Range]:
+    """Look at every field that a mapping has, or the mappings in it and in its lists have."""
+    fields = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for field, inner in fields:
+        where = (*path, field)
+        if isinstance(value, dict) and isinstance(inner, dict) and {RANGE, CHOICES} & inner.keys():
+            read = _read(where, inner)
+            if isinstance(read, str):
+                problems.append(document.problem(where, f"{'.'.join(map(str, where[2:]))}: {read}"))
+            else:
+                yield read
+        else:
+            yield from _inside(document, where, inner, problems)
 
 
 def _read(path: TreePath, written: Mapping[str, Any]) -> Range | str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Any, Literal, Union
 
@@ -23,6 +26,7 @@ RANGE = {
     "additionalProperties": False,
     "oneOf": [{"required": ["search"]}, {"required": ["choose"]}],
 }
+PARTS = "#/$defs/"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -34,22 +38,39 @@ def schema() -> dict[str, Any]:
     fields["model"] = (kind | str, _field("model"))
     whole = create_model("Recipe", __base__=Recipe, **fields)
     made = whole.model_json_schema()
-    for name, entry in made["$defs"].items():
-        for key in ("step", "export"):
-            if entry.get("properties", {}).get(key, {}).get("const") is not None:
-                made["$defs"][name] = _left_open(entry, key)
+    parts = made["$defs"]
+    named = {
+        name: key
+        for name, entry in parts.items()
+        for key in ("step", "export")
+        if entry.get("properties", {}).get(key, {}).get("const") is not None
+    }
+    inner = _within(named, parts) - named.keys()
+    optional = {OPTIONAL: {"const": True, "description": "Whether `compressit search` may leave it out."}}
+    opened = {name: _left_open(parts[name], key, optional) for name, key in named.items()}
+    parts |= opened | {name: _left_open(parts[name]) for name in inner}
     made["$defs"]["Range"] = RANGE
     return {"$schema": DIALECT, **made, "title": "compressit recipe"}
 
 
-def _left_open(entry: dict[str, Any], key: str) -> dict[str, Any]:
-    """Let each field of a step or export be a range for `compressit search`, and the whole be optional."""
+def _left_open(entry: dict[str, Any], key: str = "", more: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Let each field but the one that names it be a range for `compressit search`, and have more fields."""
     fields = {
-        name: field if name == key else {"anyOf": [field, {"$ref": "#/$defs/Range"}]}
-        for name, field in entry["properties"].items()
+        name: field if name == key else {"anyOf": [field, {"$ref": f"{PARTS}Range"}]}
+        for name, field in entry.get("properties", {}).items()
     }
-    fields[OPTIONAL] = {"const": True, "description": "Whether `compressit search` may leave it out."}
-    return {**entry, "properties": fields}
+    return {**entry, "properties": {**fields, **(more or {})}}
+
+
+def _within(names: Iterable[str], parts: Mapping[str, Any]) -> set[str]:
+    """Name the parts that some parts of the schema are made of, at whatever depth, and these themselves."""
+    found, left = set[str](), list(names)
+    while left:
+        name = left.pop()
+        if name not in found:
+            found.add(name)
+            left += re.findall(rf'"{re.escape(PARTS)}([^"]+)"', json.dumps(parts[name]))
+    return found
 
 
 def _field(name: str) -> Any:

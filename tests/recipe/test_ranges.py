@@ -118,3 +118,67 @@ def test_how_to_search_is_no_part_of_what_a_recipe_does(write):
     found = recipe.load_open(write(OPEN)).filled(FULL).recipe
     assert recipe.digest(found) == recipe.digest(found.model_copy(update={"search": None}))
     assert "search" not in recipe.text(found)
+
+
+NESTED = """\
+name: nested
+task: text-classification
+model: demo:stdlib
+dataset: {path: demo:stdlib, train: "train[:80%]", evaluation: test}
+steps:
+  - step: prune_magnitude
+    sparsity: 0.5
+    optional: true
+  - step: finetune
+    lora: {rank: {search: [2, 8]}, layers: ["*.query"]}
+  - step: quantize_rtn
+    rules:
+      - {layers: ["*.query"], bits: {choose: [2, 4]}}
+      - layers: ["*.key"]
+        group_size: {choose: [channel, 32]}
+targets: [{metric: accuracy, max_drop: 0.02}]
+search: {tuning: "train[80%:]", objective: smallest}
+"""
+INNER = {"steps.1.lora.rank": 4, "steps.2.rules.0.bits": 2, "steps.2.rules.1.group_size": "channel"}
+
+
+def test_what_a_field_holds_may_be_left_open_too(write):
+    found = recipe.load_open(write(NESTED))
+    assert {each.name for each in found.ranges} == {*INNER, "steps.0.optional"}
+    search.check(found)
+    filled = found.filled({**INNER, "steps.0.optional": False}).recipe
+    assert filled.steps[0].lora.rank == 4
+    assert [(rule.bits, rule.group_size) for rule in filled.steps[1].rules] == [(2, None), (None, "channel")]
+    assert "rank: 4" in recipe.text(filled)
+    with pytest.raises(RecipeProblems, match=r"steps.1.lora.rank is left open(?s:.*)--set steps.1.lora.rank=8"):
+        recipe.load(write(NESTED))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("{search: [2, 8]}", "{search: [8, 2]}", "recipe.yaml:10:18: error: lora.rank: search: expected the lower end"),
+        ("{search: [2, 8]}", "{search: [2, 8], by: 2}", "recipe.yaml:10:18: error: lora.rank: unknown key 'by'"),
+        ("{search: [2, 8]}", "{choose: [2, 0]}", "greater than or equal to 1, not 0 (with steps.1.lora.rank=0)"),
+        ("{choose: [2, 4]}", "{choose: [2, 2]}", "recipe.yaml:13:37: error: rules.0.bits: choose: a value stands"),
+        ("{choose: [2, 4]}", "{choose: [2, 9]}", ":37: error: rules.0.bits: should be less than or equal to 8, not 9"),
+        ("[channel, 32]", "[channel, row]", '(with steps.2.rules.1.group_size="row")'),
+        ('layers: ["*.key"]', "search: [1, 2]", "recipe.yaml:14:9: error: unknown key 'search'"),
+    ],
+)
+def test_a_range_inside_a_field_that_makes_no_sense_is_named_by_its_path(write, old, new, said):
+    assert old in NESTED
+    with pytest.raises(RecipeProblems) as caught:
+        search.check(recipe.load_open(write(NESTED.replace(old, new))))
+    assert said in str(caught.value)
+
+
+def test_the_schema_takes_ranges_inside_of_what_steps_hold_and_nowhere_else(write):
+    check = jsonschema.Draft202012Validator(schema())
+    tree = recipe.load_open(write(NESTED)).document.tree
+    assert not list(check.iter_errors(tree))
+    tree["steps"][1]["lora"]["rank"] = {"search": [2]}
+    assert list(check.iter_errors(tree))
+    tree["steps"][1]["lora"]["rank"] = 2
+    tree["dataset"]["generation"] = {"num_beams": {"search": [1, 4]}}
+    assert list(check.iter_errors(tree))

@@ -230,3 +230,23 @@ def test_a_time_limit_is_spelled_as_a_batch_does(cli, write):
     done = cli("search", write("name: r"), "--timeout", "soon")
     assert done.returncode == 2
     assert "--timeout soon: expected seconds, or a number with s, m, h or d" in done.stderr
+
+
+def test_what_is_left_open_inside_a_field_goes_by_its_path_in_trials_report_and_recipe(
+    sentiment, tmp_path, cli, monkeypatch
+):
+    text = RECIPE.format(model=sentiment / "model", data=sentiment)
+    steps = """steps:
+  - step: quantize_rtn
+    rules: [{layers: ["*query"], bits: {choose: [4, 8]}}]
+"""
+    text = text.split("steps:")[0] + steps + "metrics" + text.split("metrics", 1)[1]
+    (tmp_path / "recipe.yaml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    done = cli("search", "recipe.yaml", "--trials", "1")
+    assert done.returncode == 0, done.stderr
+    (trial,) = reports.read(tmp_path / "runs/found").search.trials
+    bits = trial.settings["steps.0.rules.0.bits"]
+    assert f"trial 1 of 1: steps.0.rules.0.bits={bits}: " in done.stderr
+    chosen = yaml.safe_load((tmp_path / "runs/found.search/chosen.yaml").read_text())
+    assert chosen["steps"][0]["rules"] == [{"layers": ["*query"], "bits": bits}]
