@@ -38,6 +38,14 @@ def search(
         bool,
         typer.Option("--auto", help="Turn the steps of a recipe that leaves nothing open until its targets hold."),
     ] = False,
+    tuning: Annotated[
+        str | None,
+        typer.Option(
+            help="Split that trials are judged on: rows that neither the model nor a step has learned from (default: "
+            "the recipe's; with --auto, where it names none, half of its evaluation split).",
+            metavar="SPLIT",
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -63,7 +71,8 @@ def search(
         hint = "bound it by --trials"
         raise RecipeError("--auto makes one trial after the other, each by what the last has shown", hint=hint)
     most = seconds(timeout)
-    found = recipes.load_open(recipe, tuple(set_ or ()))
+    opened = recipes.load_open(recipe, tuple(set_ or ()))
+    found = searching.tuned(opened, tuning, halve=auto)
     base = searching.check(found)
     target = output or Path("runs") / base.recipe.name
     folder = target.with_name(f"{target.name}.search")
@@ -71,7 +80,9 @@ def search(
     _check_target(target, overwrite=overwrite)
     if fresh:
         searching.forget(folder)
-    searching.tell_overlap(base, progress, trust=trust_remote_code)
+    if tuning is None and found is not opened:
+        _tell_halves(base, progress)
+    searching.tell_splits(base, progress, trust=trust_remote_code)
     flags = ("--device", device, *(("--trust-remote-code",) if trust_remote_code else ()))
     place = searching.Place(folder, flags, most)
     limit = trials if trials is not None or hours is not None else TRIALS
@@ -102,6 +113,16 @@ def search(
     elif not quiet:
         _show(report, target, folder)
     return int(report.exit_code)
+
+
+def _tell_halves(written: Written, progress: Any) -> None:
+    run = written.recipe
+    assert run.dataset is not None, "checked"
+    assert run.search is not None, "checked"
+    progress.say(
+        f"the recipe names no tuning split: {run.search.tuning} judges the trials, {run.dataset.evaluation} what is "
+        "chosen; --tuning SPLIT keeps the evaluation split whole"
+    )
 
 
 def _check_target(target: Path, *, overwrite: bool) -> None:

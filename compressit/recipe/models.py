@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from compressit.data.spec import DatasetSpec
+from compressit.data.spec import DatasetSpec, Split
 from compressit.exports import ExportConfig
 from compressit.metrics import MetricConfig
 from compressit.model import ModelSpec
@@ -70,7 +70,7 @@ def _objective(written: str) -> str:
 class SearchSpec(Spec):
     """What `compressit search` goes by; other verbs have no use for it."""
 
-    tuning: str
+    tuning: Split
     """Split that trials are judged on: rows that neither the model nor any step has learned from, or the original looks
     better than it is. The evaluation split judges what was chosen, once."""
     objective: Annotated[str, AfterValidator(_objective)] | tuple[Annotated[str, AfterValidator(_objective)], ...] = ()

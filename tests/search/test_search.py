@@ -183,6 +183,25 @@ def test_auto_says_which_target_cannot_be_met_and_how_near_it_came(sentiment, tm
     assert not (tmp_path / "runs/found").exists()
 
 
+def test_auto_turns_a_recipe_that_says_nothing_of_searching(sentiment, tmp_path, cli, monkeypatch):
+    text = RECIPE.format(model=sentiment / "model", data=sentiment).split("\nsearch:")[0]
+    text = text.replace("{metric: accuracy, max_drop: 0.2}", "{metric: size, max_ratio: 0.9}")
+    text = text.replace("{choose: [2, 9]}", "2").replace("{search: [0.1, 0.4]}\n    optional: true", "0.2")
+    (tmp_path / "recipe.yaml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    done = cli("search", "--auto", "recipe.yaml")
+    assert done.returncode == 0, done.stderr
+    assert "names no tuning split: test.jsonl[75:150] judges the trials, test.jsonl[:75] what is chosen" in done.stderr
+    found = reports.read(tmp_path / "runs/found")
+    assert found.search.split == "test.jsonl[75:150]"
+    assert found.provenance.data["examples"] == 75
+    chosen = yaml.safe_load((tmp_path / "runs/found.search/chosen.yaml").read_text())
+    assert chosen["dataset"]["evaluation"] == "test.jsonl[:75]"
+    again = cli("search", "recipe.yaml")
+    assert again.returncode == 2
+    assert "the recipe doesn't say how to search" in again.stderr
+
+
 def test_auto_takes_no_limits_that_it_would_not_keep(cli, write):
     for more in (("--jobs", "2"), ("--hours", "1")):
         done = cli("search", "--auto", write("name: r"), *more)
