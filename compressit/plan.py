@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from compressit import model as models
 from compressit.errors import CompressitError, MissingExtra, RecipeError
 from compressit.exports import ExportConfig
 from compressit.metrics import Kind, MetricConfig
-from compressit.recipe import Problem, RecipeProblems, Written, located
+from compressit.recipe import Problem, Recipe, RecipeProblems, Written, located
 from compressit.recipe.quantities import show
 from compressit.rules import TreePath
 from compressit.steps import StepConfig
@@ -46,6 +46,7 @@ class Plan:
         memory: Bytes of main memory at the peak; None if unknown.
         disk: Bytes on disk at the peak, by where they lie; None if unknown.
         on_disk: Weights stay on disk while they are measured, too: memory can't hold what is open then.
+        warnings: What will come of it that one might not expect.
         seconds: About how long walks through the blocks take on this machine's processor; None without any.
     """
 
@@ -60,6 +61,7 @@ class Plan:
     disk: estimates.Disk | None
     seconds: int | None = None
     on_disk: bool = False
+    warnings: tuple[str, ...] = ()
 
     @property
     def streams(self) -> bool:
@@ -93,10 +95,12 @@ def plan(written: Written, *, elsewhere: bool = False) -> Plan:
     if not elsewhere:
         problems += _not_installed(written)
     planned = _foresee(written, before, problems)
-    settled = () if problems else _foresee_exports(written, planned[-1].after if planned else before, problems)
+    end = planned[-1].after if planned else before
+    settled = () if problems else _foresee_exports(written, end, problems)
     if problems:
         raise RecipeProblems(problems)
     found = Plan(written, model, planned, settled, rules.measured(recipe), before, why_not, None, None)
+    found = replace(found, warnings=tuple(_unsaid(recipe, end)))
     if before is None:
         return found
     cost = estimates.of(recipe, before, [step.after for step in planned], streams=found.streams)
@@ -184,6 +188,40 @@ def _foresee_exports(written: Written, after: Weights | None, problems: list[Pro
         except CompressitError as error:
             problems.append(written.document.problem(("exports", index, "export"), error.message, error.hint))
     return tuple(settled)
+
+
+def _unsaid(recipe: Recipe, end: Weights | None) -> Iterator[str]:
+    """Warn of steps after which plain transformers may not open the checkpoint, with what else there is to do."""
+    for number, config in enumerate(recipe.steps, 1):
+        found = config.unsaid(end)
+        if found is None:
+            continue
+        opens = "won't open the checkpoint" if found.sure else "may not open the checkpoint then"
+        ways = (
+            [f"{', '.join(names)} {'open' if len(names) > 1 else 'opens'} anywhere"]
+            if (names := _holding(recipe, end))
+            else []
+        )
+        ways += [f"with {found.instead} plain transformers opens it"] if found.instead else []
+        yield (
+            f"step {number} ({config.step}): {found.why}: plain transformers {opens}, compressit.load does"
+            + "".join(f"; {way}" for way in ways)
+        )
+
+
+def _holding(recipe: Recipe, end: Weights | None) -> list[str]:
+    """Name the exports of a recipe, or where it has none, those that could hold what its steps leave."""
+    if recipe.exports:
+        return [f"export {export.artifact}" for export in recipe.exports]
+    made, found = {fact for step in recipe.steps for fact in step.made()}, []
+    for name in exports.names():
+        module = exports.load(name)
+        config = module.Config(export=name)
+        if made <= config.carries and recipe.task in (config.tasks or {recipe.task}):
+            with contextlib.suppress(CompressitError):
+                getattr(module, "foresee", lambda *unused: None)(config, recipe.steps, end)
+                found.append(f"an export to {name}")
+    return found
 
 
 def _weights(model: str, revision: str | None) -> tuple[Weights | None, str]:

@@ -100,6 +100,12 @@ class Weights:
         over_pictures = sum(len(tensor.shape) == 4 and tensor.name.endswith(".weight") for tensor in self.tensors)
         return over_pictures >= CONVOLUTIONAL * (over_pictures + len(self.linears())) > 0
 
+    @property
+    def heads_said(self) -> bool:
+        """Whether config.json is sure to say its heads beside its width, where they were cut."""
+        shapes = {tensor.name: tensor.shape for tensor in self.tensors}
+        return self.head_dim is not None and anatomy.heads_fit(self.model_type, shapes, self.head_dim)
+
     def inside_blocks(self, name: str) -> bool:
         """Tell whether a module lies inside a transformer block."""
         return anatomy.block_index(self.model_type, f"{name}.") is not None

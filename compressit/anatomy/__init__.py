@@ -2,7 +2,8 @@
 
 Families are described in `families`, one file each, in the words of `describing`. Names of tensors are read in
 `naming`, without torch. `stacking` and `parts` find things in a module, `cutting` and `narrowing` take them out,
-`folding` scales them, `rotating` turns them, and `settling` sees that what is left can be opened again.
+`folding` scales them, `rotating` turns them, and `settling` sees that what is left can be opened again, which `saying`
+foresees.
 """
 
 from __future__ import annotations
@@ -83,6 +84,7 @@ from compressit.anatomy.rotating import (
     turnable,
     untie,
 )
+from compressit.anatomy.saying import heads_fit, heads_said, neurons_follow, neurons_said
 from compressit.anatomy.settling import fit, settle, settled
 from compressit.anatomy.stacking import blocks, keep_blocks, stacks, stages
 
@@ -135,7 +137,9 @@ __all__ = [
     "head_dim",
     "head_width",
     "heads",
+    "heads_fit",
     "heads_key",
+    "heads_said",
     "is_embedding",
     "is_expert",
     "is_left",
@@ -153,6 +157,8 @@ __all__ = [
     "networks",
     "neuron_axis",
     "neurons",
+    "neurons_follow",
+    "neurons_said",
     "norms",
     "output",
     "place",

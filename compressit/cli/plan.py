@@ -44,6 +44,8 @@ def plan(recipe: RecipeFile, set_: Set = None, json: Json = False) -> None:
     for line, each in zip(cache.told(found, kept), kept, strict=True):
         if each.why:
             say(line)
+    for line in found.warnings:
+        say(f"warning   {line}")
     say("measures  " + ", ".join(config.key for config in found.metrics))
     say("targets   " + ("; ".join(_target(target) for target in spec.targets) or "none"))
     if found.before is None:
@@ -92,6 +94,7 @@ def summary(found: Plan, kept: list[Foreseen]) -> dict[str, Any]:
         "weights_stay_on_disk": found.streams,
         "measured_from_disk": found.on_disk,
         "why_no_estimates": found.why_not or None,
+        "warnings": list(found.warnings),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from compressit.model.fetching import check_held, check_safe, fetch, here
+from compressit.model.fitting import opens_plainly
 from compressit.model.opening import beginner, labels, load, positions, processor
 from compressit.model.patterns import matching
 from compressit.model.whole import Model, cast
@@ -10,7 +11,7 @@ from compressit.spec import Location, Spec
 
 __all__ = [
     "Model", "ModelSpec", "beginner", "cast", "check_held", "check_safe", "fetch", "here", "labels", "load",
-    "matching", "positions", "processor",
+    "matching", "opens_plainly", "positions", "processor",
 ]  # fmt: skip
 
 

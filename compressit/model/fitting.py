@@ -7,6 +7,7 @@ from typing import Any
 
 from compressit import anatomy, checkpoint, intake, weights
 from compressit.errors import UnsafeError
+from compressit.model import architectures
 
 SPARE, TIMES, CUT_TIMES = 100_000_000, 16, 256
 
@@ -39,6 +40,12 @@ def opener(auto_class: Any, folder: Path, *, trust_remote_code: bool = False) ->
 
     # transformers goes by names of classes in places.
     return type(plain.__name__, (plain,), {"__init__": build, "__module__": plain.__module__, "fits": plain})
+
+
+def opens_plainly(folder: Path) -> bool:
+    """Tell whether plain transformers opens a checkpoint: it knows the network, and config.json says all its shapes."""
+    said = intake.described(folder)
+    return anatomy.settled(said) and not str(said.get("model_type")).startswith(architectures.PREFIX)
 
 
 def check_size(auto_class: Any, folder: Path) -> None:

@@ -38,6 +38,8 @@ def begin(
 ) -> Work:
     """Fetch the models and read the splits, so that what is missing shows before any work is done."""
     started = time.monotonic()
+    for line in plan.warnings:
+        progress.say(f"warning: {line}")
     spec = plan.written.recipe.dataset
     chosen = provenance.device(device)
     # A fork finds in memory what a process reads there first, and no fork may use a GPU that its origin has looked at.

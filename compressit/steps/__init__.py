@@ -63,6 +63,21 @@ class Dial:
     at: Callable[[float], float]
 
 
+@dataclass(frozen=True)
+class Unsaid:
+    """Shapes for which plain transformers has no words.
+
+    Attributes:
+        why: Which ones, and what lacks words for them.
+        sure: Whether a step will leave them, not only may.
+        instead: What to write in a recipe in its place that leaves none; empty where there is nothing.
+    """
+
+    why: str
+    sure: bool = False
+    instead: str = ""
+
+
 class StepConfig(Spec):
     """The fields of one step of a recipe."""
 
@@ -120,6 +135,14 @@ class StepConfig(Spec):
     def uneven(self) -> bool:
         """Say whether blocks come to differ in their shapes with these settings."""
         return False
+
+    def unsaid(self, end: Weights | None) -> Unsaid | None:
+        """Say for which shapes plain transformers may have no words after this step; None where it has them for all.
+
+        Args:
+            end: The weights as the last step of the recipe will leave them; None where they aren't known.
+        """
+        return None
 
     def unfit(self, task: str) -> str | None:
         """Say which of these settings means nothing to a task's models; None where all do."""

@@ -154,6 +154,8 @@ def importance(
     if how == "random":
         return _gathered(units, [torch.rand(count, generator=draw) for count in slots])
     every = {matrix.name: matrix for matrix in (*matrices(model.module), *convolutions(model.module))}
+    # Channels are read by gates of experts, too, which nobody else takes for matrices.
+    every = {each.matrix: Matrix(each.matrix, f"{each.matrix}.weight") for each in parts} | every
     outgoing = [_outgoing(model, each, every) for each in parts if how in ("activation", "magnitude") or each.expert]
     if how == "magnitude":
         return _gathered(units, _summed(parts, slots, outgoing))

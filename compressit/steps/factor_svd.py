@@ -7,7 +7,8 @@ become. R of the matrix's rows are kept, and the others made of what these give,
 weights and not R * (O + I) (pivoting factorization, Zhao et al. 2025, arXiv:2501.19090). What is of full rank stays.
 
 `spread: measured` saves more in matrices that the answers feel less.
-`compressit.load` opens the checkpoint, as plain transformers knows no such layers; exports open anywhere. Train with
+`compressit.load` opens the checkpoint, as plain transformers knows no such layers; exports to ONNX, OpenVINO and
+ExecuTorch open anywhere, but none of them is for models that write text, and GGUF holds no such layers. Train with
 `distill` afterwards: what is lost comes back fast. Cut heads, neurons and blocks before.
 
 Recipe::
@@ -33,7 +34,7 @@ from compressit.data.walking.statistics import Gram
 from compressit.errors import RecipeError, StepError
 from compressit.model import Model, disk
 from compressit.model.matrices import Matrix
-from compressit.steps import Dial, Fact, Notes, StepContext, sparsity
+from compressit.steps import Dial, Fact, Notes, StepContext, Unsaid, sparsity
 from compressit.steps._feeling import spread
 from compressit.steps._walking import WalkingConfig, each_group
 from compressit.weights import BITS, Weight, Weights
@@ -76,6 +77,10 @@ class Config(WalkingConfig):
         if self.error is not None and self.spread == "measured":
             raise ValueError("an error holds in every matrix: spread: measured goes with sparsity")
         return self
+
+    def unsaid(self, end: Weights | None) -> Unsaid | None:
+        """Name the layers that become two."""
+        return Unsaid("plain transformers knows no layers that are two", sure=self.sparsity is not None)
 
     def dial(self, table: Weights | None) -> Dial | None:
         """Turn the share."""

@@ -32,7 +32,7 @@ from pydantic import Field, model_validator
 from compressit import anatomy
 from compressit.errors import RecipeError
 from compressit.model import Model, counting
-from compressit.steps import Notes, StepContext
+from compressit.steps import Notes, StepContext, Unsaid
 from compressit.steps._cutting import BlockConfig, by_number, cut, even, final, nothing
 from compressit.steps._importance import Units
 from compressit.weights import Weight, Weights
@@ -59,6 +59,10 @@ class Config(BlockConfig):
     def unit(self) -> int:
         """How many channels stay or go together."""
         return self.multiple
+
+    def unsaid(self, end: Weights | None) -> Unsaid | None:
+        """Name the channels."""
+        return Unsaid("config.json has no word for channels between convolutions", sure=True)
 
 
 def run(model: Model, config: Config, context: StepContext) -> Notes:

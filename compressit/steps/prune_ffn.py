@@ -25,7 +25,7 @@ from pydantic import Field
 from compressit import anatomy
 from compressit.errors import RecipeError
 from compressit.model import Model
-from compressit.steps import Notes, StepContext
+from compressit.steps import Notes, StepContext, Unsaid
 from compressit.steps._cutting import BlockConfig, Found, by_number, cut
 from compressit.steps._cutting import foresee as foreseen
 from compressit.steps._importance import Units
@@ -44,6 +44,14 @@ class Config(BlockConfig):
     def unit(self) -> int:
         """How many neurons stay or go together."""
         return self.multiple
+
+    def unsaid(self, end: Weights | None) -> Unsaid | None:
+        """Name numbers of neurons that differ, or that config.json doesn't hold."""
+        if end is not None and end.blocks() and not anatomy.neurons_said(end.model_type):
+            return Unsaid(f"config.json of a {end.model_type} may not say how many neurons are left")
+        if self.uneven() and (end is None or len(located(end).counts) > 1):
+            return Unsaid("blocks may come to differ in how many neurons they have", instead="uniform: true")
+        return None
 
 
 def run(model: Model, config: Config, context: StepContext) -> Notes:

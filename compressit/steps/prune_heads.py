@@ -21,7 +21,7 @@ from typing import Any
 from compressit import anatomy
 from compressit.errors import RecipeError
 from compressit.model import Model
-from compressit.steps import Notes, StepContext
+from compressit.steps import Notes, StepContext, Unsaid
 from compressit.steps._cutting import BlockConfig, Found, by_number, cut
 from compressit.steps._cutting import foresee as foreseen
 from compressit.steps._importance import Units
@@ -30,6 +30,22 @@ from compressit.weights import Weights
 
 class Config(BlockConfig):
     """Fields of the step."""
+
+    def unsaid(self, end: Weights | None) -> Unsaid | None:
+        """Name numbers of heads that differ, or that don't go with the width."""
+        if self.uneven() and (end is None or end.head_dim is None or len(located(end).counts) > 1):
+            even = end is not None and anatomy.heads_said(end.model_type)
+            return Unsaid(
+                "blocks may come to differ in how many heads they have", instead="uniform: true" if even else ""
+            )
+        if end is None:
+            return Unsaid("few config.json can say a changed number of heads")
+        if end.heads_said:
+            return None
+        why = f"config.json of a {end.model_type} can't say heads that don't go with its width"
+        stiff = not anatomy.heads_said(end.model_type)
+        narrower = "prune_width by the same share beside it" if anatomy.as_wide(end.model_type) is None else ""
+        return Unsaid(why, sure=stiff, instead=narrower if stiff else "")
 
 
 def run(model: Model, config: Config, context: StepContext) -> Notes:

@@ -24,7 +24,7 @@ from pydantic import Field
 from compressit import anatomy
 from compressit.errors import RecipeError
 from compressit.model import Model
-from compressit.steps import Need, Notes, StepContext, _latency, prune_ffn, prune_heads
+from compressit.steps import Need, Notes, StepContext, Unsaid, _latency, prune_ffn, prune_heads
 from compressit.steps._cutting import NEURONS, CuttingConfig, Found, cut, even, shrunk
 from compressit.steps._importance import Units
 from compressit.weights import Weights
@@ -54,6 +54,12 @@ class Config(CuttingConfig):
     def uneven(self) -> bool:
         """Let blocks differ."""
         return True
+
+    def unsaid(self, end: Weights | None) -> Unsaid | None:
+        """Name heads and neurons that differ."""
+        heads = end is not None and anatomy.heads_said(end.model_type)
+        even = f"prune_ffn{' and prune_heads' if heads else ''} with uniform: true in its place"
+        return Unsaid("blocks may come to differ in how many heads and neurons they have", instead=even)
 
     def needs(self) -> frozenset[Need]:
         """Ask for calibration data to run where time counts, too."""

@@ -28,7 +28,7 @@ from compressit.data import walking
 from compressit.data.walking.statistics import Gram
 from compressit.errors import RecipeError
 from compressit.model import Model
-from compressit.steps import Notes, StepContext
+from compressit.steps import Notes, StepContext, Unsaid
 from compressit.steps._calibration import batches
 from compressit.steps._cutting import CuttingConfig, refit_inputs, rounds
 from compressit.steps._importance import Units, importance
@@ -45,6 +45,21 @@ class Config(CuttingConfig):
 
     multiple: int = Field(8, ge=1)
     """Leave a multiple of so many channels, and of the number of heads, which many configs ask for."""
+
+    def unsaid(self, end: Weights | None) -> Unsaid | None:
+        """Name a width that doesn't go with the heads."""
+        if end is None:
+            return Unsaid("not every config.json can say a width that doesn't go with the heads")
+        if anatomy.neurons_follow(end.model_type):
+            return Unsaid(f"config.json of a {end.model_type} says how many neurons it has by its width")
+        if not end.blocks() or end.heads_said:
+            return None
+        why, stiff = (
+            f"config.json of a {end.model_type} can't say a width that doesn't go with its heads",
+            not anatomy.heads_said(end.model_type),
+        )
+        heads = "prune_heads by the same share beside it, with uniform: true,"
+        return Unsaid(why, sure=stiff, instead=heads if stiff else "")
 
 
 def run(model: Model, config: Config, context: StepContext) -> Notes:

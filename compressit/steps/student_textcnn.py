@@ -24,7 +24,7 @@ from pydantic import Field
 
 from compressit import weights
 from compressit.model import Model, architectures
-from compressit.steps import Fact, Notes, StepConfig, StepContext
+from compressit.steps import Fact, Notes, StepConfig, StepContext, Unsaid
 from compressit.weights import Weight, Weights
 
 if TYPE_CHECKING:
@@ -48,6 +48,10 @@ class Config(StepConfig):
     """Lengths of the filters, in tokens."""
     dropout: float = Field(0.3, ge=0, lt=1)
     """Share of features that training leaves out at random."""
+
+    def unsaid(self, end: Weights | None) -> Unsaid | None:
+        """Name the network."""
+        return Unsaid("plain transformers doesn't know the network", sure=True)
 
 
 def run(model: Model, config: Config, context: StepContext) -> Notes:
