@@ -83,7 +83,7 @@ def show(report: Report, folder: Path | Remote) -> None:
     if len(report.steps) > 1 and any(step.gained is not None for step in report.steps):
         head, rows = tables.waterfall(report)
         console.table(rows, head)
-    for line in tables.idle(report):
+    for line in (*(said for artifact in report.artifacts for said in tables.unopened(artifact)), *tables.idle(report)):
         console.say(line)
     if report.verdicts:
         console.table(tables.targets(report), ["", "target", "artifact", "measured"])

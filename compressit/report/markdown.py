@@ -56,7 +56,8 @@ def document(report: Report) -> str:
 def card(report: Report, name: str, base_model: str, recipe_text: str) -> str:
     """Write the model card that goes into an artifact's folder."""
     own = next(artifact for artifact in report.artifacts if artifact.name == name)
-    head = ["---", "library_name: transformers", f"pipeline_tag: {report.task}"]
+    library, lines = tables.opening(own)
+    head = ["---", f"library_name: {library}", f"pipeline_tag: {report.task}"]
     if PLAIN_ID.fullmatch(base_model):
         head.append(f"base_model: {base_model}")
     head += ["tags:", "- compressit", "---"]
@@ -67,6 +68,7 @@ def card(report: Report, name: str, base_model: str, recipe_text: str) -> str:
         *_targets(report),
         table(*tables.figures(report)),
         *(f"{escape(caveat)}." for caveat in tables.caveats(own)),
+        *(["## Opening", f"By {library}:", f"```python\n{lines.strip()}\n```"] if lines else []),
         "## Recipe",
         f"```yaml\n{recipe_text.replace('```', '` ` `').strip()}\n```",
         f"Recipe SHA-256 `{report.provenance.recipe_sha256}`, seed {report.provenance.seed}.",

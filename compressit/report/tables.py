@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from compressit import runtimes
 from compressit.recipe.quantities import show
 from compressit.report import (
     Artifact,
@@ -35,6 +36,12 @@ PLACES = ("int16", "int32", "int64")
 """Types of what says where something lies; no weight is stored so."""
 TIMES = ("seconds", "examples/s")
 """Units of what a search takes as a ratio to the original's, which ran right beside it."""
+LOADING = """\
+import compressit
+
+model = compressit.load(folder)    # the run's folder, or the checkpoint in it
+"""
+"""What opens a checkpoint for which plain transformers has no words."""
 LABELS = {"min": ">=", "max": "<=", "min_ratio": ">=", "max_ratio": "<=", "max_drop": "drop <="}
 
 
@@ -197,8 +204,8 @@ def gains(artifact: Artifact) -> str:
 
 
 def caveats(artifact: Artifact) -> list[str]:
-    """Say how an artifact rounds, and what it saves that doesn't make it faster, or not as much as one would think."""
-    found = []
+    """Say what can't open an artifact, how it rounds, and what it saves that makes it no faster, or less than hoped."""
+    found = unopened(artifact)
     if ranges := ACTIVATIONS.get(str(artifact.notes.get("activations"))):
         found.append(f"{artifact.name}: int8 activations are scaled {ranges}")
     packed = sorted(kind for kind in artifact.dtypes if kind.startswith("int") and kind not in PLACES)
@@ -210,6 +217,30 @@ def caveats(artifact: Artifact) -> list[str]:
     if artifact.nonzero < 0.9 * artifact.parameters:
         found.append(f"{artifact.name}: zeros among the weights take the same room and time on {artifact.runtime}")
     return found + [_pace(artifact, reading) for reading in artifact.readings if _cut(artifact, reading)]
+
+
+def unopened(artifact: Artifact) -> list[str]:
+    """Say what opens a checkpoint for which plain transformers has no words; nothing of any other artifact."""
+    if artifact.plain:
+        return []
+    return [
+        f"{artifact.name}: plain transformers has no words for the shapes of its layers and doesn't open it; "
+        "compressit.load(folder) does, given the run's folder or this one in it"
+    ]
+
+
+def opening(artifact: Artifact) -> tuple[str, str]:
+    """Name the library that opens an artifact, and give the Python lines that do; none where that library has its own.
+
+    An artifact of a runtime that is not installed is opened by the library of its name.
+    """
+    if artifact.runtime == "torch":
+        return ("transformers", "") if artifact.plain else ("compressit", LOADING)
+    try:
+        runtime = runtimes.load(artifact.runtime)
+    except LookupError:
+        return artifact.runtime, ""
+    return getattr(runtime, "LIBRARY", artifact.runtime), getattr(runtime, "OPENING", "")
 
 
 def passed_over(report: Report) -> list[str]:

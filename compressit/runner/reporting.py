@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from compressit import metrics, provenance, recipe, report
+from compressit import model as models
 from compressit.measure import Subject
 from compressit.measure.evidence import ORIGINAL_RUNTIME, Originals, Pair
 from compressit.report import Report, StepRecord, files, layers, readings, verdicts
@@ -28,6 +29,7 @@ def write(
     """Judge what was measured, and write the report's files."""
     seed = work.recipe.seed
     left = work.left(work.folder / CHECKPOINT)
+    plain = models.opens_plainly(work.folder / CHECKPOINT)
     made = tuple(
         readings.artifact(
             name,
@@ -39,7 +41,7 @@ def write(
             notes[name],
             seed,
             left,
-        )
+        ).model_copy(update={"plain": plain or name != CHECKPOINT})
         for name, pair in pairs.items()
     )
     judged = []

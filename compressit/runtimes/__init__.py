@@ -4,7 +4,9 @@
   weights stay on disk, and those that must be laid out anew are written there;
 * `place(device) -> str`: the device it will really run on where the user wants `device`;
 * `inspect(folder) -> Facts`: what the files hold;
-* `ready()`, where it needs what may not be installed: raises MissingExtra, and imports nothing.
+* `ready()`, where it needs what may not be installed: raises MissingExtra, and imports nothing;
+* `OPENING`, Python lines that open a `folder` without compressit, for its model card, and `LIBRARY`, whose lines these
+  are where the file has another name. Both are optional.
 """
 
 from __future__ import annotations

@@ -14,6 +14,11 @@ from compressit.errors import StepError
 from compressit.runtimes import Batch, Facts, Session, _pte, in_memory
 
 FILE = "model.pte"
+OPENING = """\
+from transformers.exporters.base import ExportedModel
+
+model = ExportedModel.from_pretrained(folder)
+"""
 
 
 def place(device: str) -> str:

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FILE = "model.gguf"
+LIBRARY = "llama.cpp"
+OPENING = """\
+import llama_cpp
+
+model = llama_cpp.Llama(f"{folder}/model.gguf")
+"""
 LAYERS = 1 << 16
 """More than any model has: all go to the GPU."""
 STORED = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}

@@ -9,6 +9,11 @@ from compressit import machine, tasks
 from compressit.runtimes import Batch, Facts, Session, in_memory
 
 FILE = "model.onnx"
+OPENING = """\
+import onnxruntime
+
+session = onnxruntime.InferenceSession(f"{folder}/model.onnx")
+"""
 STORED = ("float", "float16", "bfloat16", "int8", "uint8")
 NOT_WEIGHTS = ("_scale", "_zero_point")
 

@@ -13,6 +13,13 @@ from compressit import machine, tasks
 from compressit.runtimes import Batch, Facts, Session, in_memory
 
 FILE = "openvino_model.xml"
+OPENING = """\
+import openvino
+
+graph = openvino.Core().read_model(f"{folder}/openvino_model.xml")
+hint = str(graph.get_rt_info(["runtime_options", "INFERENCE_PRECISION_HINT"]).astype(str))    # as it was measured
+model = openvino.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": hint})
+"""
 PRECISION = ["runtime_options", "INFERENCE_PRECISION_HINT"]
 """Where the graph says what it shall be computed in; by itself OpenVINO would take bfloat16 where the CPU has it."""
 SMOOTHING = "nncf_smooth_quant"

@@ -79,9 +79,8 @@ def test_it_runs_where_compressit_is_not(exported, classifier, rows):
     _, folder, _ = exported
     text = rows[0]["text"]
     said = python(
-        "import torch; from transformers.exporters.base import ExportedModel\n"
-        "program = ExportedModel.from_pretrained(folder)\n"
-        "print(program(**{n: torch.from_numpy(v) for n, v in tokens.items()}).logits[0].tolist())",
+        load("executorch").OPENING + "import torch\n"
+        "print(model(**{n: torch.from_numpy(v) for n, v in tokens.items()}).logits[0].tolist())",
         folder,
         f'["{text}"]',
     )

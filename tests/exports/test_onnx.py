@@ -169,3 +169,10 @@ def test_starts_and_ends_of_answers_export(exported_tiny):
     assert np.allclose(found[1], said.end_logits, atol=1e-4)
     both = load("onnxruntime").open(folder, model.task, "cpu")({n: v.numpy() for n, v in inputs.items()})
     assert np.array_equal(both, np.stack(found, -1))
+
+
+def test_the_lines_of_its_card_open_it(exported):
+    for folder, _ in exported.values():
+        assert python(load("onnxruntime").OPENING + "print(len(session.get_inputs()))", folder, '["good"]').split() == [
+            "2"
+        ]

@@ -161,3 +161,8 @@ def test_plain_openvino_serves_it_where_compressit_is_not(kind, exported):
     tokens = AutoTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="np")
     wanted = load("openvino").open(folder, "text-classification", "cpu")(dict(tokens))
     assert np.allclose(json.loads(said), wanted, atol=1e-5)
+
+
+def test_the_lines_of_its_card_open_it(exported):
+    for folder, _ in exported.values():
+        assert python(load("openvino").OPENING + "print(len(model.inputs))", folder, '["good"]').split() == ["2"]

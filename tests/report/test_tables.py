@@ -41,6 +41,28 @@ def test_nothing_is_said_where_no_matrix_was_cut(left):
     assert tables.caveats(artifact(left, 0.7)) == []
 
 
+def test_what_plain_transformers_has_no_words_for_is_said_with_what_opens_it():
+    found = artifact(None, 1.0)
+    assert (tables.unopened(found), tables.opening(found)) == ([], ("transformers", ""))
+    odd = found.model_copy(update={"plain": False})
+    (said,) = tables.caveats(odd)
+    assert "plain transformers has no words" in said
+    assert "compressit.load(folder) does" in said
+    library, lines = tables.opening(odd)
+    assert library == "compressit"
+    assert "model = compressit.load(folder)" in lines
+
+
+@pytest.mark.parametrize(
+    ("runtime", "library"),
+    [("onnxruntime", "onnxruntime"), ("openvino", "openvino"), ("llamacpp", "llama.cpp"), ("of-another", "of-another")],
+)
+def test_an_exports_card_names_what_opens_it(runtime, library):
+    named, lines = tables.opening(artifact(None, 1.0).model_copy(update={"runtime": runtime}))
+    assert named == library
+    assert bool(lines) == (runtime != "of-another")
+
+
 def test_how_a_recipe_was_found_is_said_with_and_without_an_objective():
     tried = (Trial(number=1, settings={"a": 1}), Trial(number=2, settings={"a": 2}, missed=("size max 1",)))
     found = Search(split="tune", sampler="auto", objectives=(), trials=tried)

@@ -48,3 +48,18 @@ def test_what_ships_is_what_was_cut(run):
     assert report.steps[1].notes["multiplications_left"] <= 0.5
     # What was trained afterwards has the same shapes.
     assert opened.module.num_parameters() == report.steps[1].parameters
+
+
+def test_the_report_and_the_card_say_what_opens_what_config_json_has_no_words_for(run):
+    folder, report = run
+    assert [artifact.plain for artifact in report.artifacts] == [False, True]
+    said = "compressit.load(folder) does, given the run's folder or this one in it"
+    assert said in (folder / "run" / "report.md").read_text()
+    assert "compressit.load(folder) does" in (folder / "run" / "report.html").read_text()
+    card = (folder / "run" / "checkpoint" / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: compressit\n")
+    assert "model = compressit.load(folder)" in card
+    assert compressit.load(folder / "run" / "checkpoint").module.num_parameters() == report.steps[1].parameters
+    card = (folder / "run" / "onnx" / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: onnxruntime\n")
+    assert "compressit.load" not in card

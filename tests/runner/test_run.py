@@ -121,6 +121,10 @@ def test_everything_lies_beside_the_weights(run):
     card = (folder / "checkpoint" / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: transformers\npipeline_tag: text-classification\n")
     assert "\ncheckpoint: " in card, "each card's headline is about its own artifact"
+    assert "compressit.load" not in card
+    card = (folder / "onnx" / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: onnxruntime\n")
+    assert "onnxruntime.InferenceSession" in card
     assert "drop\\_layers" in (folder / "report.md").read_text()
 
 
