@@ -80,7 +80,7 @@ def show(report: Report, folder: Path | Remote) -> None:
     for artifact in report.artifacts:
         if artifact.runtime_ratio:
             console.say(f"{artifact.name}: {tables.gains(artifact)}")
-    if len(report.steps) > 1 and any(step.gained is not None for step in report.steps):
+    if len(report.steps) + len(report.artifacts) > 2 and tables.measured_by_stage(report):
         head, rows = tables.waterfall(report)
         console.table(rows, head)
     for line in (*(said for artifact in report.artifacts for said in tables.unopened(artifact)), *tables.idle(report)):

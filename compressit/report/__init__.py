@@ -74,6 +74,7 @@ class Artifact(Part):
             own gain, which no compression earned.
         multiplications: Those left, of the ones that the matrices of the original's blocks make: 1 where no matrix was
             cut, None where the anatomy isn't known.
+        gained: Of an export, what is surely better than in the checkpoint; None where that wasn't looked at.
         plain: Whether plain transformers opens it, where it is a checkpoint; otherwise `compressit.load` does.
     """
 
@@ -89,6 +90,7 @@ class Artifact(Part):
     readings: tuple[Reading, ...] = ()
     runtime_ratio: dict[int, float] = {}
     multiplications: float | None = None
+    gained: tuple[str, ...] | None = None
     plain: bool = True
 
 

@@ -97,7 +97,7 @@ def _targets(report: Report) -> list[str]:
 
 def _waterfall(report: Report) -> list[str]:
     """Show what each step did, where that was measured."""
-    if all(step.gained is None for step in report.steps):
+    if not tables.measured_by_stage(report):
         return []
     return [
         "## What each step did",

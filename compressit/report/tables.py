@@ -83,8 +83,13 @@ def steps(report: Report) -> list[list[str]]:
     ]
 
 
+def measured_by_stage(report: Report) -> bool:
+    """Tell whether it was measured what steps gained, or without any, what exports did."""
+    return any(stage.gained is not None for stage in report.steps or report.artifacts[1:])
+
+
 def waterfall(report: Report) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: the original, then what each step and each export made of it, and what each step gained."""
+    """Header and rows: the original, then what each step and each export made of it, and what each gained."""
     readings = [reading.metric for reading in report.original.readings if reading.metric != "size"]
     head = ["", "after", "size", "multiplications", *readings, "gained"]
     rows = [["", "the original", *_stage(report.original, None), ""]]
@@ -92,9 +97,11 @@ def waterfall(report: Report) -> tuple[list[str], list[list[str]]]:
     for number, step in enumerate(report.steps, 1):
         after = checkpoint if number == len(report.steps) else step.after
         figures = [""] * (len(head) - 3) if after is None else _stage(after, report.original)
-        gains = "" if step.gained is None else ", ".join(step.gained) or "nothing"
-        rows.append([str(number), step.step, *figures, gains])
-    rows += [["", f"export {artifact.name}", *_stage(artifact, report.original), ""] for artifact in exported]
+        rows.append([str(number), step.step, *figures, _gained(step.gained)])
+    rows += [
+        ["", f"export {artifact.name}", *_stage(artifact, report.original), _gained(artifact.gained)]
+        for artifact in exported
+    ]
     return head, rows
 
 
@@ -168,13 +175,23 @@ def apart(moved: float) -> str:
 
 
 def idle(report: Report) -> list[str]:
-    """Name each step that gained nothing."""
-    return [
+    """Name each step and each export that gained nothing."""
+    found = [
         f"step {number} ({step.step}) gained nothing that was measured: neither size nor multiplications nor any of "
         "the metrics is surely better after it than before"
         for number, step in enumerate(report.steps, 1)
         if step.gained == ()
     ]
+    checkpoint, *exported = report.artifacts
+    for artifact in exported:
+        if artifact.gained == ():
+            other = artifact.runtime != checkpoint.runtime
+            beside = f"; of time and memory, which {artifact.runtime} has a part in, nothing is said" if other else ""
+            found.append(
+                f"export {artifact.name} gained nothing that can be told from the checkpoint: neither size nor any of "
+                f"the metrics is surely better in it{beside}"
+            )
+    return found
 
 
 def asked(verdict: Verdict) -> str:
@@ -258,6 +275,10 @@ def _stage(artifact: Artifact, original: Artifact | None) -> list[str]:
     left = 1.0 if original is None else artifact.multiplications
     figures = [_with_ratio(reading) for reading in artifact.readings if reading.metric != "size"]
     return [size, "" if left is None else f"{left:.0%}", *figures]
+
+
+def _gained(found: tuple[str, ...] | None) -> str:
+    return "" if found is None else ", ".join(found) or "nothing"
 
 
 def _where(artifact: Artifact) -> str:

@@ -30,20 +30,30 @@ class Stage:
     multiplications: float | None
 
 
-def gained(after: Stage, before: Stage, configs: Sequence[MetricConfig], seed: int = 0) -> tuple[str, ...]:
-    """Name what is surely better after a step than before it.
+def gained(
+    after: Stage, before: Stage, configs: Sequence[MetricConfig], seed: int = 0, *, same_runtime: bool = True
+) -> tuple[str, ...]:
+    """Name what is surely better after a step, or in an export, than before it.
 
     Size and multiplications are always looked at; the rest are the metrics of the run. Quality is compared on the same
     examples. Each stage was timed next to the original, so that of two stages the faster is known for sure only where
-    the bounds of their ratios to it don't meet.
+    the bounds of their ratios to it don't meet. On another runtime that is the ratio to the original there, and what
+    lies between two of them is the runtime's as well: neither timings nor peaks of memory are compared then.
     """
     found = []
     if after.evidence.facts.bytes < (1 - MARGIN) * before.evidence.facts.bytes:
         found.append("size")
     if after.multiplications is not None and before.multiplications is not None:
         found += ["multiplications"] * (after.multiplications < (1 - MARGIN) * before.multiplications)
-    found += [c.key for c in configs if c.metric != "size" and _better(c, after, before, seed)]
+    compared = [c for c in configs if c.metric != "size" and (same_runtime or not of_runtime(c))]
+    found += [c.key for c in compared if _better(c, after, before, seed)]
     return tuple(found)
+
+
+def of_runtime(config: MetricConfig) -> bool:
+    """Tell whether a metric is a figure of the runtime as much as of the weights: time, or memory while it runs."""
+    module: Any = metrics.load(config.metric)
+    return module.KIND is Kind.TIMED or getattr(module, "IN_MEMORY", False)
 
 
 def _better(config: MetricConfig, after: Stage, before: Stage, seed: int) -> bool:

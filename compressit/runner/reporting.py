@@ -11,7 +11,7 @@ from compressit import metrics, provenance, recipe, report
 from compressit import model as models
 from compressit.measure import Subject
 from compressit.measure.evidence import ORIGINAL_RUNTIME, Originals, Pair
-from compressit.report import Report, StepRecord, files, layers, readings, verdicts
+from compressit.report import Report, StepRecord, files, layers, readings, verdicts, waterfall
 from compressit.report.waterfall import Stage
 from compressit.rules import CHECKPOINT
 from compressit.runner import leaks
@@ -41,7 +41,9 @@ def write(
             notes[name],
             seed,
             left,
-        ).model_copy(update={"plain": plain or name != CHECKPOINT})
+        ).model_copy(
+            update={"plain": plain} if name == CHECKPOINT else {"gained": _gained(work, subjects, pairs, name, left)}
+        )
         for name, pair in pairs.items()
     )
     judged = []
@@ -71,6 +73,18 @@ def write(
     rows = work.rows.get(EVALUATION)
     files.write(work.folder, found, work.recipe, work.plan.written.base, document.overrides, said, rows)
     return found
+
+
+def _gained(
+    work: Work, subjects: dict[str, Subject], pairs: dict[str, Pair], name: str, left: float | None
+) -> tuple[str, ...]:
+    """Hold an export against the checkpoint that it was made of; its matrices multiply as much."""
+    before, after = (Stage(pairs[each].artifact, pairs[each].original, left) for each in (CHECKPOINT, name))
+    same = (subjects[name].runtime, subjects[name].device) == (
+        subjects[CHECKPOINT].runtime,
+        subjects[CHECKPOINT].device,
+    )
+    return waterfall.gained(after, before, work.plan.metrics, work.recipe.seed, same_runtime=same)
 
 
 def _provenance(work: Work, protocol: Mapping[str, str | int]) -> report.Provenance:

@@ -103,6 +103,10 @@ def test_the_report_says_what_each_step_did(run):
     assert pruned.after.nonzero < dropped.after.nonzero
     assert pruned.after.parameters == dropped.after.parameters
     assert distilled.after is None, "the last one's is the checkpoint"
+    onnx, floats = report.artifacts[1:]
+    assert "size" in onnx.gained
+    assert "size" not in floats.gained
+    assert not {*onnx.gained, *floats.gained} & {"latency", "throughput", "peak_memory", "multiplications"}
     said = (folder / "report.md").read_text()
     assert "| 2 | prune\\_magnitude |" in said
     assert said.count("(0.5") >= 3

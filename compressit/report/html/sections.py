@@ -171,7 +171,7 @@ def figures(report: Report) -> Table:
 
 def waterfall(report: Report) -> Waterfall | None:
     """Show what each step did; None where that was not measured."""
-    if all(step.gained is None for step in report.steps):
+    if not tables.measured_by_stage(report):
         return None
     head, rows = tables.waterfall(report)
     checkpoint, *exported = report.artifacts
