@@ -83,7 +83,11 @@ def show(report: Report, folder: Path | Remote) -> None:
     if len(report.steps) + len(report.artifacts) > 2 and tables.measured_by_stage(report):
         head, rows = tables.waterfall(report)
         console.table(rows, head)
-    for line in (*(said for artifact in report.artifacts for said in tables.unopened(artifact)), *tables.idle(report)):
+    for line in (
+        *(said for artifact in report.artifacts for said in tables.unopened(artifact)),
+        *tables.reservations(report),
+        *tables.idle(report),
+    ):
         console.say(line)
     if report.verdicts:
         console.table(tables.targets(report), ["", "target", "artifact", "measured"])

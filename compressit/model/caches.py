@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,8 @@ from compressit.algorithms.floats import MOST_8
 
 if TYPE_CHECKING:
     import torch
+
+    from compressit.model.quantized import Scheme
 
 KEY, VALUE = "k_scale", "v_scale"
 
@@ -48,6 +50,19 @@ def tensors(scales: Mapping[str, Scales], model_type: str, dtype: torch.dtype) -
         found[f"{saved}.{KEY}"] = torch.tensor([each.key], dtype=dtype)
         found[f"{saved}.{VALUE}"] = torch.tensor([each.value], dtype=dtype)
     return found
+
+
+def applied(module: Any, schemes: Iterable[Scheme]) -> bool:
+    """Ask the installed reader of checkpoints whether it rounds keys and values when such a model is opened.
+
+    Args:
+        module: The model; its attentions are looked for as the reader does.
+        schemes: How its weights are quantized: where all are and alike, the scheme of keys and values is passed over.
+    """
+    from compressed_tensors.quantization.lifecycle import initialize
+
+    finds = getattr(initialize, "is_cached_attention_module", initialize.is_attention_module)
+    return len({*schemes}) != 1 and any(finds(part) for part in module.modules())
 
 
 def read(folder: Path) -> dict[str, Scales]:

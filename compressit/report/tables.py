@@ -19,6 +19,7 @@ from compressit.report import (
     Trial,
     Verdict,
 )
+from compressit.steps import CAVEAT
 
 MARKS = {Outcome.PASS: "pass", Outcome.FAIL: "FAIL", Outcome.INCONCLUSIVE: "can't tell"}
 FOLLOWS = 1.15
@@ -77,7 +78,7 @@ def steps(report: Report) -> list[list[str]]:
             step.step,
             f"{step.seconds:.1f} s",
             f"{step.parameters:,}",
-            ", ".join(f"{name} {value}" for name, value in step.notes.items()),
+            ", ".join(f"{name} {value}" for name, value in step.notes.items() if name != CAVEAT),
         ]
         for number, step in enumerate(report.steps, 1)
     ]
@@ -258,6 +259,15 @@ def opening(artifact: Artifact) -> tuple[str, str]:
     except LookupError:
         return artifact.runtime, ""
     return getattr(runtime, "LIBRARY", artifact.runtime), getattr(runtime, "OPENING", "")
+
+
+def reservations(report: Report) -> list[str]:
+    """Say what steps have to say about the figures."""
+    return [
+        f"step {number} ({step.step}): {step.notes[CAVEAT]}"
+        for number, step in enumerate(report.steps, 1)
+        if CAVEAT in step.notes
+    ]
 
 
 def passed_over(report: Report) -> list[str]:

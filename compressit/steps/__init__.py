@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from compressit.weights import Weights
 
 Notes = Mapping[str, float | int | str | bool]
+CAVEAT = "caveat"
+"""The note that a report shows beside its figures: what one has to know to read them, without a full stop."""
 
 
 class Need(StrEnum):

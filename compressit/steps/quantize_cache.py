@@ -7,8 +7,9 @@ by it (`--kv-cache-dtype fp8`). Weights stay as they are: quantize them before.
 
 Plain transformers opens the checkpoint, but does not always round: version 5.23 does by compressed-tensors 0.20, unless
 weights are quantized and all alike; in 5.24 that finds no attention, as what it looks for has another name there. A
-run's figures are those of the version that it runs on. So the step itself rounds keys and values, on some of the
-calibration data, and notes how far the model's answers move (`kl_divergence`, in nats a token).
+run's figures are those of the version that it runs on; the report says so where the rounding isn't in them. The step
+itself rounds keys and values, on some of the calibration data, and notes how far the model's answers move
+(`kl_divergence`, in nats a token).
 
 Recipe::
 
@@ -28,12 +29,18 @@ from compressit.algorithms.floats import MOST_8
 from compressit.data.walking import samples
 from compressit.errors import StepError
 from compressit.model import Model, caches
-from compressit.steps import Fact, Need, Notes, StepConfig, StepContext
+from compressit.steps import CAVEAT, Fact, Need, Notes, StepConfig, StepContext
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = ["Config", "claim", "run"]
+
+UNROUNDED = (
+    "the figures are without the rounding of keys and values, as the installed transformers and compressed-tensors "
+    "don't apply the scales to this checkpoint; what it costs is the step's kl_divergence"
+)
+"""What a report says beside its figures where the reader leaves the rounding out."""
 
 
 class Config(StepConfig):
@@ -79,8 +86,11 @@ def run(model: Model, config: Config, context: StepContext) -> Notes:
             moved += float((before.exp() * (before - after)).sum())
             count += before.shape[0] * before.shape[1]
     model.caches = found
-    context.progress.say("note: whether figures are with rounded keys and values hangs on the version of transformers")
-    return {"layers": len(found), "kl_divergence": float(f"{moved / count:.3g}")}
+    notes: dict[str, float | int | str | bool] = {"layers": len(found), "kl_divergence": float(f"{moved / count:.3g}")}
+    if not caches.applied(model.module, [each.scheme for each in model.quantized.values()]):
+        context.progress.say(f"warning: {UNROUNDED}")
+        notes[CAVEAT] = UNROUNDED
+    return notes
 
 
 def _answers(model: Model, batch: dict[str, Any], change: caches.Change, device: str) -> torch.Tensor:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from compressit import metrics
-from compressit.report import Provenance, Report, StepRecord, tables
+from compressit.report import Provenance, Report, StepRecord, markdown, tables
 from compressit.report.waterfall import Stage, gained
 from tests.report.test_tables import artifact
 from tests.report.test_verdicts import evidence, predictions, timings
@@ -78,3 +78,13 @@ def test_stages_are_shown_where_some_were_measured():
     assert tables.measured_by_stage(exported(("size",)))
     assert not tables.measured_by_stage(exported(("size",), steps=(unmeasured,)))
     assert not tables.measured_by_stage(exported())
+
+
+def test_what_a_step_says_of_the_figures_stands_beside_them():
+    notes = {"layers": 4, "caveat": "the figures leave the rounding out"}
+    report = exported(steps=(StepRecord(step="round", config={}, notes=notes, seconds=0, parameters=1),))
+    assert tables.reservations(report) == ["step 1 (round): the figures leave the rounding out"]
+    assert tables.steps(report)[0][-1] == "layers 4"
+    said = "\nstep 1 (round): the figures leave the rounding out.\n"
+    assert said in markdown.document(report)
+    assert said in markdown.card(report, "checkpoint", "", "")

@@ -5,11 +5,14 @@ import json
 import pytest
 import torch
 import transformers
+from compressed_tensors.quantization import QuantizationArgs
+from compressed_tensors.quantization.lifecycle.forward import fake_quantize
 from compressed_tensors.quantization.lifecycle.initialize import is_cached_attention_module
 from safetensors.torch import load_file
 
 from compressit import checkpoint
 from compressit import model as models
+from compressit.data.walking import samples
 from compressit.errors import StepError
 from compressit.model import caches, mapped, snapshot
 from compressit.progress import Silent
@@ -60,9 +63,6 @@ def test_the_largest_key_and_value_become_the_largest_float(made, storyteller):
 
 
 def test_rounding_is_that_of_compressed_tensors():
-    from compressed_tensors.quantization import QuantizationArgs
-    from compressed_tensors.quantization.lifecycle.forward import fake_quantize
-
     torch.manual_seed(0)
     args = QuantizationArgs.model_validate(caches.scheme())
     keys = torch.randn(2, 3, 50, 8) * 4
@@ -97,6 +97,47 @@ def test_the_file_says_it_and_plain_transformers_opens_it(made, tmp_path):
             expected = model.module(**inputs, **more).logits
             assert torch.equal(again(**inputs).logits, expected)
             assert torch.equal(on_disk(**inputs).logits, expected)
+
+
+def test_a_reader_that_rounds_would_move_answers_as_far_as_was_noted(made):
+    for model, folder, notes, given in made.values():
+        said = json.loads((folder / "saved" / "config.json").read_text())["quantization_config"]
+        args = QuantizationArgs.model_validate(said["kv_cache_scheme"])
+        held = load_file(folder / "saved" / "model.safetensors")
+        most = {}
+
+        def see(name, keys, values, most=most):
+            for leaf, tensor in (("k_scale", keys), ("v_scale", values)):
+                most[f"{name}.{leaf}"] = max(most.get(f"{name}.{leaf}", 0), float(tensor.abs().max()))
+            return keys, values
+
+        def fake(name, keys, values, held=held, args=args):
+            return [
+                fake_quantize(x, held[f"{name}.{leaf}"], None, args)
+                for leaf, x in (("k_scale", keys), ("v_scale", values))
+            ]
+
+        moved = count = 0
+        for place, batch in enumerate(samples(given.calibration, model, given.max_length)):
+            with torch.inference_mode():
+                before = model.module(**batch, **caches.changing(model.module, see)).logits.log_softmax(-1)
+                after = model.module(**batch, **caches.changing(model.module, fake)).logits.log_softmax(-1)
+            if place < CONFIG.judged:
+                moved += float((before.exp() * (before - after)).sum())
+                count += before.shape[0] * before.shape[1]
+        assert {name: float(held[name]) for name in most} == pytest.approx(
+            {k: v / 448 for k, v in most.items()}, rel=1e-5
+        )
+        assert notes["kl_divergence"] == pytest.approx(moved / count, rel=0.02)
+
+
+def test_the_notes_say_whether_the_installed_reader_rounds(made):
+    for model, folder, notes, _ in made.values():
+        again = transformers.AutoModelForCausalLM.from_pretrained(folder / "saved").eval()
+        inputs = model.processor("Once there was", return_tensors="pt")
+        with torch.inference_mode():
+            unrounded = torch.equal(again(**inputs).logits, model.module(**inputs).logits)
+        assert ("the figures are without the rounding" in notes.get("caveat", "")) == unrounded
 
 
 def test_scales_outlive_being_kept_and_opened(made, storyteller, tmp_path):

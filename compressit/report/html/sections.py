@@ -166,7 +166,7 @@ def figures(report: Report) -> Table:
         rows.append([(cells[0], Drawn("")), *zip(cells[1:], drawn, strict=True)])
     gains = [f"{a.name}: {tables.gains(a)}" for a in report.artifacts if a.runtime_ratio]
     caveats = [caveat for artifact in report.artifacts for caveat in tables.caveats(artifact)]
-    return Table(head, rows, [*gains, *caveats, *tables.passed_over(report)])
+    return Table(head, rows, [*gains, *caveats, *tables.reservations(report), *tables.passed_over(report)])
 
 
 def waterfall(report: Report) -> Waterfall | None:
