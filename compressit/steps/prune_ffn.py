@@ -3,7 +3,7 @@
 Which ones go: those whose loss changes the model's loss least, in all blocks together, as derivatives by a mask over
 the neurons tell (Kwon et al. 2022, arXiv:2204.09656). With several rounds importance is measured anew in between, which
 is worth most where much is cut. config.json follows where it can say the sizes; where blocks come to differ in them,
-`compressit.load` opens the checkpoint, and an export opens anywhere.
+`compressit.load` opens the checkpoint, and an export, which models that write text have none of, opens anywhere.
 
 In a mixture of experts each expert loses its own neurons, and all of a block as many: their matrices lie in one tensor.
 Experts that saw fewer than 32 calibration tokens lose those of least magnitude and are not refitted, and the run says

@@ -5,7 +5,7 @@ biases to their scores, as MPNet's, T5's and some of BEiT's do, a head goes out 
 out of the table; T5's cross-attentions lose as many heads in each block, but each its own. Which ones go is decided as
 in `prune_ffn`. Few
 architectures can say a changed number of heads in config.json; for the others `compressit.load` opens the checkpoint,
-and an export opens anywhere.
+and an export, which models that write text have none of, opens anywhere.
 
 Recipe::
 

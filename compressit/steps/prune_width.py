@@ -4,7 +4,7 @@ Which ones go is decided as in `prune_ffn`; what counts is what all matrices tog
 stay make up for them by least squares: in every matrix that reads them, and in the norms, which average over fewer. A
 model loses more by it than by as many heads and neurons: leave time to distil. config.json follows where it can say the
 width; a BERT's says it when `prune_heads` cuts its heads by the same share. Otherwise `compressit.load` opens the
-checkpoint, and an export opens anywhere.
+checkpoint, and an export, which models that write text have none of, opens anywhere.
 
 Recipe::
 

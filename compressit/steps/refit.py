@@ -101,10 +101,11 @@ def run(model: Model, config: Config, context: StepContext) -> Notes:
 
 
 def _after_rounding(model: Model, config: Config, context: StepContext) -> Notes:
+    whole = _whole_blocks(model, context.teacher(None))
     chosen = {
         name: matrix
         for name, matrix in model.matrices(config.include, config.exclude).items()
-        if name in model.quantized
+        if name in model.quantized and any(name.startswith(f"{block}.") for block in whole)
     }
     for name in chosen:
         scheme = model.quantized[name].scheme
@@ -112,28 +113,37 @@ def _after_rounding(model: Model, config: Config, context: StepContext) -> Notes
             what = "the inputs are rounded too" if scheme.activations else f"scales of {scheme.number} are rounded too"
             raise StepError(f"{name} can't be refitted: {what}", hint="leave refit out, or name other layers: include")
     if not chosen:
-        raise StepError("none of the layers was rounded", hint="name others: include")
-    original = context.teacher(None)
-    state = {name: tensor.detach() for name, tensor in original.module.state_dict().items()}
-    held = {name: matrix.of(state) for name, matrix in original.matrices(("*",)).items()}
-    origins = _blocks(model, held, original)
+        raise StepError(
+            "no layer was rounded that lies in a block of the original's shape",
+            hint="put refit after a step that rounds",
+        )
     errors: list[tuple[float, float]] = []
-    layers = 0
     for block in each_whole(model, chosen, config, context):
-        origin = f"{origins[block.part.name]}."
-        tensors = block.within()
-        whole = {
-            name.removeprefix(origin): each.to(tensors[name.removeprefix(origin)])
-            for name, each in state.items()
-            if name.startswith(origin) and name.removeprefix(origin) in tensors
-        }
-        if {name: each.shape for name, each in tensors.items()} != {name: each.shape for name, each in whole.items()}:
-            continue
         own = [matrix for matrix in chosen.values() if matrix.name.startswith(f"{block.part.name}.")]
-        errors.append(reconstruct(block, own, whole, config.epochs, config.learning_rate, context.processes))
-        layers += len(own)
-    before, after = (sum(each) / max(1, len(errors)) for each in zip(*errors, strict=True)) if errors else (0.0, 0.0)
-    return {"layers": layers, "error_before": float(f"{before:.3g}"), "error_after": float(f"{after:.3g}")}
+        tensors = {name: each.to(block.within()[name]) for name, each in whole[block.part.name].items()}
+        errors.append(reconstruct(block, own, tensors, config.epochs, config.learning_rate, context.processes))
+    notes: dict[str, float | int | str | bool] = {"layers": len(chosen)}
+    # A run that went on knows nothing of what the killed one had done.
+    if errors:
+        before, after = (sum(each) / len(errors) for each in zip(*errors, strict=True))
+        notes |= {"error_before": float(f"{before:.3g}"), "error_after": float(f"{after:.3g}")}
+    return notes
+
+
+def _whole_blocks(model: Model, original: Model) -> dict[str, dict[str, torch.Tensor]]:
+    """Give the original's tensors of each block that is of its shape still, by their names within the block."""
+    state, own = original.module.state_dict(), model.module.state_dict()
+    held = {name: matrix.of(state) for name, matrix in original.matrices(("*",)).items()}
+    found = {}
+    for name, origin in _blocks(model, held, original).items():
+        before, now = _within(state, origin), _within(own, name)
+        if {key: each.shape for key, each in before.items()} == {key: each.shape for key, each in now.items()}:
+            found[name] = before
+    return found
+
+
+def _within(state: Mapping[str, torch.Tensor], block: str) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(f"{block}."): each for name, each in state.items() if name.startswith(f"{block}.")}
 
 
 def _originals(model: Model, original: Model) -> dict[str, torch.Tensor]:

@@ -117,3 +117,21 @@ def test_it_refuses_what_it_cannot_see_through(step, fields, why, opened, contex
     rounded(model, context(model), step=step, **fields)
     with pytest.raises(StepError, match=why):
         steps.load("refit").run(model, config(), context(model))
+
+
+def test_blocks_that_were_cut_are_left(opened, context):
+    model = opened("llama")
+    cut = steps.load("prune_ffn")
+    cut.run(model, cut.Config(step="prune_ffn", sparsity=0.5, uniform=True), context(model))
+    rounded(model, context(model), bits=4)
+    with pytest.raises(StepError, match="no layer was rounded that lies in a block of the original's shape"):
+        steps.load("refit").run(model, config(), context(model))
+
+
+def test_blocks_that_are_left_learn_from_their_own_again(opened, context):
+    model = opened("llama")
+    drop = steps.load("drop_layers")
+    drop.run(model, drop.Config(step="drop_layers", keep=(1, 3)), context(model))
+    rounded(model, context(model), bits=3)
+    notes = steps.load("refit").run(model, config(), context(model))
+    assert notes["error_after"] < 0.9 * notes["error_before"] < 0.5
