@@ -16,7 +16,7 @@ from compressit.exports import ExportConfig
 from compressit.metrics import Kind, MetricConfig
 from compressit.recipe import Problem, Recipe, RecipeProblems, Written, located
 from compressit.recipe.quantities import show
-from compressit.rules import TreePath
+from compressit.rules.found import TreePath
 from compressit.steps import StepConfig
 from compressit.weights import Weights
 
@@ -184,7 +184,7 @@ def _foresee_exports(written: Written, after: Weights | None, problems: list[Pro
                 foresee(config, written.recipe.steps, after)
             spec = written.recipe.dataset
             calibrated = spec is not None and spec.calibration is not None
-            exports.check_calibrated(config, settled[-1], calibrated=calibrated)
+            exports.check_settled(config, settled[-1], calibrated=calibrated)
         except CompressitError as error:
             problems.append(written.document.problem(("exports", index, "export"), error.message, error.hint))
     return tuple(settled)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 SIGNED_IN = re.compile(r"(\b\w{1,20}://)[^/@\s]+@")
 """The beginning of an address that holds a name or a password; bounded, for text may be long."""
+IDLE = "idle"
+"""The kind of error that says that a field does nothing beside the others."""
 
 
 class Spec(BaseModel):
@@ -18,6 +22,37 @@ class Spec(BaseModel):
     model_config = ConfigDict(
         frozen=True, strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
     )
+
+    def idle(self) -> Mapping[str, str]:
+        """Name the fields that do nothing beside the others as they are set, and what each of them goes with."""
+        return {}
+
+    @model_validator(mode="after")
+    def _ignores_nothing(self) -> Self:
+        """Refuse a field that somebody has set and nothing will read."""
+        told = {name: needs for name, needs in self.idle().items() if self.says(name)}
+        if told:
+            raise ValidationError.from_exception_data(
+                type(self).__name__,
+                [
+                    InitErrorDetails(
+                        type=PydanticCustomError(IDLE, "{said}", {"said": idling(name, needs)}),
+                        loc=(name,),
+                        input=getattr(self, name),
+                    )
+                    for name, needs in told.items()
+                ],
+            )
+        return self
+
+    def says(self, name: str) -> bool:
+        """Say whether a field was set; null leaves it out."""
+        return name in self.model_fields_set and getattr(self, name) is not None
+
+
+def idling(name: str, needs: str) -> str:
+    """Say that a field does nothing without what it goes with."""
+    return f"{name} goes with {needs}, and does nothing without"
 
 
 def _printable(path: str) -> str:

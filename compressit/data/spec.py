@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -43,6 +44,10 @@ class Generation(Spec):
     """What a token's odds are divided by if it was there before; 1 for nothing."""
     early_stopping: bool | None = None
     """End as soon as there are as many whole texts as beams."""
+
+    def idle(self) -> Mapping[str, str]:
+        """Name what tells beams apart, where there is one."""
+        return dict.fromkeys(("length_penalty", "early_stopping"), "num_beams above 1") if self.num_beams == 1 else {}
 
     @model_validator(mode="after")
     def _in_order(self) -> Generation:
@@ -103,6 +108,10 @@ class DatasetSpec(Spec):
     generation: Generation | None = None
     """How summaries and translations are generated to be judged (default: as the model's generation_config.json says,
     and 128 new tokens where it sets no limit)."""
+
+    def idle(self) -> Mapping[str, str]:
+        """Name what is about splits that aren't named."""
+        return {} if self.train or self.calibration else {"max_leak": "train or calibration"}
 
     def task_fields(self) -> dict[str, Any]:
         """Give the fields that only some tasks read, where they are set, as plain values."""

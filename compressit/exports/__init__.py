@@ -18,7 +18,7 @@ from pydantic import Field
 
 from compressit import registry
 from compressit.errors import StepError
-from compressit.spec import Spec
+from compressit.spec import Spec, idling
 from compressit.steps import Fact, Need
 
 if TYPE_CHECKING:
@@ -64,6 +64,10 @@ class ExportConfig(Spec):
         """Say what the recipe must provide for these settings."""
         return frozenset()
 
+    def unfit(self, task: str) -> str | None:
+        """Say which of these settings means nothing to a task's models; None where all do."""
+        return None
+
     def packages(self) -> Mapping[str, str]:
         """Name optional packages that these settings need besides the runtime's, and the extra that brings each."""
         return {}
@@ -87,12 +91,15 @@ def decided(written: ExportConfig, settled: ExportConfig) -> dict[str, Any]:
     return {name: value for name, value in settled if value != getattr(written, name)}
 
 
-def check_calibrated(written: ExportConfig, settled: ExportConfig, *, calibrated: bool) -> None:
-    """Refuse settings that a model decides on and that want calibration data where there is none.
+def check_settled(written: ExportConfig, settled: ExportConfig, *, calibrated: bool) -> None:
+    """Refuse what does nothing, or wants calibration data where there is none, with what a model decides on.
 
     Raises:
         StepError: with what to do.
     """
+    for name, needs in settled.idle().items():
+        if written.says(name):
+            raise StepError(f"{written.export}: for such a model {idling(name, needs)}", hint="leave it out")
     if Need.CALIBRATION not in settled.needs() or calibrated:
         return
     fields = decided(written, settled)

@@ -21,10 +21,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from compressit import machine
-from compressit.exports import ONE_PASS, Calibration, ExportConfig, check_calibrated
+from compressit import machine, tasks
+from compressit.exports import ONE_PASS, Calibration, ExportConfig, check_settled
 from compressit.exports._checking import Reference, unlabelled
 from compressit.exports._rewriting import share, unfuse
 from compressit.exports._tracing import made_of, quiet, traced
@@ -61,11 +61,18 @@ class Config(ExportConfig):
     embeddings: bool = True
     """Store embeddings as int8 too; often most of a small model."""
 
-    @model_validator(mode="after")
-    def _static_is_int8(self) -> Config:
-        if self.activations == "static" and self.weights != "int8":
-            raise ValueError("activations: static goes with weights: int8")
-        return self
+    def idle(self) -> Mapping[str, str]:
+        """Name what says how to round, where nothing is rounded, or not by ranges of calibration data."""
+        if self.weights != "int8":
+            rounding = ("activations", "samples", "per_channel", "reduce_range", "embeddings")
+            return dict.fromkeys(rounding, "weights: int8")
+        return {"samples": "activations: static"} if self.activations == "dynamic" else {}
+
+    def unfit(self, task: str) -> str | None:
+        """Refuse to tell how embeddings of tokens are stored where there are none."""
+        if self.says("embeddings") and not tasks.reads_tokens(task):
+            return f"embeddings are of a text's tokens, and {task} has none; leave it out"
+        return None
 
     def needs(self) -> frozenset[Need]:
         """Ask for calibration data where activations have ranges of their own beforehand."""
@@ -103,7 +110,7 @@ def run(
     """
     machine.need(config.packages())
     written, config = config, config.settled(made_of(model.module))
-    check_calibrated(written, config, calibrated=calibration is not None)
+    check_settled(written, config, calibrated=calibration is not None)
     module, reference = Reference.begin(model, folder, examples)
     file = folder / FILE
     with quiet():

@@ -47,6 +47,10 @@ class Config(ExportConfig):
     samples: int = Field(300, ge=1)
     """Rows of the calibration split that ranges are found on, evenly spread over it."""
 
+    def idle(self) -> Mapping[str, str]:
+        """Name what says how to find ranges, where none are looked for."""
+        return {} if self.weights == "int8" else {"samples": "weights: int8"}
+
     def needs(self) -> frozenset[Need]:
         """Ask for calibration data where activations are quantized."""
         return frozenset({Need.CALIBRATION}) if self.weights == "int8" else frozenset()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Mapping
 from importlib.metadata import version as installed
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -44,6 +45,10 @@ class Config(MetricConfig):
     """What counts as a word: `english` ones, rouge_score's own, are of the letters a to z and digits; `any` takes every
     script's, unstemmed, and each Chinese character for one (default: `english` where most letters of a reference are
     of a to z)."""
+
+    def idle(self) -> Mapping[str, str]:
+        """Name what words of any script have not."""
+        return {"stemmer": "words: english"} if self.words == "any" else {}
 
     def packages(self) -> dict[str, str]:
         """Name what computes it."""

@@ -17,7 +17,7 @@ from compressit.recipe.document import Document, is_value, override, parse, read
 from compressit.recipe.models import Expectation, Recipe, SearchSpec, Target
 from compressit.recipe.problems import Problem, RecipeProblems
 from compressit.recipe.ranges import Range
-from compressit.recipe.validate import validate
+from compressit.recipe.validate import needed, validate
 from compressit.spec import home
 
 __all__ = [
@@ -73,10 +73,12 @@ class Open:
     def filled(self, values: Mapping[str, Any]) -> Written:
         """Fill it in: a value for each range, by its name.
 
+        What does nothing with these values, and something with others, is left out.
+
         Raises:
             RecipeProblems: the recipe is wrong with these.
         """
-        document = ranges.filled(self.document, values)
+        document = ranges.filled(needed(self.document, self.ranges, values), values)
         return Written(validate(document), document, self.base)
 
 

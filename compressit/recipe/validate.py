@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -13,7 +16,9 @@ from compressit import exports, metrics, steps, tasks
 from compressit.recipe.document import Document, TreePath
 from compressit.recipe.models import Recipe
 from compressit.recipe.problems import Problem, RecipeProblems, clean
+from compressit.recipe.ranges import OPTIONAL, Range
 from compressit.registry import suggest
+from compressit.spec import IDLE
 
 ROOMS: Mapping[str, tuple[str, ModuleType]] = {
     "steps": ("step", steps),
@@ -75,6 +80,41 @@ def _entry(
         return None
     built: BaseModel | None = build(config, entry, path, document, problems)
     return built
+
+
+def needed(document: Document, ranges: Sequence[Range], values: Mapping[str, Any]) -> Document:
+    """Leave out of each entry the fields that do nothing with some values of its ranges, and something with others.
+
+    Args:
+        document: With ranges.
+        ranges: All of them.
+        values: One for each range, by its name.
+    """
+    tree = copy.deepcopy(document.tree)
+    open_in: dict[tuple[str, int], list[Range]] = {}
+    for each in ranges:
+        if each.path[-1] != OPTIONAL:
+            open_in.setdefault((str(each.path[0]), int(each.path[1])), []).append(each)
+    for (room, index), own in open_in.items():
+        fixed = {field: value for field, value in tree[room][index].items() if field != OPTIONAL}
+        names = [str(each.path[-1]) for each in own]
+        for field in _idle(room, fixed | {name: values[each.name] for name, each in zip(names, own, strict=True)}):
+            others = itertools.product(*(each.ends() for each in own))
+            if any(field not in _idle(room, fixed | dict(zip(names, other, strict=True))) for other in others):
+                del tree[room][index][field]
+    return replace(document, tree=tree)
+
+
+def _idle(room: str, entry: Mapping[str, Any]) -> frozenset[str]:
+    """Name the fields of an entry that do nothing; none where something else is wrong with it, too."""
+    key, module = ROOMS[room]
+    try:
+        module.load(entry[key]).Config.model_validate_json(json.dumps(entry))
+    except ValidationError as error:
+        return frozenset(str(each["loc"][0]) for each in error.errors() if each["type"] == IDLE)
+    except LookupError:
+        pass
+    return frozenset()
 
 
 def build(kind: type[Any], values: dict[str, Any], path: TreePath, document: Document, problems: list[Problem]) -> Any:
@@ -142,6 +182,8 @@ def _say(entry: Any, kind: type[BaseModel], path: TreePath) -> tuple[str, str | 
         return f"unknown key {loc[-1]!r}{suggest(str(loc[-1]), known)}", None
     if entry["type"] == "missing":
         return f"{loc[-1]!r} is missing", None
+    if entry["type"] == IDLE:
+        return entry["msg"], "leave it out"
     if entry["type"] == "value_error":
         return entry["msg"].removeprefix("Value error, "), None
     said = SAYINGS.get(entry["type"])

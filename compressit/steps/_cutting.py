@@ -53,6 +53,21 @@ class CuttingConfig(WalkingConfig):
         """Turn the share."""
         return Dial("sparsity", self.sparsity, sparsity)
 
+    def idle(self) -> Mapping[str, str]:
+        """Name what says how to measure, where nothing is measured."""
+        measures = self.importance in MEASURED or self.batches
+        return {**super().idle(), **({} if measures else {"batch_size": f"importance: {' or '.join(MEASURED)}"})}
+
+    @property
+    def batches(self) -> bool:
+        """Whether examples are read in batches for something besides importance."""
+        return False
+
+    @property
+    def watched(self) -> str | None:
+        """What would have the blocks be walked through for something; None where they are."""
+        return None if self.refit else "refit"
+
     def needs(self) -> frozenset[Need]:
         """Ask for calibration data where anything is measured."""
         return frozenset({Need.CALIBRATION}) if self.refit or self.importance in MEASURED else frozenset()

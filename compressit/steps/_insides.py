@@ -41,6 +41,11 @@ class InsideConfig(TrainingConfig):
     relation_heads: int | None = Field(None, ge=1)
     """Heads that relations are cut into (default: as many as divide all widths, at most the teacher's)."""
 
+    def idle(self) -> Mapping[str, str]:
+        """Name what says how something is imitated that is not."""
+        of_relations = {} if self.relations else dict.fromkeys(("relation_block", "relation_heads"), "relations")
+        return {**super().idle(), **({} if self.hidden else {"layers": "hidden"}), **of_relations}
+
     @property
     def inner(self) -> bool:
         """Say whether the student imitates more than what the teacher says."""

@@ -86,13 +86,15 @@ class QuantizingConfig(StoringConfig):
     def _one_way_to_say_bits(self) -> QuantizingConfig:
         if self.average_bits is not None and (self.rules or "bits" in self.model_fields_set):
             raise ValueError("average_bits stands in place of bits and rules")
-        if self.average_bits is None and self.widths != WIDTHS:
-            raise ValueError("widths are what average_bits chooses from")
         if list(self.widths) != sorted(set(self.widths)):
             raise ValueError("widths rise: [3, 4, 6]")
         if (self.rules or self.average_bits is not None) and not self.symmetric:
             raise ValueError("plain transformers opens layers of different bits without zero points: symmetric: true")
         return self
+
+    def idle(self) -> Mapping[str, str]:
+        """Name what a budget chooses from, where there is none."""
+        return {**super().idle(), **({} if self.average_bits else {"widths": "average_bits"})}
 
     def needs(self) -> frozenset[Need]:
         """Ask for calibration data where a budget is spent by what is measured."""

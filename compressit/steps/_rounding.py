@@ -28,6 +28,15 @@ class RoundingConfig(StepConfig):
     """Where activations are rounded, whether each token's scale is that of its own largest value when it comes, or all
     have one, of the largest value that the calibration data has."""
 
+    def idle(self) -> Mapping[str, str]:
+        """Name what says how inputs are rounded, where they aren't."""
+        return {**super().idle(), **({} if self.rounds_inputs else {"scales": "activations"})}
+
+    @property
+    def rounds_inputs(self) -> bool:
+        """Whether the layers' inputs are rounded, too."""
+        raise NotImplementedError
+
     def needs(self) -> frozenset[Need]:
         """Ask for calibration data where scales are found beforehand."""
         return super().needs() | (frozenset({Need.CALIBRATION}) if self.walks() else frozenset())
@@ -79,7 +88,7 @@ def round_each(
     if config.scheme.activations == "static":
         exact = model.module.dtype == torch.float32
         precision: Literal["auto", "float32"] = "float32" if exact else "auto"
-        how = WalkingConfig(step=config.step, sequential=False, feed="original", precision=precision)
+        how = WalkingConfig(step=config.step, feed="original", precision=precision)
         each_group(model, matrices, how, context, Peaks, change)
     else:
         with context.progress.bar(config.step, len(matrices)) as advance:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from compressit import anatomy, machine
+from compressit import anatomy, machine, tasks
 from compressit.anatomy import Fold
 from compressit.data.walking import Block, Group, How, ordinary, samples, walk
 from compressit.errors import RecipeError, StepError
@@ -32,6 +32,23 @@ class MeasuringConfig(StepConfig):
     """Count the positions of special tokens, such as [CLS] and <s>, in statistics; a decoder behind an encoder always
     does, and so do experts."""
 
+    def idle(self) -> Mapping[str, str]:
+        """Name what says how blocks are walked through, where nothing is learned from that."""
+        walking = MeasuringConfig.model_fields.keys() | WalkingConfig.model_fields.keys()
+        told = dict.fromkeys(walking - StepConfig.model_fields.keys(), self.watched or "")
+        return {**super().idle(), **(told if self.watched else {})}
+
+    @property
+    def watched(self) -> str | None:
+        """What would have the blocks be walked through for something; None where they are."""
+        return None
+
+    def unfit(self, task: str) -> str | None:
+        """Refuse to tell special tokens of what has no tokens."""
+        if self.says("special_tokens") and not tasks.reads_tokens(task):
+            return f"special_tokens are some of a text's, and {task} has none; leave it out"
+        return super().unfit(task)
+
     def needs(self) -> frozenset[Need]:
         """Ask for calibration data."""
         return frozenset({Need.CALIBRATION})
@@ -48,6 +65,10 @@ class WalkingConfig(MeasuringConfig):
     """Let the matrices of a block see what those before them in the block have become."""
     feed: Literal["compressed", "original"] = "compressed"
     """Whether a block sees what the blocks before it give after their change, or what they gave before."""
+
+    def idle(self) -> Mapping[str, str]:
+        """Name what a block that sees what the original gave doesn't go by."""
+        return {**super().idle(), **({} if self.feed == "compressed" else {"sequential": "feed: compressed"})}
 
     def waits(self) -> bool:
         """Say whether blocks are changed stage by stage."""

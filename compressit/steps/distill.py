@@ -53,6 +53,10 @@ if TYPE_CHECKING:
     import torch
 
 
+ANSWERS = "alpha below 1 and logits above 0"
+"""What makes a teacher's answers count."""
+
+
 class LearningConfig(InsideConfig):
     """Fields of every step that learns from a teacher."""
 
@@ -69,11 +73,26 @@ class LearningConfig(InsideConfig):
     augment: int = Field(0, ge=0, le=100)
     """Changed copies of each text to learn from besides, by the teacher's answers alone: words masked, or few left."""
     control: bool = False
-    """Learn from the labels alone, to compare with."""
+    """Learn from the labels alone, to compare with: whatever is about a teacher waits meanwhile."""
+
+    def idle(self) -> Mapping[str, str]:
+        """Name what is about answers of a teacher's that nobody asks for."""
+        found = dict(super().idle())
+        if not self.counts:
+            found["temperature"] = f"what a teacher answers ({ANSWERS})"
+            if not self.inner:
+                found["teacher"] = f"something to learn from it ({ANSWERS}, or hidden or relations)"
+            elif isinstance(self.teacher, tuple) and len(self.teacher) > 1:
+                found["teacher"] = f"one name, where its answers don't count ({ANSWERS})"
+        return found if self.logits else {**found, "alpha": "logits above 0"}
 
     def needs(self) -> frozenset[Need]:
-        """Ask for a training split and a teacher."""
-        return frozenset({Need.TRAINING}) if self.control else frozenset({Need.TRAINING, Need.TEACHER})
+        """Ask for a training split, and for a teacher where one says anything."""
+        return frozenset({Need.TRAINING}) if self.by_labels() else frozenset({Need.TRAINING, Need.TEACHER})
+
+    def models(self) -> tuple[str, ...]:
+        """Name the teachers, where they say anything."""
+        return () if self.by_labels() else super().models()
 
     def unfit(self, task: str) -> str | None:
         """Refuse what softens probabilities, where there are none, and changed texts where each word counts."""
@@ -83,9 +102,14 @@ class LearningConfig(InsideConfig):
             return f"augment changes texts that are judged as wholes, and {task} has none"
         return None
 
+    @property
+    def counts(self) -> bool:
+        """Say whether what a teacher answers counts."""
+        return self.logits > 0 and self.alpha < 1
+
     def by_labels(self) -> bool:
         """Say whether the teacher is silent."""
-        return self.control or (self.alpha == 1 and not self.inner)
+        return self.control or not (self.counts or self.inner)
 
     @model_validator(mode="after")
     def _something(self) -> Self:
@@ -113,8 +137,8 @@ def learn(model: Model, config: LearningConfig, context: StepContext, watchers: 
     if config.augment:
         context = _with_more(model, config, context)
     named = config.teacher if isinstance(config.teacher, tuple) else (config.teacher,)
-    teachers = [context.teacher(name) for name in named]
-    counts, kind = config.logits > 0 and config.alpha < 1, worth(model.task)
+    teachers = [] if config.by_labels() else [context.teacher(name) for name in named]
+    counts, kind = config.counts, worth(model.task)
     # A vocabulary has too many logits to keep; its teachers answer batch by batch, and so does one that runs anyhow.
     running = teachers if counts and live(model.task) else teachers[:1] if config.inner else []
     for teacher in running:
@@ -147,9 +171,11 @@ def learn(model: Model, config: LearningConfig, context: StepContext, watchers: 
             parts.append(config.logits * (1 - config.alpha) * kind.imitated(picked, taught, config.temperature))
         return sum(parts[1:], parts[0])
 
-    with insides(model.task, model.module, teachers[0].module, config) as inside:
+    shown = teachers[0].module if teachers else None
+    with insides(model.task, model.module, shown, config) as inside:
         notes = train(model, config, context, objective, taught, watchers)
-    return {**notes, "teacher": ", ".join(name or "the original" for name in named)}
+    who = ", ".join(name or "the original" for name in named) if teachers else "none: labels alone count"
+    return {**notes, "teacher": who}
 
 
 def _with_more(model: Model, config: LearningConfig, context: StepContext) -> StepContext:

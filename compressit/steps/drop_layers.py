@@ -58,6 +58,11 @@ class Config(StepConfig):
     batch_size: int = Field(16, ge=1)
     """Examples at once while anything is measured."""
 
+    def idle(self) -> Mapping[str, str]:
+        """Name what says which blocks stay where a list does, and how to measure where nothing is measured."""
+        found = {} if isinstance(self.keep, int) else {"choose": "a number to keep"}
+        return found if self.needs() else {**found, "batch_size": f"choose: {' or '.join(MEASURED)}"}
+
     def dial(self, table: Weights | None) -> Dial | None:
         """Turn the number of blocks that stay; a list of them says which, and stays."""
         if not isinstance(self.keep, int) or table is None or not (count := min(table.stacks().values(), default=0)):

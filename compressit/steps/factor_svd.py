@@ -19,6 +19,7 @@ Recipe::
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
@@ -81,6 +82,15 @@ class Config(WalkingConfig):
     def unsaid(self, end: Weights | None) -> Unsaid | None:
         """Name the layers that become two."""
         return Unsaid("plain transformers knows no layers that are two", sure=self.sparsity is not None)
+
+    def idle(self) -> Mapping[str, str]:
+        """Name what is about outputs, where weights alone are looked at."""
+        return {**super().idle(), **({} if self.whiten else {"damping": "whiten"})}
+
+    @property
+    def watched(self) -> str | None:
+        """What would have the blocks be walked through for something; None where they are."""
+        return None if self.whiten else "whiten"
 
     def dial(self, table: Weights | None) -> Dial | None:
         """Turn the share."""

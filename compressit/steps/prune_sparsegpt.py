@@ -57,11 +57,14 @@ class Config(WalkingConfig, PruningConfig):
     def _groups_hold_patterns(self) -> Config:
         if self.bits is not None and self.refit:
             raise ValueError("refit doesn't go with bits: it would leave the grid")
-        if self.bits is None and self.group_size is not None:
-            raise ValueError("group_size goes with bits")
         if self.group_size is not None and self.group_size % self.kept[1]:
             raise ValueError(f"group_size {self.group_size} must be a multiple of the pattern's {self.kept[1]}")
         return self
+
+    def idle(self) -> Mapping[str, str]:
+        """Name what says how to round, where nothing is rounded."""
+        rounding = {} if self.bits else dict.fromkeys(("group_size", "symmetric", "clip"), "bits")
+        return {**super().idle(), **rounding}
 
     @property
     def rounds(self) -> int:

@@ -51,6 +51,11 @@ class Config(CuttingConfig):
     length: int = Field(128, ge=1)
     """Tokens of a text, for what heads multiply between tokens: long texts make them dear."""
 
+    @property
+    def batches(self) -> bool:
+        """Whether a batch is timed."""
+        return self.budget == "latency"
+
     def uneven(self) -> bool:
         """Let blocks differ."""
         return True

@@ -61,6 +61,11 @@ class Config(CuttingConfig):
         heads = "prune_heads by the same share beside it, with uniform: true,"
         return Unsaid(why, sure=stiff, instead=heads if stiff else "")
 
+    @property
+    def batches(self) -> bool:
+        """Whether what norms give is observed, in batches."""
+        return self.refit
+
 
 def run(model: Model, config: Config, context: StepContext) -> Notes:
     """Cut channels out, in place."""

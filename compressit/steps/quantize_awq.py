@@ -83,7 +83,7 @@ class Config(WalkingConfig, QuantizingConfig):
     def second(self) -> quantize_gptq.Config:
         """The fields of the rounding of a layer by itself, where it is GPTQ's."""
         shared = quantize_gptq.Config.model_fields.keys() & type(self).model_fields.keys()
-        shared -= {"rules", "average_bits", "widths"}
+        shared &= self.model_fields_set - {"rules", "average_bits", "widths"}
         return quantize_gptq.Config.model_validate({name: getattr(self, name) for name in shared})
 
 

@@ -57,9 +57,12 @@ class Config(RoundingConfig, StoringConfig):
             raise ValueError("activations: fp8 goes with format: fp8 or fp8_block")
         if self.scales == "static" and self.format == "fp8_block":
             raise ValueError("scales: static goes with format: fp8, which has one scale for all inputs")
-        if self.activations == "none" and self.scales == "static":
-            raise ValueError("scales: static goes with activations: fp8")
         return self
+
+    @property
+    def rounds_inputs(self) -> bool:
+        """Whether the layers' inputs are rounded, too."""
+        return self.activations != "none"
 
     @property
     def scheme(self) -> Scheme:

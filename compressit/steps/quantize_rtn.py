@@ -57,11 +57,14 @@ class Config(RoundingConfig, QuantizingConfig):
     def _format_holds_it(self) -> Config:
         if self.activations == "int4" and self.bits > 4:
             raise ValueError("activations: int4 goes with bits: 4 or fewer")
-        if self.activations == "none" and self.scales == "static":
-            raise ValueError("scales: static goes with activations")
         if self.activations != "none" and (self.rules or self.average_bits is not None):
             raise ValueError("activations go with the same bits in every layer, without rules or average_bits")
         return self
+
+    @property
+    def rounds_inputs(self) -> bool:
+        """Whether the layers' inputs are rounded, too."""
+        return self.activations != "none"
 
     @property
     def searches(self) -> bool:

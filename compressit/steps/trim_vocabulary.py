@@ -77,6 +77,12 @@ class Config(StepConfig):
     corpus: Literal["train", "calibration"] = "train"
     """Whether the training split decides, with the calibration split where there is one, or the latter alone."""
 
+    def idle(self) -> Mapping[str, str]:
+        """Name what one of the two ways to choose doesn't go by."""
+        if self.others == "nearest":
+            return dict.fromkeys(("min_count", "alphabet"), "others: pieces")
+        return {"batch_size": "others: nearest"}
+
     def dial(self, table: Weights | None) -> Dial | None:
         """Turn the number of tokens that stay."""
         if not isinstance(self.keep, int) or table is None or table.vocabulary is None:
@@ -96,11 +102,8 @@ class Config(StepConfig):
 
     @model_validator(mode="after")
     def _counted(self) -> Self:
-        if self.others == "nearest":
-            if not isinstance(self.keep, int):
-                raise ValueError("others: nearest needs a number to keep; give `keep: 8000`, for example")
-            if idle := self.model_fields_set & {"min_count", "alphabet"}:
-                raise ValueError(f"others: nearest chooses by more than how often tokens occur; leave out {min(idle)}")
+        if self.others == "nearest" and not isinstance(self.keep, int):
+            raise ValueError("others: nearest needs a number to keep; give `keep: 8000`, for example")
         return self
 
 

@@ -107,6 +107,11 @@ def reader(name: str, folder: Path) -> Reader:
     return read
 
 
+def reads_tokens(name: str) -> bool:
+    """Say whether a task's models read texts, token by token."""
+    return bool(load(name).PROCESSOR_CLASS == "AutoTokenizer")
+
+
 def decodes(name: str) -> bool:
     """Say whether a task's models are given what is right, too, when they learn."""
     found: bool = getattr(load(name), "DECODES", False)

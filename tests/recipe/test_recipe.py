@@ -113,7 +113,7 @@ def test_every_error_at_once_with_place_excerpt_and_suggestion(write):
         ("metrics: [accuracy,", "metrics: [accuracy, accuracy,", "a second metric called"),
         ("max_drop: 0.01", "max_drop: -1", "should be greater"),
         ("  - step: distill", "  - step: quantize_rtn\n  - step: distill", "distill would undo the quantization"),
-        ("weights: int8", "activations: static", "static goes with weights: int8"),
+        ("weights: int8", "activations: static", "activations goes with weights: int8"),
     ],
 )
 def test_one_error(old, new, said, write):

@@ -123,6 +123,15 @@ def agreement(one, two, rows):
     return right / len(rows)
 
 
+def test_a_teacher_that_nobody_listens_to_is_not_opened(opened, context):
+    model, labels = opened("bert"), settings(alpha=1.0)
+    notes = distill.run(model, labels, replace(context(model), teacher=None))
+    assert notes["teacher"] == "none: labels alone count"
+    assert {need.value for need in labels.needs()} == {"training data"}
+    assert settings(alpha=1.0, hidden=1.0, teacher="demo:stdlib").models() == ("demo:stdlib",)
+    assert settings(control=True, teacher="demo:stdlib").models() == ()
+
+
 def test_the_control_is_finetuning_byte_for_byte(opened, context, tmp_path):
     one, two = opened("bert"), opened("bert")
     finetune.run(one, finetune.Config(step="finetune", epochs=1, batch_size=16), context(one))

@@ -1,0 +1,43 @@
+"""Rules on what comes after what: a step that undoes an earlier one, or finds nothing left to go by."""
+
+from __future__ import annotations
+
+from compressit.recipe import Recipe
+from compressit.rules.found import Found
+from compressit.steps import Fact
+
+
+def undone(recipe: Recipe) -> Found:
+    """Find what would undo what an earlier step makes, or what an export can't hold of it."""
+    made: dict[Fact, tuple[int, str]] = {}
+    for index, step in enumerate(recipe.steps):
+        for fact, (first, name) in made.items():
+            if fact not in step.keeps:
+                yield (
+                    ("steps", index, "step"),
+                    f"{step.step} would undo the {fact} that step {first + 1} ({name}) makes",
+                    f"move {step.step} before {name}",
+                )
+        made |= {fact: (index, step.step) for fact in step.made()}
+    for index, export in enumerate(recipe.exports):
+        if Fact.RANGES in made.keys() & export.carries and export.says("samples"):
+            message = f"{export.export} takes the ranges that step {made[Fact.RANGES][0] + 1} has found, not new ones"
+            yield ("exports", index, "samples"), message, f"give samples to {made[Fact.RANGES][1]}"
+        for fact in made.keys() - export.carries:
+            yield (
+                ("exports", index, "export"),
+                f"{export.export} can't hold the {fact} that step {made[fact][0] + 1} ({made[fact][1]}) makes",
+                f"remove that step; `{export.export}` has its own field `weights` for quantization"
+                if fact is Fact.QUANTIZATION and "weights" in type(export).model_fields
+                else None,
+            )
+
+
+def taken_apart(recipe: Recipe) -> Found:
+    """Find what cuts inputs out of matrices that hold N:M zeros, which are counted among consecutive ones."""
+    first = next((index for index, step in enumerate(recipe.steps) if step.patterned()), len(recipe.steps))
+    for index, step in enumerate(recipe.steps):
+        if index > first and step.cuts_inputs:
+            name = recipe.steps[first].step
+            message = f"{step.step} would take apart the pattern that step {first + 1} ({name}) makes of the inputs"
+            yield ("steps", index, "step"), message, f"move {step.step} before {name}: cut first, then zero"
