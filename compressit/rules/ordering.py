@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from compressit.recipe import Recipe
 from compressit.rules.found import Found
-from compressit.steps import Fact
+from compressit.steps import Fact, StepConfig
 
 
 def undone(recipe: Recipe) -> Found:
@@ -16,7 +16,7 @@ def undone(recipe: Recipe) -> Found:
                 yield (
                     ("steps", index, "step"),
                     f"{step.step} would undo the {fact} that step {first + 1} ({name}) makes",
-                    f"move {step.step} before {name}",
+                    _instead(recipe.steps[first], step),
                 )
         made |= {fact: (index, step.step) for fact in step.made()}
     for index, export in enumerate(recipe.exports):
@@ -31,6 +31,26 @@ def undone(recipe: Recipe) -> Found:
                 if fact is Fact.QUANTIZATION and "weights" in type(export).model_fields
                 else None,
             )
+
+
+def _instead(earlier: StepConfig, later: StepConfig) -> str:
+    """Say what to do where one step undoes another: the other way round, if that is any better."""
+    if later.made() <= earlier.keeps and not (later.turns and earlier.prunes):
+        return f"move {later.step} before {earlier.step}"
+    return f"leave one of the two out: {earlier.step} does not go behind {later.step} either"
+
+
+def turned(recipe: Recipe) -> Found:
+    """Find what prunes a model whose channels are mixed, where nothing stands out that pruning could go by."""
+    first = next((index for index, step in enumerate(recipe.steps) if step.turns), len(recipe.steps))
+    for index, step in enumerate(recipe.steps):
+        if index > first and step.prunes:
+            name = recipe.steps[first].step
+            message = f"{step.step} would prune what step {first + 1} ({name}) has turned, where nothing stands out"
+            # Zeros made before would not outlast it.
+            lost = not step.made() <= recipe.steps[first].keeps
+            hint = f"leave one of the two out: {name} fills zeros that were made before it"
+            yield ("steps", index, "step"), message, hint if lost else f"move {step.step} before {name}"
 
 
 def taken_apart(recipe: Recipe) -> Found:

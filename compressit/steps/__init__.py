@@ -100,6 +100,11 @@ class StepConfig(Spec):
     cuts_inputs: ClassVar[bool] = False
     """Whether single inputs of matrices go, so that M consecutive ones are others afterwards."""
 
+    turns: ClassVar[bool] = False
+    """Whether channels are mixed, so that neither they nor single weights stand out afterwards."""
+    prunes: ClassVar[bool] = False
+    """Whether weights, or parts of blocks, go that seem to matter least."""
+
     effort: ClassVar[str | None] = None
     """The field of which more costs time and can only help quality."""
 

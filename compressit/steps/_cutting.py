@@ -34,6 +34,7 @@ class CuttingConfig(WalkingConfig):
     makes: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES})
     keeps: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY, Fact.DTYPE})
     together: ClassVar[bool] = False
+    prunes: ClassVar[bool] = True
 
     sparsity: float = Field(gt=0, lt=1)
     """Share to cut."""

@@ -33,6 +33,7 @@ class ZeroingConfig(StepConfig):
     """Fields of every step that zeroes weights, whenever it does."""
 
     makes: ClassVar[frozenset[Fact]] = frozenset({Fact.SPARSITY})
+    prunes: ClassVar[bool] = True
 
     sparsity: float | None = Field(None, gt=0, lt=1)
     """Share of the weights to zero."""

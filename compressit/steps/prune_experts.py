@@ -40,6 +40,7 @@ class Config(StepConfig):
 
     makes: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES})
     keeps: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY, Fact.DTYPE})
+    prunes: ClassVar[bool] = True
 
     keep: int | None = Field(None, ge=1)
     """How many experts each block keeps; or give `sparsity`."""

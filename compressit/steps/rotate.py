@@ -12,8 +12,11 @@ between the two (`tests/benchmarks/bench_steps_lm.py`).
 
 Norms must subtract no mean, and matrices alone may read them: Llama, Mistral, Qwen, Gemma 1, Phi-3, Mixtral and their
 kin; not Gemma 2 and 3, whose blocks add up what norms give. Logits whose matrix is the embeddings' get one of their
-own, as one has taken over the last norm's weights and the other has not: the checkpoint grows by that much. Zeros would
-be lost, so prune afterwards or not at all.
+own, as one has taken over the last norm's weights and the other has not: the checkpoint grows by that much.
+
+Cut heads, neurons, channels and experts before, not afterwards. Zeros don't go with it at all: it fills those that were
+made before, and pruning afterwards finds no weight that stands out, and costs far more. Whole blocks may go before or
+afterwards, for what flows between them says the same.
 
 Recipe::
 
@@ -40,6 +43,7 @@ class Config(StepConfig):
     """Fields of the step."""
 
     keeps: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.DTYPE})
+    turns: ClassVar[bool] = True
     tasks: ClassVar[frozenset[str]] = frozenset({"text-generation", "multiple-choice"})
 
     values: bool = True

@@ -1,0 +1,72 @@
+"""What a plan refuses because of what comes before it, and what it says to do instead."""
+
+import pytest
+
+from compressit import recipe, rules
+
+TEXT = """\
+name: ordered
+task: text-generation
+model: ./model
+dataset: {{path: demo:stdlib, train: train, calibration: "train[:64]", evaluation: test}}
+steps: [{steps}]
+"""
+ZEROING = [
+    "{step: prune_magnitude, sparsity: 0.5}",
+    "{step: prune_wanda, pattern: '2:4'}",
+    "{step: prune_sparsegpt, sparsity: 0.5}",
+    "{step: prune_sparsegpt, sparsity: 0.5, bits: 4}",
+    "{step: prune_gradually, sparsity: 0.5}",
+]
+CUTTING = [
+    "{step: prune_ffn, sparsity: 0.5}",
+    "{step: prune_heads, sparsity: 0.5}",
+    "{step: prune_structured, sparsity: 0.5}",
+    "{step: prune_width, sparsity: 0.5}",
+    "{step: prune_experts, keep: 2}",
+]
+TURNED_OR_NOT = ["{step: drop_layers, keep: 2}", "{step: factor_svd, sparsity: 0.2}", "smooth", "distill", "cast"]
+
+
+def found(write, tmp_path, *steps):
+    (tmp_path / "model").mkdir(exist_ok=True)
+    (tmp_path / "model" / "config.json").write_text("{}")
+    return rules.check(recipe.load(write(TEXT.format(steps=", ".join(steps)))))
+
+
+def name(step):
+    return step.removeprefix("{step: ").partition(",")[0]
+
+
+@pytest.mark.parametrize("step", ZEROING)
+def test_zeros_and_a_rotation_leave_one_another_out(step, write, tmp_path):
+    (late,) = found(write, tmp_path, "rotate", step)
+    assert late.message == f"{name(step)} would prune what step 1 (rotate) has turned, where nothing stands out"
+    assert late.hint == "leave one of the two out: rotate fills zeros that were made before it"
+    early = found(write, tmp_path, step, "rotate")
+    assert f"rotate would undo the sparsity that step 1 ({name(step)}) makes" in {each.message for each in early}
+    for each in early:
+        assert each.hint.startswith("leave one of the two out"), "the other way round is refused, too"
+
+
+@pytest.mark.parametrize("step", CUTTING)
+def test_parts_are_cut_ahead_of_a_rotation(step, write, tmp_path):
+    (late,) = found(write, tmp_path, "smooth", "rotate", step)
+    assert late.message == f"{name(step)} would prune what step 2 (rotate) has turned, where nothing stands out"
+    assert late.hint == f"move {name(step)} before rotate"
+    assert found(write, tmp_path, step, "rotate") == []
+
+
+@pytest.mark.parametrize("step", TURNED_OR_NOT)
+def test_what_goes_by_no_single_weight_may_come_after_a_rotation(step, write, tmp_path):
+    assert found(write, tmp_path, "rotate", step) == []
+
+
+def test_what_is_undone_is_moved_only_where_that_helps(write, tmp_path):
+    (one,) = found(write, tmp_path, "quantize_rtn", "distill")
+    assert one.hint == "move distill before quantize_rtn"
+    sides = ("{step: factor_svd, sparsity: 0.2}", "quantize_rtn")
+    for steps in (sides, sides[::-1]):
+        hints = {each.hint for each in found(write, tmp_path, *steps)}
+        assert len(hints) == 1
+        assert hints.pop().startswith("leave one of the two out")
