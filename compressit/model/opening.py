@@ -84,9 +84,13 @@ def beginner(
     """
     import transformers
 
+    kind = tasks.load(task)
+    if kind.OUTPUT.PAIRED or hasattr(kind, "reader"):
+        # What it says are tokens or vectors, and no labels that a head could be made for.
+        return load(folder, task, device=device, trust_remote_code=trust_remote_code), []
     check_safe(folder, trust_remote_code=trust_remote_code)
     architectures.introduce(folder)
-    auto_class = getattr(transformers, tasks.load(task).AUTO_CLASS)
+    auto_class = getattr(transformers, kind.AUTO_CLASS)
     ids = {label: index for index, label in labels.items()}
     more = {"id2label": dict(labels), "label2id": ids, "trust_remote_code": trust_remote_code}
     with explained(folder):

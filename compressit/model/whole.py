@@ -89,6 +89,16 @@ class Model:
         found.tensors.update({name: state[name].data for name in left if name not in self.disk.places})
         return found
 
+    def become(self, other: Model) -> None:
+        """Take another model's place, in place; what its folder doesn't say of how it is read stays as it was."""
+        if tasks.reads_own(self.task, Path(other.source)):
+            self.source = other.source
+            vars(self).pop("answer", None)
+        elif (limit := tasks.cut_at(self.task, Path(self.source))) is not None:
+            other.processor.model_max_length = min(other.processor.model_max_length, limit)
+        self.module, self.processor = other.module, other.processor
+        self.quantized.clear()
+
     def save(self, folder: Path) -> None:
         """Write config, safetensors and processor files; quantized matrices in the compressed-tensors format."""
         saving.save(self, folder)

@@ -166,7 +166,7 @@ def _fits(recipe: Recipe) -> Found:
             seconds = "max_seconds" in getattr(task, "FIELDS", ())
             message = f"max_length counts tokens, and {recipe.task} has none"
             yield ("dataset", "max_length"), message, "say max_seconds" if seconds else "leave it out"
-        if spec.labels is not None and tasks.truth(recipe.task) not in ("label", "tags"):
+        if spec.labels is not None and not tasks.labelled(recipe.task):
             yield ("dataset", "labels"), f"{recipe.task} has no labels", None
         if spec.stride is not None and spec.max_length is not None and spec.stride > spec.max_length:
             hint = "leave stride out, or have windows overlap"

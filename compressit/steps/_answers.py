@@ -108,12 +108,17 @@ def _of_windows(answers: dict[int, torch.Tensor], given: Dataset, wanted: Datase
     return [torch.stack(each) if each else none[:0] for each in found]
 
 
+def alike_tokens(one: Model, other: Model) -> bool:
+    """Say whether two models read and write the same tokens, or none."""
+    if not hasattr(other.processor, "get_vocab"):
+        return True
+    first, second = (each.module.config.get_text_config().vocab_size for each in (one, other))
+    return bool(one.processor.get_vocab() == other.processor.get_vocab()) and first == second
+
+
 def same_tokens(teacher: Model, student: Model) -> None:
     """Refuse a teacher that reads other tokens, where it is to judge what the student reads."""
-    if not hasattr(student.processor, "get_vocab"):
-        return
-    wide, own = teacher.module.config.get_text_config().vocab_size, student.module.config.get_text_config().vocab_size
-    if teacher.processor.get_vocab() != student.processor.get_vocab() or wide != own:
+    if not alike_tokens(teacher, student):
         raise StepError(
             f"the teacher {teacher.source} has another vocabulary than the model",
             hint="what it says of tokens, and how it gets there, is learned from a teacher of the same tokenizer",

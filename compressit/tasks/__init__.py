@@ -18,6 +18,7 @@ These are optional:
   gives the others `OUT_OF_REACH`;
 * `reader(folder)`: what makes one tensor of the outputs and the inputs, where that is more;
 * `keep(source, folder, width)`: copies what that needs along with a checkpoint or an export;
+* `reads_own(folder)`: whether a model's folder says what `reader` needs (default: it is never asked for);
 * `UNTRAINED`: beginnings of names of weights that a model may lack;
 * `cut_at(folder)`: tokens at which texts are cut, where a model's folder says more than its tokenizer;
 * `singly(rows)`: rows of one input each, where an example is several;
@@ -170,6 +171,17 @@ def cut_at(name: str, folder: Path) -> int | None:
     """Read the tokens at which a task's texts are cut from a model's folder; None where that doesn't say."""
     found: int | None = getattr(load(name), "cut_at", lambda folder: None)(folder)
     return found
+
+
+def reads_own(name: str, folder: Path) -> bool:
+    """Say whether a model's folder says how the model is read."""
+    found: bool = getattr(load(name), "reads_own", lambda folder: False)(folder)
+    return found
+
+
+def labelled(name: str) -> bool:
+    """Say whether a task's models tell labels apart."""
+    return truth(name) in ("label", "tags")
 
 
 def keep(name: str, source: Path, folder: Path, width: int) -> None:

@@ -112,6 +112,11 @@ def read(folder: Path) -> Pooling:
     return Pooling(modes or ("mean",), tuple(layers), declared=bool(modes))
 
 
+def declared(folder: Path) -> bool:
+    """Say whether a model's folder says how its vectors are made."""
+    return (folder / MODULES).is_file()
+
+
 def cut_at(folder: Path) -> int | None:
     """Read at how many tokens a model's texts are cut; None where it doesn't say."""
     found: Mapping[str, Any] = next((_json(folder / name) for name in TRANSFORMER if (folder / name).is_file()), {})
@@ -129,6 +134,7 @@ def keep(source: Path, folder: Path, width: int) -> None:
     for name in (MODULES, WHOLE, *TRANSFORMER):
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
+    _shorten(folder)
     for kind, place in _modules(source):
         if place == source:
             continue
@@ -141,6 +147,16 @@ def keep(source: Path, folder: Path, width: int) -> None:
         if kind == "Pooling" and any(config.get(name, width) != width for name in WIDTHS):
             config |= {name: width for name in WIDTHS if name in config}
             (made / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _shorten(folder: Path) -> None:
+    """Have texts cut where a checkpoint's tokenizer cuts them, where that is earlier than the model's that it was."""
+    limit = _json(folder / "tokenizer_config.json").get("model_max_length")
+    for name in TRANSFORMER:
+        config = _json(folder / name)
+        if limit is not None and (config.get("max_seq_length") or 0) > limit:
+            written = json.dumps(config | {"max_seq_length": limit}, indent=2) + "\n"
+            (folder / name).write_text(written, encoding="utf-8")
 
 
 def _modules(folder: Path) -> list[tuple[str, Path]]:
@@ -187,7 +203,7 @@ def _dense(place: Path, config: Mapping[str, Any]) -> Layer:
         if given.shape[-1] != weight.shape[1]:
             raise StepError(
                 f"the model's dense layer takes {weight.shape[1]} channels, and is given {given.shape[-1]}",
-                hint="prune_width cuts channels that it needs: leave that step out",
+                hint="prune_width cuts channels that it needs, and a student must be as wide, or have one of its own",
             )
         offset = None if bias is None else bias.float().to(given.device)
         made: torch.Tensor = nn.functional.linear(given, weight.to(given.device), offset)

@@ -36,6 +36,7 @@ SECOND = "pair_"
 reader = _pooling.read
 cut_at = _pooling.cut_at
 keep = _pooling.keep
+reads_own = _pooling.declared
 
 
 def prepare(rows: Dataset, processor: Any, max_length: int | None) -> Dataset:

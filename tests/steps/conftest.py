@@ -100,7 +100,7 @@ def context(sentiment, tags, asked, likes, translations, noises, family, tmp_pat
         if model.task == "audio-classification":
             labels = dict(enumerate(heard.CLASSES))
         some = rows(spec, f"{split}[:{count}]", model.task, labels, sentiment)
-        source, own = model.source, model.task in ("image-classification", "audio-classification")
+        source, own = model.source, model.task in ("image-classification", "audio-classification", "fill-mask")
         pupil = Path(source) if own else family("distilbert")
         return StepContext(
             train=some,

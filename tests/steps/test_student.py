@@ -1,17 +1,28 @@
 """Another network in the model's place: what comes along, and that it can be taught and served."""
 
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from transformers import BertConfig, BertForMaskedLM
+from transformers import (
+    AutoModel,
+    AutoTokenizer,
+    BertConfig,
+    BertForMaskedLM,
+    BertModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 import compressit
 from compressit import model as models
-from compressit import steps
-from compressit.errors import RecipeError
+from compressit import steps, tasks
+from compressit.errors import RecipeError, StepError
 from compressit.steps import student_textcnn
+from tests import paired, tagged
 from tests.conftest import save_classifier, sentences, tokenizer
 
 RECIPE = """\
@@ -139,10 +150,136 @@ def test_the_plan_refuses_a_student_that_is_not_there_or_undoes_a_step(sentiment
         compressit.apply(write(RECIPE.format(model=sentiment / "model", data=sentiment, step=late)))
 
 
+ALIKE = """\
+name: alike
+task: sentence-similarity
+model: ./original
+dataset: {path: ., train: train.jsonl, evaluation: test.jsonl}
+steps:
+  - {step: student, model: ./student}
+  - {step: distill, epochs: 8, learning_rate: 3e-3, alpha: 0.0}
+metrics: [spearman, size]
+"""
+
+
+@pytest.fixture
+def alike(sentiment, tmp_path):
+    """An original whose vectors know good from bad, texts without scores to learn from, and pairs with them."""
+    shutil.copytree(sentiment / "model", tmp_path / "original")
+    paired.modules(tmp_path / "original", width=32, length=12)
+    rows = sentences(400, 5)
+    pairs = [
+        {"text": one["sentence"], "text_pair": other["sentence"], "score": float(one["label"] == other["label"])}
+        for one, other in zip(rows[:200], rows[200:], strict=True)
+    ]
+    (tmp_path / "train.jsonl").write_text("\n".join(json.dumps({"text": row["sentence"]}) for row in sentences(400, 6)))
+    (tmp_path / "test.jsonl").write_text("\n".join(map(json.dumps, pairs)))
+    (tmp_path / "r.yaml").write_text(ALIKE)
+    return tmp_path
+
+
+@pytest.mark.parametrize("width", [32, 16], ids=["as-wide", "narrower"])
+def test_a_student_of_vectors_learns_from_texts_alone_and_opens_in_plain_transformers(width, alike):
+    save_bert(BertModel, alike / "student", width, max_position_embeddings=10)
+    report = compressit.apply(alike / "r.yaml", alike / "out")
+    measured = (report.original, report.steps[0].after, report.artifacts[0])
+    before, untrained, trained = (each.readings[0].value for each in measured)
+    assert before > 0.5
+    assert untrained < trained - 0.3
+    assert trained > before - 0.1
+    checkpoint = alike / "out" / "checkpoint"
+    opened, words = AutoModel.from_pretrained(checkpoint), AutoTokenizer.from_pretrained(checkpoint)
+    assert opened.config.hidden_size == width
+    pairs = [json.loads(line) for line in (alike / "test.jsonl").read_text().splitlines()]
+
+    def vector(text):
+        with torch.no_grad():
+            return (
+                opened(**words(text, truncation=True, max_length=10, return_tensors="pt")).last_hidden_state[0].mean(0)
+            )
+
+    found = [float(torch.cosine_similarity(vector(r["text"]), vector(r["text_pair"]), dim=0)) for r in pairs]
+    with np.load(alike / "out" / "examples" / "checkpoint.npz") as said:
+        assert np.allclose(said["cosines"], found, atol=1e-5)
+    pooling = json.loads((checkpoint / "1_Pooling" / "config.json").read_text())
+    assert (pooling["word_embedding_dimension"], pooling["pooling_mode_mean_tokens"]) == (width, True)
+    lengths = json.loads((checkpoint / "sentence_bert_config.json").read_text())
+    assert lengths["max_seq_length"] == 10, "the original's 12 are more than the student takes"
+
+
+def test_a_student_that_says_how_its_vectors_are_made_keeps_its_way(alike, context):
+    save_bert(BertModel, alike / "student", 16)
+    paired.modules(alike / "student", pooling="cls", width=16, length=7, normalize=False)
+    model = models.load(alike / "original", "sentence-similarity")
+    assert model.answer.modes == ("mean",)
+    run(model, context(model), alike / "student")
+    assert model.answer.modes == ("cls",)
+    model.save(alike / "saved")
+    again = models.load(alike / "saved", "sentence-similarity")
+    assert again.answer.modes == ("cls",)
+    assert (again.processor.model_max_length, len(again.answer.layers)) == (7, 0)
+
+
+def test_a_dense_layer_wants_a_student_as_wide(alike, context):
+    save_bert(BertModel, alike / "student", 16)
+    paired.modules(alike / "original", width=32, dense=(torch.eye(32), torch.zeros(32), "Identity"))
+    model = models.load(alike / "original", "sentence-similarity")
+    run(model, context(model), alike / "student")
+    inputs = model.processor(["good film"], return_tensors="pt")
+    with pytest.raises(StepError, match="takes 32 channels, and is given 16") as caught:
+        model.answer(model.module(**inputs), inputs)
+    assert "a student must be as wide" in caught.value.hint
+
+
+@pytest.mark.parametrize(("task", "kind", "config"), [("fill-mask", BertForMaskedLM, BertConfig),
+                                                      ("text-generation", LlamaForCausalLM, LlamaConfig)])  # fmt: skip
+def test_a_student_of_tokens_has_the_originals(task, kind, config, tmp_path, context):
+    for folder, width in (("original", 32), ("student", 16), ("other", 16)):
+        save_bert(kind, tmp_path / folder, width, config, more=folder == "other")
+    model = models.load(tmp_path / "original", task)
+    given = context(model)
+    with pytest.raises(StepError, match="has another vocabulary than the model"):
+        run(model, given, tmp_path / "other")
+    assert run(model, given, tmp_path / "student")["untrained"] == "nothing"
+    distill = steps.load("distill")
+    learn = distill.Config(step="distill", epochs=6, learning_rate=3e-3, alpha=0.0, batch_size=8)
+    before = apart(model, given)
+    distill.run(model, learn, given)
+    assert apart(model, given) < 0.8 * before
+
+
+def apart(model, given):
+    """How far what a model says of its training texts is from what the original says, in nats a token."""
+    original = given.teacher(None)
+    task = tasks.load(model.task)
+    rows = task.prepare(given.train, model.processor, None)
+    batch = task.collate(model.processor)([rows[place] for place in range(8)])
+    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    with torch.no_grad():
+        said, wanted = (each.module(**inputs).logits.log_softmax(-1) for each in (model, original))
+    return float(torch.nn.functional.kl_div(said, wanted, log_target=True, reduction="batchmean"))
+
+
+def run(model, given, folder):
+    step = steps.load("student")
+    opened = replace(given, student=lambda path, labels: models.beginner(folder, model.task, labels))
+    return step.run(model, step.Config(step="student", model="it"), opened)
+
+
+def save_bert(kind, folder, width, config=BertConfig, *, more=False, **fields):
+    """A small model of random weights with the tests' words; `more` has one more of them."""
+    torch.manual_seed(1)
+    words = tagged.tokenizer() if kind is BertForMaskedLM else tokenizer()
+    if more:
+        words.add_tokens("more")
+    made = config(vocab_size=len(words), hidden_size=width, num_hidden_layers=1, num_attention_heads=2,
+                  intermediate_size=2 * width, **({"max_position_embeddings": 64} | fields))  # fmt: skip
+    kind(made).save_pretrained(folder)
+    words.save_pretrained(folder)
+
+
 def given_with(context, folder):
     """Look for the student there, whatever it is called."""
-    from dataclasses import replace
-
     return replace(context, student=lambda path, labels: models.beginner(folder, "text-classification", labels))
 
 
