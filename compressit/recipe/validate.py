@@ -183,7 +183,7 @@ def _say(entry: Any, kind: type[BaseModel], path: TreePath) -> tuple[str, str | 
     if entry["type"] == "missing":
         return f"{loc[-1]!r} is missing", None
     if entry["type"] == IDLE:
-        return entry["msg"], "leave it out"
+        return entry["msg"], "leave it out, or set what it goes with"
     if entry["type"] == "value_error":
         return entry["msg"].removeprefix("Value error, "), None
     said = SAYINGS.get(entry["type"])

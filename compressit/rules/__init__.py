@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from compressit import metrics, tasks
-from compressit.data import harness, source
+from compressit.data import DatasetSpec, harness, source
 from compressit.errors import CompressitError
 from compressit.exports import CALIBRATE
 from compressit.metrics import Kind, MetricConfig
@@ -171,7 +170,7 @@ def _fits(recipe: Recipe) -> Found:
         if spec.stride is not None and spec.max_length is not None and spec.stride > spec.max_length:
             hint = "leave stride out, or have windows overlap"
             yield ("dataset", "stride"), f"stride {spec.stride} is beyond max_length {spec.max_length}", hint
-        yield from _one_choice(spec.columns, getattr(task, "CHOICES", ()), spec.packing)
+        yield from _one_choice(spec, getattr(task, "CHOICES", ()))
     for where, name in _named(recipe):
         kinds, lacking = getattr(metrics.load(name), "READS", ()), metrics.lacking(name, task.ROLES)
         if kinds and task.OUTPUT not in kinds:
@@ -227,12 +226,15 @@ def _readers(kind: Any) -> list[str]:
     return [name for name in metrics.names() if kind in getattr(metrics.load(name), "READS", ())]
 
 
-def _one_choice(columns: Mapping[str, str], choices: tuple[tuple[str, ...], ...], packing: str | None) -> Found:
-    named = [group for group in choices if columns.keys() & set(group)]
+def _one_choice(spec: DatasetSpec, choices: tuple[tuple[str, ...], ...]) -> Found:
+    named = [group for group in choices if spec.columns.keys() & set(group)]
     if len(named) > 1:
         yield ("dataset", "columns"), f"one kind of row at a time: {' or '.join(', '.join(g) for g in named)}", None
-    elif named and packing == "joined" and named != [choices[0]]:
-        yield ("dataset", "packing"), f"packing: joined is for {choices[0][0]}, not for {', '.join(named[0])}", None
+    elif named and spec.packing is not None and named != [choices[0]]:
+        message = f"packing: {spec.packing} is for {choices[0][0]}, not for {', '.join(named[0])}"
+        yield ("dataset", "packing"), message, None
+    elif spec.stride is not None and "continuation" in spec.columns:
+        yield ("dataset", "stride"), "stride is from window to window, and a continuation is one", "leave it out"
 
 
 def _needs(recipe: Recipe) -> Found:

@@ -62,6 +62,8 @@ def prepare(
     step = stride or size
     if step > size:
         raise DataError(f"stride {step} is longer than a window of {size} tokens: tokens between windows would be lost")
+    if stride is not None and "continuation" in rows.column_names:
+        raise DataError("stride is from window to window, and a continuation is one", hint="leave it out")
     examples = list(filter(None, _examples(rows, processor, size, step, packing)))
     if not examples:
         raise DataError("there is no token to score: every text is empty or a single token")
@@ -134,8 +136,8 @@ def protocol(
 def _packing(rows: Dataset, packing: str | None) -> str:
     if "continuation" in rows.column_names or "messages" in rows.column_names:
         kind = "continuations" if "continuation" in rows.column_names else "conversations"
-        if packing == "joined":
-            raise DataError(f"packing: joined is for plain text; {kind} are scored one by one")
+        if packing is not None:
+            raise DataError(f"packing: {packing} is for plain text; {kind} are scored one by one", hint="leave it out")
         return kind
     return packing or "joined"
 

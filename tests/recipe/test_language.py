@@ -55,6 +55,8 @@ def test_a_metric_of_labels_does_not_fit(rest, problems):
         ("columns: {label: x}", "no role 'label'"),
         ("columns: {text: x, messages: y}", "one kind of row at a time: text or messages"),
         ("columns: {messages: x}\npacking: joined", "packing: joined is for text, not for messages"),
+        ("columns: {messages: x}\npacking: documents", "packing: documents is for text, not for messages"),
+        ("columns: {context: a, continuation: b}\nstride: 8", "a continuation is one"),
         ("max_length: 512\nstride: 513", "stride 513 is beyond max_length 512"),
     ],
 )

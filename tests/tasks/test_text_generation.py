@@ -157,8 +157,11 @@ def test_rows_without_anything_to_score(with_bos, without_bos):
     rows = datasets.Dataset.from_dict({"context": ["Once"], "continuation": [" "]})
     with pytest.raises(DataError, match="continuation is empty"):
         TASK.prepare(rows, with_bos, 20)
-    with pytest.raises(DataError, match="packing: joined is for plain text"):
-        TASK.prepare(rows, with_bos, 20, packing="joined")
+    for packing in ("joined", "documents"):
+        with pytest.raises(DataError, match=f"packing: {packing} is for plain text"):
+            TASK.prepare(rows, with_bos, 20, packing=packing)
+    with pytest.raises(DataError, match="a continuation is one"):
+        TASK.prepare(rows, with_bos, 20, stride=10)
 
 
 def test_the_protocol_says_what_was_done(with_bos, without_bos):
