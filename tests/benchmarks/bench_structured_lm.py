@@ -85,7 +85,9 @@ def main() -> None:
         for seed in given.seeds if way not in ("spaced", "first") else given.seeds[:1]:
             draw = random.Random(seed)
             rows = datasets.Dataset.from_dict({"text": draw.sample(pool, given.windows)})
-            amount = {} if step == "drop_layers" else {"sparsity": given.sparsity, "batch_size": 8}
+            amount = {} if step == "drop_layers" else {"sparsity": given.sparsity}
+            if fields.get("importance", "random") != "random":
+                amount["batch_size"] = 8
             if (step, way) == ("drop_layers", "random"):
                 amount = {"keep": tuple(sorted(draw.sample(range(depth), keep)))}
             with tempfile.TemporaryDirectory() as folder:

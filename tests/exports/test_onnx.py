@@ -83,7 +83,7 @@ def test_static_ranges_are_in_the_file_and_are_those_of_the_calibration_rows(exp
 def test_static_is_for_int8_and_asks_for_calibration_data():
     assert {*config(**KINDS["static"]).needs()} == {"calibration"}
     assert config(weights="int8").needs() == frozenset()
-    with pytest.raises(ValueError, match="static goes with weights: int8"):
+    with pytest.raises(ValueError, match="activations goes with weights: int8"):
         config(activations="static")
 
 

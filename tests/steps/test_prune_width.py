@@ -11,6 +11,8 @@ from compressit.errors import RecipeError
 from compressit.steps import load
 from tests.anatomy.test_narrowing import FAMILIES, GONE, silence
 
+REFIT = {True: {"refit": True, "precision": "float32"}, False: {"refit": False}}
+
 
 def config(**fields):
     return load("prune_width").Config(step="prune_width", **{"sparsity": 0.25, "multiple": 4, **fields})
@@ -23,7 +25,7 @@ def test_channels_that_say_nothing_go_first_and_nothing_changes(importance, refi
     silence(model.module, GONE)
     given = context(model)
     before = logits(model, given)
-    notes = load("prune_width").run(model, config(importance=importance, refit=refit, precision="float32"), given)
+    notes = load("prune_width").run(model, config(importance=importance, **REFIT[refit]), given)
     assert notes == {"cut": 8, "left": 24, "opens_in_plain_transformers": True}
     assert torch.allclose(logits(model, given), before, atol=2e-4)
 
@@ -49,7 +51,7 @@ def test_those_that_stay_make_up_for_those_that_go(opened, context, logits):
 
     def off(refit):
         cut = opened("bert")
-        load("prune_width").run(cut, config(refit=refit, precision="float32"), context(cut))
+        load("prune_width").run(cut, config(**REFIT[refit]), context(cut))
         return float((logits(cut, given) - before).square().mean())
 
     assert off(True) < off(False)
