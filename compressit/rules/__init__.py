@@ -36,6 +36,7 @@ def check(written: Written) -> list[Problem]:
         *ordering.undone(written.recipe),
         *ordering.taken_apart(written.recipe),
         *ordering.turned(written.recipe),
+        *ordering.looked_back(written.recipe),
         *_renumbered(written.recipe),
         *_names(written.recipe),
         *_targets(written.recipe),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from compressit.recipe import Recipe
 from compressit.rules.found import Found
-from compressit.steps import Fact, StepConfig
+from compressit.steps import Fact, Need, StepConfig
 
 
 def undone(recipe: Recipe) -> Found:
@@ -51,6 +51,24 @@ def turned(recipe: Recipe) -> Found:
             lost = not step.made() <= recipe.steps[first].keeps
             hint = f"leave one of the two out: {name} fills zeros that were made before it"
             yield ("steps", index, "step"), message, hint if lost else f"move {step.step} before {name}"
+
+
+def looked_back(recipe: Recipe) -> Found:
+    """Find what would bring a model back to where it was before an earlier step led it elsewhere on purpose."""
+    for index, step in enumerate(recipe.steps):
+        if not step.looks_back:
+            continue
+        earlier = list(enumerate(recipe.steps[:index]))
+        away = [(at, each) for at, each in earlier if Need.TRAINING in each.needs() or each.turns]
+        rounded = any(Fact.QUANTIZATION in each.made() for _, each in earlier)
+        scaled = [] if rounded else [(at, each) for at, each in earlier if each.folds]
+        for at, each in away[:1]:
+            hint = "take what it makes for a recipe's model, and have steps there that make up by themselves"
+            message = f"{step.step} would bring back the weights from before step {at + 1} ({each.step})"
+            yield ("steps", index, "step"), message, f"{hint}: prune_sparsegpt, quantize_gptq; or leave {step.step} out"
+        for at, each in scaled[:1]:
+            message = f"{step.step} would take weights that step {at + 1} ({each.step}) has scaled for the original's"
+            yield ("steps", index, "step"), message, f"move {each.step} behind {step.step}"
 
 
 def taken_apart(recipe: Recipe) -> Found:

@@ -102,6 +102,10 @@ class StepConfig(Spec):
 
     turns: ClassVar[bool] = False
     """Whether channels are mixed, so that neither they nor single weights stand out afterwards."""
+    folds: ClassVar[bool] = False
+    """Whether scales move from the inputs of matrices into these, which changes nothing that a block gives."""
+    looks_back: ClassVar[bool] = False
+    """Whether it brings weights, or what blocks give, back towards the model as the recipe found it."""
     prunes: ClassVar[bool] = False
     """Whether weights, or parts of blocks, go that seem to matter least."""
 

@@ -51,6 +51,8 @@ class Config(WalkingConfig):
         {Fact.SHAPES, Fact.SPARSITY, Fact.DTYPE, Fact.FACTORS, Fact.QUANTIZATION}
     )
 
+    looks_back: ClassVar[bool] = True
+
     rounds: int = Field(20, ge=1, le=1000)
     """Rounds of conjugate gradients, around zeros."""
     damping: float = Field(0.01, gt=0, le=1)

@@ -15,8 +15,8 @@ kin; not Gemma 2 and 3, whose blocks add up what norms give. Logits whose matrix
 own, as one has taken over the last norm's weights and the other has not: the checkpoint grows by that much.
 
 Cut heads, neurons, channels and experts before, not afterwards. Zeros don't go with it at all: it fills those that were
-made before, and pruning afterwards finds no weight that stands out, and costs far more. Whole blocks may go before or
-afterwards, for what flows between them says the same.
+made before, and leaves no weight to stand out, which is what pruning goes by. Whole blocks may go before or afterwards,
+for what flows between them says the same.
 
 Recipe::
 

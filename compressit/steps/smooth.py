@@ -37,6 +37,7 @@ class Config(MeasuringConfig):
 
     keeps: ClassVar[frozenset[Fact]] = frozenset({Fact.SHAPES, Fact.SPARSITY, Fact.DTYPE})
     streams: ClassVar[bool] = True
+    folds: ClassVar[bool] = True
 
     alpha: float = Field(0.5, ge=0, le=1)
     """Share of the difficulty that weights take over from inputs."""

@@ -70,3 +70,22 @@ def test_what_is_undone_is_moved_only_where_that_helps(write, tmp_path):
         hints = {each.hint for each in found(write, tmp_path, *steps)}
         assert len(hints) == 1
         assert hints.pop().startswith("leave one of the two out")
+
+
+@pytest.mark.parametrize("step", ["distill", "finetune", "{step: quantize_qat, bits: 3}", "rotate"])
+def test_a_refit_takes_nothing_back_that_was_meant(step, write, tmp_path):
+    between = "{step: quantize_rtn, bits: 3}"
+    steps = (step, "refit") if "qat" in step else (step, between, "refit")
+    (one,) = found(write, tmp_path, *steps)
+    assert one.message == f"refit would bring back the weights from before step 1 ({name(step)})"
+    assert "quantize_gptq" in one.hint
+    assert found(write, tmp_path, between, "refit") == []
+
+
+def test_a_refit_knows_scaled_weights_by_what_blocks_give_alone(write, tmp_path):
+    (one,) = found(write, tmp_path, "smooth", "{step: prune_wanda, sparsity: 0.5}", "refit")
+    assert one.message == "refit would take weights that step 1 (smooth) has scaled for the original's"
+    assert one.hint == "move smooth behind refit"
+    assert found(write, tmp_path, "smooth", "{step: quantize_rtn, bits: 3}", "refit") == []
+    assert found(write, tmp_path, "{step: prune_wanda, sparsity: 0.5}", "refit", "smooth") == []
+    assert found(write, tmp_path, "{step: prune_wanda, sparsity: 0.5}", "refit", "distill") == []
