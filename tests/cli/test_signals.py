@@ -17,6 +17,8 @@ class Falling:
     def __del__(self):
         self.does()  # Python only prints what is raised in here
 
+# A shell that starts the tests in the background has them ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 signals.heed()
 Falling(lambda: signal.raise_signal(signal.{name}))
 if {twice}:
