@@ -98,9 +98,11 @@ def _error(
 
     sums = torch.zeros(2, dtype=torch.float64)
     for batch in range(batches):
-        sums += torch.stack([each.sum(dtype=torch.float64).cpu() for each in off(batch, tensors)])
-    lost, power = ranks.added(sums, processes).tolist()
-    return float(lost / power) if power else 0.0
+        lost, power = off(batch, tensors)
+        sums += torch.stack([lost.cpu().sum(dtype=torch.float64), power.cpu().sum(dtype=torch.float64)])
+    # Processes on GPUs add up what lies there.
+    sums = ranks.added(sums.to(lost.device) if processes > 1 else sums, processes)
+    return float(sums[0] / sums[1]) if sums[1] else 0.0
 
 
 def _numbers(found: Quantized) -> torch.Tensor:
