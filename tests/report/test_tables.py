@@ -69,3 +69,5 @@ def test_how_a_recipe_was_found_is_said_with_and_without_an_objective():
     assert tables.searched(found) == "2 trials by auto, judged on tune; 1 met every target"
     found = found.model_copy(update={"sampler": "tpe", "objectives": ("size", "accuracy")})
     assert tables.searched(found) == "2 trials by tpe, judged on tune for size, accuracy; 1 met every target"
+    found = found.model_copy(update={"trials": tried[:1], "objectives": ()})
+    assert tables.searched(found) == "1 trial by tpe, judged on tune; 1 met every target"
