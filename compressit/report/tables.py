@@ -150,7 +150,8 @@ def searched(found: Search) -> str:
     dead = f", {died:,} died" if died else ""
     sought = f" for {', '.join(found.objectives)}" if found.objectives else ""
     return (
-        f"{len(found.trials):,} trial{"s" * (len(found.trials) != 1)} by {found.sampler}, judged on {found.split}{sought}; "
+        f"{len(found.trials):,} {'trial' if len(found.trials) == 1 else 'trials'} by {found.sampler}, "
+        f"judged on {found.split}{sought}; "
         f"{held - died:,} met every target{dead}"
     )
 
