@@ -22,7 +22,7 @@ ASKED = [f"bench_{name}.py {os.environ[f'BENCH_{name.upper()}']}" for name in ("
          if os.environ.get(f"BENCH_{name.upper()}")]  # fmt: skip
 
 
-@pytest.mark.parametrize("command", [*BUILT_IN, *ASKED])
+@pytest.mark.parametrize("command", [*BUILT_IN, *ASKED], ids=lambda command: command.partition(" --")[0])
 def test_a_table(command, tmp_path):
     file, *arguments = shlex.split(command)
     # Tests have one thread; here every runtime shall have what it takes by itself.

@@ -73,14 +73,17 @@ def main() -> None:
     import transformers
 
     from compressit import model, recipe, runtimes, tasks
+    from compressit.progress import Silent
     from compressit.report.bounds import paired_median_ratio
+    from compressit.runner.fetching import fetched
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     runs = list(applied(given))
     written = recipe.load(given.recipes[0], tuple(given.overrides))
     task = written.recipe.task
-    original = model.load(model.fetch(written.recipe.model.path), task)
+    source = fetched(written.recipe.model.path, written.recipe.model.revision, False, Silent())
+    original = model.load(source, task)
     with tempfile.TemporaryDirectory() as place:
         alone(written, original, Path(place))
         opened = {TORCH: (Path(original.source), "torch"), INT8: (Path(place), "openvino")}
