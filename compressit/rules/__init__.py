@@ -37,6 +37,7 @@ def check(written: Written) -> list[Problem]:
         *ordering.taken_apart(written.recipe),
         *ordering.turned(written.recipe),
         *ordering.looked_back(written.recipe),
+        *ordering.idle(written.recipe),
         *_renumbered(written.recipe),
         *_names(written.recipe),
         *_targets(written.recipe),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from compressit.recipe import Recipe
 from compressit.rules.found import Found
+from compressit.spec import idling
 from compressit.steps import Fact, Need, StepConfig
 
 
@@ -69,6 +70,16 @@ def looked_back(recipe: Recipe) -> Found:
         for at, each in scaled[:1]:
             message = f"{step.step} would take weights that step {at + 1} ({each.step}) has scaled for the original's"
             yield ("steps", index, "step"), message, f"move {each.step} behind {step.step}"
+
+
+def idle(recipe: Recipe) -> Found:
+    """Find fields that somebody has set and that nothing reads behind what comes before."""
+    made: frozenset[Fact] = frozenset()
+    for index, step in enumerate(recipe.steps):
+        for name, needs in step.idle_behind(made).items():
+            if step.says(name):
+                yield ("steps", index, name), idling(name, needs), "leave it out"
+        made |= step.made()
 
 
 def taken_apart(recipe: Recipe) -> Found:

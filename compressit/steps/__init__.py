@@ -47,6 +47,7 @@ class Fact(StrEnum):
     SPARSITY = "sparsity"
     DTYPE = "dtype"
     QUANTIZATION = "quantization"
+    CACHE = "scales of keys and values"
     RANGES = "ranges of activations"
     FACTORS = "layers that are two"
 
@@ -129,7 +130,7 @@ class StepConfig(Spec):
 
     def packages(self) -> Mapping[str, str]:
         """Name optional packages that these settings need, and the extra that brings each."""
-        return {"compressed_tensors": "quantization"} if Fact.QUANTIZATION in self.made() else {}
+        return {"compressed_tensors": "quantization"} if {Fact.QUANTIZATION, Fact.CACHE} & self.made() else {}
 
     def looks_at(self) -> frozenset[Need]:
         """Say what of it these settings look at where it is there; a step is given nothing else."""
@@ -146,6 +147,10 @@ class StepConfig(Spec):
     def uneven(self) -> bool:
         """Say whether blocks come to differ in their shapes with these settings."""
         return False
+
+    def idle_behind(self, made: frozenset[Fact]) -> Mapping[str, str]:
+        """Name the fields that do nothing behind what earlier steps have made, and what each of them goes with."""
+        return {}
 
     def unsaid(self, end: Weights | None) -> Unsaid | None:
         """Say for which shapes plain transformers may have no words after this step; None where it has them for all.

@@ -46,7 +46,7 @@ UNROUNDED = (
 class Config(StepConfig):
     """Fields of the step."""
 
-    makes: ClassVar[frozenset[Fact]] = frozenset({Fact.QUANTIZATION})
+    makes: ClassVar[frozenset[Fact]] = frozenset({Fact.CACHE})
     keeps: ClassVar[frozenset[Fact]] = frozenset(Fact) - {Fact.RANGES}
     tasks: ClassVar[frozenset[str]] = frozenset({"text-generation", "multiple-choice"})
 

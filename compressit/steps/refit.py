@@ -68,6 +68,14 @@ class Config(WalkingConfig):
     exclude: tuple[str, ...] = ()
     """Glob patterns of layers to leave alone."""
 
+    def idle_behind(self, made: frozenset[Fact]) -> Mapping[str, str]:
+        """Name what is about the other one of the two ways to refit."""
+        if Fact.QUANTIZATION in made:
+            return dict.fromkeys(
+                ("rounds", "damping", "precision", "sequential", "special_tokens"), "zeros to fit around"
+            )
+        return dict.fromkeys(("epochs", "learning_rate"), "a step before it that rounds")
+
     def needs(self) -> frozenset[Need]:
         """Ask for calibration data, and for the weights as they were."""
         return super().needs() | {Need.TEACHER}

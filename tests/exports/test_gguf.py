@@ -223,7 +223,7 @@ def planned(storyteller, folder, steps, model="model"):
         ("{step: quantize_gptq, bits: 4, group_size: 32, symmetric: false}", "no place for the zero points of"),
         ("{step: quantize_rtn, activations: int8}", "no place for the rounded activations of"),
         ("{step: quantize_float, format: fp8}", "no place for the fp8 weights of"),
-        ("quantize_cache", "no place for what step 1 .quantize_cache. makes"),
+        ("quantize_cache", "gguf can't hold the scales of keys and values"),
         ("cast, {step: prune_ffn, sparsity: 0.25}", "step 2 .prune_ffn. lets them differ"),
         ("{step: prune_structured, sparsity: 0.25}", "step 1 .prune_structured. lets them differ"),
         ("{step: factor_svd, sparsity: 0.2}", "gguf can't hold the layers that are two"),

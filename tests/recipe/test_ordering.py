@@ -89,3 +89,22 @@ def test_a_refit_knows_scaled_weights_by_what_blocks_give_alone(write, tmp_path)
     assert found(write, tmp_path, "smooth", "{step: quantize_rtn, bits: 3}", "refit") == []
     assert found(write, tmp_path, "{step: prune_wanda, sparsity: 0.5}", "refit", "smooth") == []
     assert found(write, tmp_path, "{step: prune_wanda, sparsity: 0.5}", "refit", "distill") == []
+
+
+def test_a_refit_takes_the_fields_of_its_way_alone(write, tmp_path):
+    zeros, rounded = "{step: prune_wanda, sparsity: 0.5}", "{step: quantize_rtn, bits: 3}"
+    fits, learns = "{step: refit, rounds: 5, damping: 0.1}", "{step: refit, epochs: 2, learning_rate: 1e-3}"
+    assert found(write, tmp_path, zeros, fits) == found(write, tmp_path, rounded, learns) == []
+    said = [each.message for each in found(write, tmp_path, zeros, learns)]
+    assert said == [f"{each} goes with a step before it that rounds, and does nothing without"
+                    for each in ("epochs", "learning_rate")]  # fmt: skip
+    said = [each.message for each in found(write, tmp_path, zeros, rounded, fits)]
+    assert said == [f"{each} goes with zeros to fit around, and does nothing without" for each in ("rounds", "damping")]
+
+
+@pytest.mark.parametrize("step", ["refit", "quantize_rtn", "smooth", "distill", "{step: prune_wanda, sparsity: 0.5}"])
+def test_scales_of_keys_and_values_are_found_last(step, write, tmp_path):
+    before = "{step: quantize_rtn, bits: 3}" if step == "refit" else "{step: drop_layers, keep: 2}"
+    (one,) = found(write, tmp_path, before, "quantize_cache", step)
+    assert one.message == f"{name(step)} would undo the scales of keys and values that step 2 (quantize_cache) makes"
+    assert one.hint == f"move {name(step)} before quantize_cache"

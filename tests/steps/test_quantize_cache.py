@@ -157,8 +157,9 @@ def test_scales_outlive_being_kept_and_opened(made, storyteller, tmp_path):
 
 
 def test_it_comes_after_a_quantization_of_weights_and_for_language_models_alone(storyteller, tmp_path, opened, context):
-    assert Fact.QUANTIZATION in CONFIG.keeps & CONFIG.made()
-    assert Fact.QUANTIZATION not in load("quantize_rtn").Config(step="quantize_rtn").keeps
+    assert {Fact.QUANTIZATION, Fact.CACHE} <= CONFIG.keeps
+    assert Fact.CACHE in CONFIG.made()
+    assert not {Fact.QUANTIZATION, Fact.CACHE} & load("quantize_rtn").Config(step="quantize_rtn").keeps
     model = opened("bert")
     with pytest.raises(StepError, match="text-classification"):
         STEP.run(model, CONFIG, context(model, count=4))
