@@ -8,8 +8,8 @@ arXiv:2401.02938).
 After a step that rounds weights: integers stay, and the scales, norms and biases of each block learn to give what the
 original's block gives of the same input, in some passes over the calibration data (as OmniQuant learns its ranges, Shao
 et al. 2024, arXiv:2308.13137, and Norm Tweaking its norms, Li et al. 2023, arXiv:2309.02784). It is for 2 and 3 bits:
-at 4 there is nothing to bring back (`tests/benchmarks/bench_steps_lm.py --only refit`). Where inputs are rounded too,
-it can't see through them and refuses.
+at 4 there is little to bring back (`tests/benchmarks/bench_steps_lm.py`). Where inputs are rounded too, it can't see
+through them and refuses.
 
 Blocks and layers that aren't of the original's shape any more stay as they are. The original is the model as the recipe
 found it, so that nothing may train or rotate it in between.
